@@ -1,0 +1,153 @@
+package sandbox
+
+import (
+	"context"
+	"os"
+)
+
+// Config describes one sandbox. Only Root and Process.Args are required.
+type Config struct {
+	IDs      IDMap  // zero: what ResolveIDs(IDsAuto) gives
+	Hostname string // empty: the host's name stays
+
+	Network Network
+	Ports   []Port // NetworkPasta only
+
+	Root         Root
+	ReadOnlyRoot bool
+	Mounts       []Mount // in this order, after the standard ones
+	Files        []File
+	Devices      []Device
+	ShmSize      int64 // bytes of /dev/shm; 0: 64 MiB
+
+	// MaskedPaths and ReadOnlyPaths: nil means DefaultMaskedPaths and DefaultReadOnlyPaths, empty means none.
+	MaskedPaths   []string
+	ReadOnlyPaths []string
+
+	Caps       Caps
+	Seccomp    Seccomp
+	NoNewPrivs bool // processes never gain privileges by set-id programs or file capabilities
+	Rlimits    []Rlimit
+
+	Process Spec // the main process
+}
+
+// Root is the filesystem that becomes "/". Either Dir or ServeRoot is set.
+type Root struct {
+	Dir string // directory on the host that is bind mounted, with what is mounted below it
+
+	// ServeRoot is called once, in a goroutine of its own, with a /dev/fuse descriptor that was opened and mounted
+	// inside the sandbox's user namespace; the requests carry the ids of that namespace. It owns dev and returns when the
+	// filesystem is unmounted. When it returns while the sandbox runs, the sandbox is killed.
+	ServeRoot func(dev *os.File) error
+	// FUSEOptions follow "fd=,rootmode=40000,user_id=0,group_id=0" in the options of mount(2), for example
+	// "default_permissions,allow_other,max_read=1048576".
+	FUSEOptions string
+}
+
+// MountKind says what a Mount puts at its target.
+type MountKind int
+
+const (
+	MountBind  MountKind = iota // Source, a path on the host, with what is mounted below it
+	MountTmpfs                  // an empty tmpfs; Source is ignored
+)
+
+// Mount is one mount on top of the root.
+type Mount struct {
+	Kind     MountKind
+	Source   string
+	Target   string // absolute path in the sandbox; created when missing (a file when the source is one)
+	ReadOnly bool   // MountBind: everything below the source too
+	NoExec   bool
+	NoDev    bool
+	NoSuid   bool
+	Options  string // MountTmpfs: options of tmpfs such as "size=64m,mode=1777"; empty: mode=1777 without a size
+}
+
+// File is a generated file that is mounted over its target, so that the root itself does not change apart from an empty
+// mount point where there was none.
+type File struct {
+	Target  string
+	Content []byte
+	Source  string // file on the host to mount instead of Content
+	Mode    uint32 // of Content; 0: 0644
+}
+
+// Device gives a device node of the host to the sandbox.
+type Device struct {
+	Source string // on the host
+	Target string // in the sandbox; empty: as Source
+}
+
+// Network is what the sandbox sees of the network.
+type Network int
+
+const (
+	NetworkHost  Network = iota // the host's own
+	NetworkNone                 // a loopback interface
+	NetworkPasta                // a namespace that pasta(1) connects to the host's network
+)
+
+// Port forwards a port of the host to one in the sandbox.
+type Port struct {
+	HostIP   string // empty: all addresses
+	Host     uint16
+	Sandbox  uint16
+	Protocol string // "tcp" (or empty), "udp"
+}
+
+// Rlimit is a resource limit of every process in the sandbox.
+type Rlimit struct {
+	Resource int // unix.RLIMIT_*
+	Soft     uint64
+	Hard     uint64
+}
+
+// User is what a process runs as, in ids of the sandbox.
+type User struct {
+	UID, GID uint32
+	Groups   []uint32 // supplementary
+}
+
+// Size of a terminal in character cells.
+type Size struct{ Rows, Cols uint16 }
+
+// Spec describes a process to start.
+type Spec struct {
+	Args []string // Args[0] is looked up in the PATH of Env, inside the sandbox, when it has no slash
+	Env  []string // KEY=value; all of it
+	Cwd  string   // absolute; empty: "/"
+	User User
+
+	TTY  bool // a new terminal in the sandbox is standard input, output and error; see Process.TTY
+	Size Size // of the terminal; zero: 24 x 80
+
+	// Standard descriptors when TTY is off, given to the process as they are; nil: /dev/null. Directories are refused,
+	// because a directory descriptor of the host is a way out of the sandbox.
+	Stdin, Stdout, Stderr *os.File
+
+	Caps       *Caps // nil: those of the Config
+	Unconfined bool  // without the seccomp filter of the Config
+	NoNewPrivs bool  // in addition to Config.NoNewPrivs
+}
+
+// ExitStatus tells how a process ended.
+type ExitStatus struct {
+	Code   int // exit code, or 128+n when signal n ended it
+	Signal int // 0, or the signal
+	Core   bool
+}
+
+// StartError is an error of starting a process that has an exit code of its own by convention: 127 when the command was
+// not found, 126 when it cannot be executed.
+type StartError struct {
+	Code int
+	Msg  string
+}
+
+func (e *StartError) Error() string { return e.Msg }
+
+// Start starts a sandbox and its main process. It returns when the main process runs; ctx limits only this. After
+// an error nothing is left running. The error is a *StartError when the command is at fault.
+func Start(ctx context.Context, cfg *Config) (*Sandbox, error) { return start(ctx, cfg) }
