@@ -1,0 +1,118 @@
+package record
+
+import (
+	"strings"
+	"time"
+
+	"mica/layerstore"
+)
+
+// Config is how a container was made. Only its name changes later.
+type Config struct {
+	ID      string // 64 hexadecimal digits
+	Name    string
+	Created time.Time
+	Image   string // as it was asked for: a name, an ID, or "host"
+	ImageID string // "sha256:HEX"; empty for the built-in image "host"
+
+	// Container is the image's configuration with what the command line
+	// changed. It is what a commit starts from.
+	Container layerstore.ContainerConfig
+
+	TTY       bool
+	OpenStdin bool
+	Host      HostConfig
+}
+
+// HostConfig is what a container asks of the machine rather than of its image.
+type HostConfig struct {
+	AutoRemove   bool            `json:",omitempty"` // remove the container when it has ended
+	ReadOnly     bool            `json:",omitempty"` // the root filesystem is read-only
+	Privileged   bool            `json:",omitempty"`
+	UserNS       string          `json:",omitempty"` // auto, single, full, keep-id
+	GroupAdd     []string        `json:",omitempty"`
+	Network      string          `json:",omitempty"` // host, none, pasta
+	Ports        []Port          `json:",omitempty"`
+	CapAdd       []string        `json:",omitempty"`
+	CapDrop      []string        `json:",omitempty"`
+	SecurityOpt  []string        `json:",omitempty"`
+	Ulimits      []Ulimit        `json:",omitempty"`
+	ShmSize      int64           `json:",omitempty"` // bytes; 0: the default
+	ExtraHosts   []string        `json:",omitempty"` // "NAME:ADDRESS"
+	DNS          []string        `json:",omitempty"`
+	DNSSearch    []string        `json:",omitempty"`
+	DNSOptions   []string        `json:",omitempty"`
+	Devices      []DeviceMapping `json:",omitempty"`
+	Mounts       []Mount         `json:",omitempty"`
+	Restart      RestartPolicy
+	StopSignal   string  `json:",omitempty"`
+	Memory       int64   `json:",omitempty"` // bytes
+	CPUs         float64 `json:",omitempty"`
+	PidsLimit    int64   `json:",omitempty"`
+	CgroupParent string  `json:",omitempty"` // the delegated group that the limits are set in
+}
+
+// Port is a port of the host that leads to one of the container.
+type Port struct {
+	HostIP    string `json:",omitempty"`
+	Host      uint16
+	Container uint16
+	Protocol  string // tcp, udp
+}
+
+// Ulimit is a resource limit by its name in Docker's syntax: "nofile".
+type Ulimit struct {
+	Name       string
+	Soft, Hard int64 // -1: unlimited
+}
+
+// DeviceMapping gives the container a device node of the host.
+type DeviceMapping struct{ Source, Target string }
+
+// MountType says what is mounted.
+type MountType string
+
+// The types of a [Mount].
+const (
+	MountBind   MountType = "bind"   // a path of the host
+	MountVolume MountType = "volume" // a volume of the store
+	MountTmpfs  MountType = "tmpfs"  // memory
+)
+
+// Mount is one mount that the user or the image asked for.
+type Mount struct {
+	Type      MountType
+	Volume    string `json:",omitempty"` // name of the volume
+	Anonymous bool   `json:",omitempty"` // made for this container, removed with it
+	Source    string `json:",omitempty"` // on the host
+	Target    string
+	ReadOnly  bool   `json:",omitempty"`
+	NoCopy    bool   `json:",omitempty"` // do not fill an empty volume from the image
+	Options   string `json:",omitempty"` // of a tmpfs, as mount(8) takes them
+	NoExec    bool   `json:",omitempty"`
+	NoSuid    bool   `json:",omitempty"`
+	NoDev     bool   `json:",omitempty"`
+}
+
+// RestartPolicy says whether the main process is started again when it ends.
+type RestartPolicy struct {
+	Name       string `json:",omitempty"` // "" or no, on-failure, always, unless-stopped
+	MaxRetries int    `json:",omitempty"` // of on-failure; 0: no limit
+}
+
+// String is the policy as the command line has it.
+func (p RestartPolicy) String() string {
+	if p.Name == "" {
+		return "no"
+	}
+	return p.Name
+}
+
+// Args is the command line of the main process: entry point, then command.
+func (c *Config) Args() []string {
+	args := make([]string, 0, len(c.Container.Entrypoint)+len(c.Container.Cmd))
+	return append(append(args, c.Container.Entrypoint...), c.Container.Cmd...)
+}
+
+// Command is [Config.Args] as one line for people to read.
+func (c *Config) Command() string { return strings.Join(c.Args(), " ") }

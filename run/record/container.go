@@ -1,0 +1,150 @@
+package record
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Container is one container as it was when it was read.
+type Container struct {
+	Config *Config
+	State  State
+	dir    string
+}
+
+// ID of the container.
+func (c *Container) ID() string { return c.Config.ID }
+
+// Path is the container's directory.
+func (c *Container) Path() string { return c.dir }
+
+// Upper is the container's own layer.
+func (c *Container) Upper() string { return filepath.Join(c.dir, "upper") }
+
+// Work is the scratch directory beside it.
+func (c *Container) Work() string { return filepath.Join(c.dir, "work") }
+
+// LogPath is the file of the main process's output.
+func (c *Container) LogPath() string { return filepath.Join(c.dir, "log") }
+
+// Lock takes the lock, and fails with [ErrLocked] where another process has it.
+func (c *Container) Lock() (*Lock, error) { return acquire(filepath.Join(c.dir, "lock")) }
+
+// Refresh reads the state again. A container whose supervisor is gone is Dead.
+func (c *Container) Refresh() error {
+	s, err := c.readState()
+	if err != nil {
+		return err
+	}
+	if s.Alive() {
+		running, err := held(filepath.Join(c.dir, "lock"))
+		if err != nil {
+			return err
+		}
+		if !running {
+			// It may just have ended: the state is written before the lock goes.
+			if s, err = c.readState(); err != nil {
+				return err
+			}
+			if s.Alive() {
+				s.Status, s.PID, s.Supervisor = Dead, 0, 0
+			}
+		}
+	}
+	c.State = s
+	return nil
+}
+
+func (c *Container) readState() (State, error) {
+	data, err := os.ReadFile(filepath.Join(c.dir, "state.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return State{}, fmt.Errorf("%w: %s", ErrNotFound, c.Config.ID)
+	}
+	if err != nil {
+		return State{}, fmt.Errorf("read container: %w", err)
+	}
+	var s State
+	if err := json.Unmarshal(data, &s); err != nil {
+		// A power loss can leave the file empty. What the container did is in its upper.
+		return State{Status: Exited, Error: "state.json could not be read"}, nil
+	}
+	return s, nil
+}
+
+// WriteState saves the state. The caller holds the lock.
+func (c *Container) WriteState() error { return replaceJSON(c.dir, "state.json", &c.State) }
+
+func (c *Container) writeConfig() error { return replaceJSON(c.dir, "config.json", c.Config) }
+
+// Rename gives the container another name. A container may be renamed while
+// it runs: nothing in its supervisor depends on the name.
+func (d *Dir) Rename(c *Container, name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	old := c.Config.Name
+	if name == old {
+		return fmt.Errorf("%w: the container has the name %q already", ErrNameInUse, name)
+	}
+	if err := d.link(name, c.Config.ID); err != nil {
+		return err
+	}
+	c.Config.Name = name
+	if err := c.writeConfig(); err != nil {
+		c.Config.Name = old
+		d.unlink(name, c.Config.ID)
+		return err
+	}
+	d.unlink(old, c.Config.ID)
+	return nil
+}
+
+// Vanish takes the container and its name out of sight with one rename. What
+// is left to do is [Container.Discard].
+func (c *Container) Vanish() error {
+	parent, id := filepath.Split(c.dir)
+	gone := filepath.Join(parent, gonePrefix+id)
+	if err := os.Rename(c.dir, gone); err != nil {
+		return fmt.Errorf("remove the container: %w", err)
+	}
+	(&Dir{filepath.Clean(parent)}).unlink(c.Config.Name, id)
+	c.dir = gone
+	return nil
+}
+
+// Discard deletes what [Container.Vanish] has put out of sight.
+func (c *Container) Discard() error {
+	if err := os.RemoveAll(c.dir); err != nil {
+		return fmt.Errorf("remove the container: %w", err)
+	}
+	return nil
+}
+
+// Remove deletes the container and gives its lock back.
+func (c *Container) Remove(lock *Lock) error {
+	defer lock.Release()
+	if err := c.Vanish(); err != nil {
+		return err
+	}
+	return c.Discard()
+}
+
+// replaceJSON writes v to name in dir by way of a new file.
+func replaceJSON(dir, name string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	path := filepath.Join(dir, name)
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,328 @@
+package record
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"mica/internal/names"
+)
+
+// The errors that callers tell apart with [errors.Is].
+var (
+	ErrNotFound  = errors.New("no such container")
+	ErrAmbiguous = errors.New("several containers have an ID that begins so")
+	ErrNameInUse = errors.New("name is in use")
+)
+
+const (
+	newPrefix  = ".new-"
+	gonePrefix = ".gone-"
+	namesDir   = "names"
+)
+
+// Dir is the directory of all containers.
+type Dir struct{ path string }
+
+// Open opens the directory of containers and makes it if there is none.
+func Open(path string) (*Dir, error) {
+	if err := os.MkdirAll(filepath.Join(path, namesDir), 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory of containers: %w", err)
+	}
+	return &Dir{path}, nil
+}
+
+// Path is where the directory is.
+func (d *Dir) Path() string { return d.path }
+
+// NewID makes up an ID.
+func NewID() string {
+	var b [32]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// Create makes a container and holds its lock. An empty ID or name is made up
+// and entered in cfg. When it fails, nothing is left behind.
+func (d *Dir) Create(cfg *Config) (_ *Container, _ *Lock, err error) {
+	if cfg.Name != "" {
+		if err := CheckName(cfg.Name); err != nil {
+			return nil, nil, err
+		}
+		if _, err := d.byName(cfg.Name); err == nil {
+			return nil, nil, d.nameInUse(cfg.Name)
+		}
+	}
+	if cfg.ID == "" {
+		cfg.ID = NewID()
+	}
+	made := cfg.Name == ""
+	if made {
+		cfg.Name = names.Random(0)
+	}
+	stage := filepath.Join(d.path, newPrefix+cfg.ID)
+	if err := os.Mkdir(stage, 0o700); err != nil {
+		return nil, nil, fmt.Errorf("make the container's directory: %w", err)
+	}
+	final := filepath.Join(d.path, cfg.ID)
+	place := stage
+	defer func() {
+		if err != nil {
+			os.RemoveAll(place)
+		}
+	}()
+	lock, err := acquire(filepath.Join(stage, "lock"))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			lock.Release()
+		}
+	}()
+	c := &Container{Config: cfg, State: State{Status: Created}, dir: stage}
+	for _, sub := range []string{c.Upper(), c.Work()} {
+		if err := os.Mkdir(sub, 0o700); err != nil {
+			return nil, nil, fmt.Errorf("make the container's directory: %w", err)
+		}
+	}
+	if err := os.Rename(stage, final); err != nil {
+		return nil, nil, fmt.Errorf("put the container in place: %w", err)
+	}
+	place, c.dir = final, final
+	for attempt := 1; ; attempt++ {
+		err = d.link(cfg.Name, cfg.ID)
+		if err == nil {
+			break
+		}
+		if !made || !errors.Is(err, ErrNameInUse) || attempt > 100 {
+			return nil, nil, err
+		}
+		cfg.Name = names.Random(attempt)
+	}
+	// The configuration comes last: a directory without one is no container yet.
+	if err := c.WriteState(); err != nil {
+		d.unlink(cfg.Name, cfg.ID)
+		return nil, nil, err
+	}
+	if err := c.writeConfig(); err != nil {
+		d.unlink(cfg.Name, cfg.ID)
+		return nil, nil, err
+	}
+	return c, lock, nil
+}
+
+func (d *Dir) nameInUse(name string) error {
+	id, _ := os.Readlink(d.namePath(name))
+	return fmt.Errorf("%w: %q belongs to container %.12s; remove or rename that one, or choose another name", ErrNameInUse, name, id)
+}
+
+// CheckName tells whether a name is one that Docker would allow.
+func CheckName(name string) error {
+	ok := len(name) >= 2 && len(name) <= 255
+	for i := 0; ok && i < len(name); i++ {
+		c := name[i]
+		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		ok = alnum || i > 0 && (c == '_' || c == '.' || c == '-')
+	}
+	if !ok {
+		return fmt.Errorf("container name %q: want a letter or digit, then letters, digits, '_', '.', '-', at least two in all", name)
+	}
+	return nil
+}
+
+func (d *Dir) namePath(name string) string { return filepath.Join(d.path, namesDir, name) }
+
+// link gives the name to a container that is in place.
+func (d *Dir) link(name, id string) error {
+	for range 3 {
+		err := os.Symlink(id, d.namePath(name))
+		if !errors.Is(err, os.ErrExist) {
+			if err != nil {
+				return fmt.Errorf("enter the container's name: %w", err)
+			}
+			return nil
+		}
+		if _, err := d.byName(name); err == nil {
+			break
+		}
+		// Left over from a crash: the container behind it is gone.
+		if other, err := os.Readlink(d.namePath(name)); err == nil {
+			if _, err := os.Lstat(filepath.Join(d.path, other)); err == nil {
+				break // being made right now
+			}
+			os.Remove(d.namePath(name))
+		}
+	}
+	return d.nameInUse(name)
+}
+
+// unlink takes the name away where it still is this container's.
+func (d *Dir) unlink(name, id string) {
+	if target, err := os.Readlink(d.namePath(name)); err == nil && target == id {
+		os.Remove(d.namePath(name))
+	}
+}
+
+func (d *Dir) byName(name string) (*Container, error) {
+	id, err := os.Readlink(d.namePath(name))
+	if err != nil || !isID(id) {
+		return nil, ErrNotFound
+	}
+	c, err := d.load(id)
+	if err != nil {
+		return nil, err
+	}
+	if c.Config.Name != name {
+		return nil, ErrNotFound // a rename that was cut off
+	}
+	return c, nil
+}
+
+// Find looks a container up by name, ID or unique beginning of an ID.
+func (d *Dir) Find(ref string) (*Container, error) {
+	if ref != "" && CheckName(ref) == nil || len(ref) == 1 {
+		if c, err := d.byName(ref); err == nil {
+			return c, nil
+		}
+	}
+	if !isHex(ref) || len(ref) > 64 {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, ref)
+	}
+	ids, err := d.ids()
+	if err != nil {
+		return nil, err
+	}
+	found := ""
+	for _, id := range ids {
+		if strings.HasPrefix(id, ref) {
+			if found != "" {
+				return nil, fmt.Errorf("%w: %s", ErrAmbiguous, ref)
+			}
+			found = id
+		}
+	}
+	if found == "" {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, ref)
+	}
+	return d.load(found)
+}
+
+// List gives all containers, the newest first.
+func (d *Dir) List() ([]*Container, error) {
+	ids, err := d.ids()
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*Container, 0, len(ids))
+	for _, id := range ids {
+		c, err := d.load(id)
+		if errors.Is(err, ErrNotFound) {
+			continue // removed meanwhile, or not made yet
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].Config.Created.After(list[j].Config.Created) })
+	return list, nil
+}
+
+func (d *Dir) ids() ([]string, error) {
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		if isID(e.Name()) {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, nil
+}
+
+// Tidy clears away what crashes have left: containers that were never
+// finished or never quite removed, and those that were to be removed when they ended but lost
+// their supervisor. It is cheap where there is nothing to do.
+func (d *Dir) Tidy() error {
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
+		return fmt.Errorf("list containers: %w", err)
+	}
+	for _, e := range entries {
+		name := e.Name()
+		if strings.HasPrefix(name, newPrefix) || strings.HasPrefix(name, gonePrefix) {
+			d.tidyLeftover(name)
+			continue
+		}
+		if !isID(name) {
+			continue
+		}
+		c, err := d.load(name)
+		if errors.Is(err, ErrNotFound) {
+			d.tidyLeftover(name)
+			continue
+		}
+		if err == nil && c.Config.Host.AutoRemove && c.State.Status == Dead {
+			if lock, err := c.Lock(); err == nil {
+				c.Remove(lock)
+			}
+		}
+	}
+	return nil
+}
+
+// tidyLeftover removes a directory that nobody holds. One that is young may
+// be in the hands of a process that has not yet locked it.
+func (d *Dir) tidyLeftover(name string) {
+	path := filepath.Join(d.path, name)
+	st, err := os.Stat(path)
+	if err != nil || time.Since(st.ModTime()) < time.Minute && !strings.HasPrefix(name, gonePrefix) {
+		return
+	}
+	lock, err := acquire(filepath.Join(path, "lock"))
+	if err != nil {
+		return
+	}
+	defer lock.Release()
+	os.RemoveAll(path)
+}
+
+func (d *Dir) load(id string) (*Container, error) {
+	dir := filepath.Join(d.path, id)
+	c := &Container{Config: new(Config), dir: dir}
+	data, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read container: %w", err)
+	}
+	if err := json.Unmarshal(data, c.Config); err != nil {
+		return nil, fmt.Errorf("read %s/config.json: %w; remove the directory if the container is of no use", dir, err)
+	}
+	if err := c.Refresh(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func isID(s string) bool { return len(s) == 64 && isHex(s) }
+
+func isHex(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return s != ""
+}

@@ -1,0 +1,175 @@
+package record
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func open(t *testing.T) *Dir {
+	t.Helper()
+	d, err := Open(filepath.Join(t.TempDir(), "containers"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func create(t *testing.T, d *Dir, name string) (*Container, *Lock) {
+	t.Helper()
+	c, lock, err := d.Create(&Config{Name: name, Created: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(lock.Release)
+	return c, lock
+}
+
+func TestFind(t *testing.T) {
+	d := open(t)
+	a, _ := create(t, d, "alpha")
+	create(t, d, "beta")
+	for _, ref := range []string{"alpha", a.ID(), a.ID()[:12]} {
+		c, err := d.Find(ref)
+		if err != nil || c.ID() != a.ID() {
+			t.Errorf("%q: %v, %v", ref, c, err)
+		}
+	}
+	for _, ref := range []string{"gamma", "", "..", "names", "/", "alph", strings.Repeat("0", 65)} {
+		if _, err := d.Find(ref); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%q: %v", ref, err)
+		}
+	}
+}
+
+func TestNamesAreUnique(t *testing.T) {
+	d := open(t)
+	var wg sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		wg.Go(func() {
+			_, lock, err := d.Create(&Config{Name: "web"})
+			if err == nil {
+				lock.Release()
+			}
+			errs[i] = err
+		})
+	}
+	wg.Wait()
+	made := 0
+	for _, err := range errs {
+		if err == nil {
+			made++
+		} else if !errors.Is(err, ErrNameInUse) {
+			t.Error(err)
+		}
+	}
+	if list, err := d.List(); made != 1 || err != nil || len(list) != 1 {
+		t.Fatalf("%d made, %d there, %v", made, len(list), err)
+	}
+	entries, err := os.ReadDir(d.Path())
+	if err != nil || len(entries) != 2 { // the container and names
+		t.Fatalf("left behind: %v, %v", entries, err)
+	}
+}
+
+func TestRename(t *testing.T) {
+	d := open(t)
+	a, _ := create(t, d, "first")
+	create(t, d, "taken")
+	if err := d.Rename(a, "taken"); !errors.Is(err, ErrNameInUse) {
+		t.Errorf("to a taken name: %v", err)
+	}
+	if err := d.Rename(a, "second"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Find("first"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("by the old name: %v", err)
+	}
+	if c, err := d.Find("second"); err != nil || c.ID() != a.ID() {
+		t.Errorf("by the new name: %v", err)
+	}
+	create(t, d, "first")
+}
+
+// The lock is what tells a running container from one whose supervisor died.
+func TestDead(t *testing.T) {
+	d := open(t)
+	c, lock := create(t, d, "web")
+	c.State.Status = Running
+	if err := c.WriteState(); err != nil {
+		t.Fatal(err)
+	}
+	seen, err := d.Find("web")
+	if err != nil || seen.State.Status != Running {
+		t.Fatalf("while held: %v, %v", seen, err)
+	}
+	if _, err := seen.Lock(); !errors.Is(err, ErrLocked) {
+		t.Fatalf("second lock: %v", err)
+	}
+	lock.Release()
+	if err := seen.Refresh(); err != nil || seen.State.Status != Dead {
+		t.Fatalf("after release: %v, %v", seen.State.Status, err)
+	}
+}
+
+func TestTidy(t *testing.T) {
+	d := open(t)
+	keep, _ := create(t, d, "keep")
+	c, lock, err := d.Create(&Config{Name: "once", Host: HostConfig{AutoRemove: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.State.Status = Running
+	if err := c.WriteState(); err != nil {
+		t.Fatal(err)
+	}
+	gone := filepath.Join(d.Path(), gonePrefix+NewID())
+	stale := filepath.Join(d.Path(), newPrefix+NewID())
+	young := filepath.Join(d.Path(), newPrefix+NewID())
+	for _, dir := range []string{gone, stale, young} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(stale, old, old); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Tidy(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Find("once"); err != nil {
+		t.Errorf("removed while it ran: %v", err)
+	}
+	lock.Release() // the supervisor dies
+	if err := d.Tidy(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Find("once"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("still there after its supervisor died: %v", err)
+	}
+	if _, err := d.Find(keep.Config.Name); err != nil {
+		t.Error(err)
+	}
+	for path, want := range map[string]bool{gone: false, stale: false, young: true} {
+		if _, err := os.Lstat(path); (err == nil) != want {
+			t.Errorf("%s: there is %v", filepath.Base(path), err == nil)
+		}
+	}
+}
+
+func TestCheckName(t *testing.T) {
+	for name, ok := range map[string]bool{
+		"web": true, "Web_1.a-b": true, "9x": true, "x": false, "": false, "-x": false, ".x": false, "a/b": false, "a b": false,
+		strings.Repeat("n", 255): true, strings.Repeat("n", 256): false,
+	} {
+		if err := CheckName(name); (err == nil) != ok {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
