@@ -21,4 +21,106 @@
 // index.json, which is the commit. A crash leaves the old or the new index
 // and perhaps things that nothing refers to; the tmp directory of a dead
 // process is what tells the next [Open] to collect them.
+//
+// # Locks
+//
+// The lock file is opened anew for every use, so it orders goroutines and
+// processes alike. It is held for renames and for reading small documents,
+// never while an archive is read or a tree removed.
+//
+//	tmp/ID (exclusive, for as long as the operation lives)
+//	  lock (shared or exclusive)
 package layerstore
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Store is a store of images. Its methods may be called at the same time by
+// many goroutines and processes.
+type Store struct {
+	root string // immutable
+}
+
+// DefaultRoot is $XDG_DATA_HOME/mica, or ~/.local/share/mica.
+func DefaultRoot() (string, error) {
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "mica"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("find the store: %w", err)
+	}
+	return filepath.Join(home, ".local", "share", "mica"), nil
+}
+
+// Open opens the store at root, makes it if there is none, and clears away
+// what dead processes left.
+func Open(root string) (*Store, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	s := &Store{root: root}
+	if err := s.create(); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", root, err)
+	}
+	if err := s.recover(); err != nil {
+		return nil, fmt.Errorf("recover store %s: %w", root, err)
+	}
+	return s, nil
+}
+
+// create makes what a store consists of, where it is missing.
+func (s *Store) create() error {
+	for _, dir := range []string{"", "blobs/sha256", "layers", "containers", "tmp"} {
+		if err := os.MkdirAll(s.path(dir), 0o700); err != nil {
+			return err
+		}
+	}
+	if exists(s.path(ocispec.ImageLayoutFile)) && exists(s.path(ocispec.ImageIndexFile)) {
+		return nil
+	}
+	unlock, err := s.lockExclusive()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if !exists(s.path(ocispec.ImageIndexFile)) {
+		if err := s.writeIndex(newIndex()); err != nil {
+			return err
+		}
+	}
+	layout := []byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`)
+	return writeFileAtomic(s.path(ocispec.ImageLayoutFile), layout)
+}
+
+// Root is the directory that holds the store.
+func (s *Store) Root() string { return s.root }
+
+// ContainersDir is where the packages above keep containers.
+func (s *Store) ContainersDir() string { return s.path("containers") }
+
+// View runs fn under the store's shared lock: no image is removed meanwhile.
+// fn may look things up, and must not change the store.
+func (s *Store) View(fn func() error) error {
+	unlock, err := s.lockShared()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return fn()
+}
+
+func (s *Store) path(elem ...string) string {
+	return filepath.Join(append([]string{s.root}, elem...)...)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

@@ -1,0 +1,127 @@
+package layerstore
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Layers gives the directories of the image's layers, topmost first, and
+// unpacks those that are missing. A layer is verified against its digest as it is unpacked.
+func (s *Store) Layers(ctx context.Context, img *Image) ([]string, error) {
+	dirs, missing := s.layerDirs(img.Layers)
+	if !missing {
+		return dirs, nil
+	}
+	t, err := s.begin("unpack")
+	if err != nil {
+		return nil, err
+	}
+	defer t.end()
+	if err := t.unpack(ctx, img.Layers); err != nil {
+		return nil, err
+	}
+	err = t.publish(func(ix *index) error {
+		if !ix.has(img.Manifest) {
+			return fmt.Errorf("%w: %s was removed meanwhile", ErrNotFound, img.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if dirs, missing = s.layerDirs(img.Layers); missing {
+		return nil, fmt.Errorf("%w: %s was removed meanwhile", ErrNotFound, img.ID)
+	}
+	return dirs, nil
+}
+
+// layerDirs gives the unpacked directories, topmost first; an empty string
+// stands for each that is missing.
+func (s *Store) layerDirs(layers []Layer) (dirs []string, missing bool) {
+	dirs = make([]string, len(layers))
+	for i, l := range layers {
+		dir := s.layerDir(l)
+		dirs[len(layers)-1-i] = dir
+		missing = missing || dir == ""
+	}
+	return dirs, missing
+}
+
+// layerDir gives the directory of an unpacked layer, or "". A layer that was
+// unpacked with files of those below it is found by its chain only.
+func (s *Store) layerDir(l Layer) string {
+	for _, d := range []digest.Digest{l.DiffID, l.ChainID} {
+		dir := s.path("layers", d.Encoded())
+		if exists(dir) {
+			return dir
+		}
+	}
+	return ""
+}
+
+// unpack unpacks what is missing of layers, lowest first, from staged or stored blobs.
+func (t *session) unpack(ctx context.Context, layers []Layer) error {
+	var below []string // directories, topmost first
+	for _, l := range layers {
+		dir := t.s.layerDir(l)
+		if dir == "" {
+			dir = t.stagedLayer(l)
+		}
+		if dir == "" {
+			var err error
+			if dir, err = t.unpackLayer(ctx, l, below); err != nil {
+				return layerError(l.DiffID, err)
+			}
+		}
+		below = append([]string{dir}, below...)
+	}
+	return nil
+}
+
+func (t *session) stagedLayer(l Layer) string {
+	if dir, ok := t.layers[l.DiffID.Encoded()]; ok {
+		return dir
+	}
+	return t.layers[l.ChainID.Encoded()]
+}
+
+// unpackLayer unpacks one layer from its blob and verifies it.
+func (t *session) unpackLayer(ctx context.Context, l Layer, below []string) (dir string, err error) {
+	f, err := t.openBlob(l.Blob)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	stream, err := t.newLayerStream(ctx, f, false)
+	if err != nil {
+		return "", err
+	}
+	defer stream.abandon()
+	dir = t.newPath("layer")
+	result, err := extract(ctx, stream, dir, below)
+	if err == nil {
+		var diffID digest.Digest
+		if diffID, _, err = stream.finish(); err == nil && diffID != l.DiffID {
+			err = fmt.Errorf("its archive has digest %s when unpacked, not the one that the image names", diffID)
+		}
+	}
+	if err != nil {
+		_ = os.RemoveAll(dir)
+		return "", err
+	}
+	t.stageLayer(l.DiffID, l.ChainID, dir, result)
+	return dir, nil
+}
+
+// stageLayer registers an unpacked tree under the right name.
+func (t *session) stageLayer(diffID, chainID digest.Digest, dir string, result extractResult) {
+	name := diffID.Encoded()
+	if result.UsedLower {
+		name = chainID.Encoded()
+	}
+	t.layers[name] = dir
+	t.infos[diffID.Encoded()] = result.layerInfo
+}

@@ -1,0 +1,96 @@
+package layerstore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// recover removes the staging directories of dead processes, and what they
+// had put in place before their commit.
+func (s *Store) recover() error {
+	dead, err := s.claimDead()
+	if err != nil || len(dead) == 0 {
+		return err
+	}
+	t, err := s.begin("recover")
+	if err != nil {
+		releaseAll(dead)
+		return err
+	}
+	defer t.end()
+	unlock, err := s.lockExclusive()
+	if err != nil {
+		releaseAll(dead)
+		return err
+	}
+	_, err = t.collect()
+	unlock()
+	if err != nil {
+		releaseAll(dead)
+		return err
+	}
+	// Only now, so that a crash of the recovery is recovered from as well.
+	for _, f := range dead {
+		err = errors.Join(err, os.RemoveAll(f.Name()))
+		_ = f.Close()
+	}
+	return err
+}
+
+// claimDead locks and returns the staging directories whose process is gone.
+func (s *Store) claimDead() ([]*os.File, error) {
+	entries, err := os.ReadDir(s.path("tmp"))
+	if err != nil || len(entries) == 0 {
+		return nil, err
+	}
+	// A session that is just being made is not locked yet; it is made under
+	// the shared lock, so the exclusive one waits for it.
+	unlock, err := s.lockExclusive()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	var dead []*os.File
+	for _, e := range entries {
+		f, err := claim(filepath.Join(s.path("tmp"), e.Name()))
+		if err != nil {
+			releaseAll(dead)
+			return nil, err
+		}
+		if f != nil {
+			dead = append(dead, f)
+		}
+	}
+	return dead, nil
+}
+
+// claim locks one staging directory; nil if its process lives or it is gone.
+func claim(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open leftover: %w", err)
+	}
+	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil && exists(path) {
+		return f, nil
+	}
+	_ = f.Close()
+	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, fmt.Errorf("lock leftover: %w", err)
+	}
+	return nil, nil
+}
+
+func releaseAll(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close()
+	}
+}
