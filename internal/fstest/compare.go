@@ -1,0 +1,63 @@
+package fstest
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// identity is an object of the plain side, for as long as it lives.
+type identity struct {
+	ino  uint64
+	born int64
+}
+
+// inodes remembers which inode number the union shows for each object, so as
+// to see that it is unique and never changes.
+type inodes struct {
+	union map[identity]uint64
+}
+
+// diff compares snapshots of the plain side and the union. It returns the
+// differences, one line each, at most a few.
+func (in *inodes) diff(plain, union snapshot) []string {
+	var out []string
+	add := func(format string, a ...any) {
+		if len(out) < 8 {
+			out = append(out, fmt.Sprintf(format, a...))
+		}
+	}
+	owner := map[uint64]identity{} // of inode numbers of the union
+	for _, p := range slices.Sorted(maps.Keys(plain)) {
+		a, b := plain[p], union[p]
+		if b == nil {
+			add("%q is missing: it should be %s", p, a.what)
+			continue
+		}
+		if a.what != b.what {
+			add("%q\n\tplain %s\n\tunion %s", p, a.what, b.what)
+		}
+		id := identity{a.ino, a.born}
+		if was, ok := owner[b.ino]; ok && was != id {
+			add("%q has inode %d, which another object has", p, b.ino)
+		}
+		owner[b.ino] = id
+		if was, ok := in.union[id]; ok && was != b.ino {
+			add("%q had inode %d and has %d now", p, was, b.ino)
+		}
+		in.union[id] = b.ino
+	}
+	for _, p := range slices.Sorted(maps.Keys(union)) {
+		if plain[p] == nil {
+			add("%q should not be there: %s", p, union[p].what)
+		}
+		if union[p].dev != union[""].dev {
+			add("%q has device %#x, the root %#x", p, union[p].dev, union[""].dev)
+		}
+	}
+	return out
+}
+
+// forget drops what is known of inode numbers, as a remount of a union that
+// does not keep them needs.
+func (in *inodes) forget() { in.union = map[identity]uint64{} }

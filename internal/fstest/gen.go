@@ -1,0 +1,177 @@
+package fstest
+
+import (
+	"maps"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// slots is how many open files, and mappings, an actor has.
+const slotCount = 6
+
+// generator chooses operations, looking at what is in the plain directory so
+// that most of them hit something.
+type generator struct {
+	rnd   *rand.Rand
+	opt   Options
+	plain *side
+
+	all, dirs, files, links []string // what there is, by path
+	age                     int      // operations since it was looked at
+}
+
+func newGenerator(seed uint64, opt Options, plain *side) *generator {
+	return &generator{rnd: rand.New(rand.NewPCG(seed, 2)), opt: opt, plain: plain}
+}
+
+// look takes stock of the plain directory.
+func (g *generator) look() {
+	g.age = 0
+	snap, err := g.plain.snap(statOnly)
+	if err != nil {
+		return // what is known stays good enough
+	}
+	g.all, g.dirs, g.files, g.links = nil, nil, nil, nil
+	for _, p := range slices.Sorted(maps.Keys(snap)) {
+		g.all = append(g.all, p)
+		switch snap[p].typ << 12 {
+		case unix.S_IFDIR:
+			g.dirs = append(g.dirs, p)
+		case unix.S_IFREG:
+			g.files = append(g.files, p)
+		case unix.S_IFLNK:
+			g.links = append(g.links, p)
+		}
+	}
+}
+
+func (g *generator) one(paths []string) string {
+	if len(paths) == 0 || g.rnd.IntN(12) == 0 {
+		return g.newPath()
+	}
+	return paths[g.rnd.IntN(len(paths))]
+}
+
+// newPath is a path that may or may not exist, rarely below something that is
+// no directory.
+func (g *generator) newPath() string {
+	parent := ""
+	switch {
+	case g.rnd.IntN(15) == 0 && len(g.all) > 0:
+		parent = g.all[g.rnd.IntN(len(g.all))]
+	case len(g.dirs) > 0:
+		parent = g.dirs[g.rnd.IntN(len(g.dirs))]
+	}
+	if strings.Count(parent, "/") > 5 {
+		parent = path.Dir(parent)
+	}
+	name := anyName(g.rnd)
+	if parent == "" || parent == "." {
+		return name
+	}
+	return parent + "/" + name
+}
+
+// file is most often a regular file's path.
+func (g *generator) file() string {
+	switch g.rnd.IntN(10) {
+	case 0:
+		return g.one(g.all)
+	case 1:
+		return g.one(g.links)
+	}
+	return g.one(g.files)
+}
+
+func (g *generator) any() string { return g.one(g.all) }
+
+func (g *generator) dir() string {
+	if g.rnd.IntN(10) == 0 {
+		return g.one(g.all)
+	}
+	return g.one(g.dirs)
+}
+
+// next chooses an operation.
+func (g *generator) next() Op {
+	if g.age++; g.age > 12 || g.all == nil {
+		g.look()
+	}
+	o := Op{Actor: g.rnd.IntN(len(g.opt.Actors)), Slot: g.rnd.IntN(slotCount), Seed: g.rnd.Uint64()}
+	o.Slot2 = g.rnd.IntN(slotCount)
+	if n := g.opt.RemountEvery; n > 0 && g.rnd.IntN(n) == 0 {
+		return Op{Code: OpRemount}
+	}
+	if n := g.opt.ForgetEvery; n > 0 && g.rnd.IntN(n) == 0 {
+		return Op{Code: OpForget}
+	}
+	w := g.rnd.IntN(totalWeight)
+	for _, c := range choices {
+		if w -= c.weight; w < 0 {
+			o.Code = c.code
+			c.fill(g, &o)
+			break
+		}
+	}
+	return o
+}
+
+func (g *generator) perm(typical []uint32, need uint32) uint32 {
+	p := typical[g.rnd.IntN(len(typical))]
+	if !g.opt.Scene.AnyMode {
+		p |= need
+	}
+	return p
+}
+
+func (g *generator) offset() int64 {
+	switch g.rnd.IntN(6) {
+	case 0:
+		return 0
+	case 1:
+		return int64(4096)<<g.rnd.IntN(8) + g.rnd.Int64N(3) - 1
+	case 2:
+		return 4096 * g.rnd.Int64N(64)
+	case 3:
+		return g.rnd.Int64N(600000)
+	}
+	return g.rnd.Int64N(5000)
+}
+
+func (g *generator) length() int64 {
+	switch g.rnd.IntN(6) {
+	case 0:
+		return 4096 * (1 + g.rnd.Int64N(4))
+	case 1:
+		return g.rnd.Int64N(150000)
+	}
+	return g.rnd.Int64N(3000)
+}
+
+func (g *generator) time() unix.Timespec {
+	switch g.rnd.IntN(6) {
+	case 0:
+		return unix.Timespec{Nsec: unix.UTIME_NOW}
+	case 1:
+		return unix.Timespec{Nsec: unix.UTIME_OMIT}
+	}
+	return oldTime(g.rnd)
+}
+
+func (g *generator) id() int {
+	if g.rnd.IntN(4) == 0 {
+		return -1
+	}
+	return int(g.opt.Scene.IDs[g.rnd.IntN(len(g.opt.Scene.IDs))])
+}
+
+func (g *generator) maybeNoFollow() int {
+	if g.rnd.IntN(2) == 0 {
+		return noFollow
+	}
+	return 0
+}
