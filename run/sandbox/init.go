@@ -1,0 +1,205 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Main must be the first thing that main (or TestMain) calls. In a process that Start made it becomes the init of the
+// sandbox and does not return; in any other process it returns at once.
+func Main() {
+	if len(os.Args) != 1 || os.Args[0] != initName || os.Getpid() != 1 {
+		return
+	}
+	// This thread carries the parent-death signal.
+	runtime.LockOSThread()
+	i := &initProcess{conn: &conn{fd: controlFD}, procs: map[int]int{}, spawned: make(chan struct{}, 1)}
+	if err := i.run(); err != nil {
+		i.conn.send(&message{Op: opError, Msg: err.Error()})
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// initProcess is process 1 of a sandbox.
+type initProcess struct {
+	conn  *conn
+	setup *setup
+	last  int // highest capability of the kernel
+	pts   int // O_PATH descriptor of the sandbox's devpts
+	null  int // the sandbox's /dev/null
+
+	mu      sync.Mutex
+	procs   map[int]int   // process id -> process number
+	spawned chan struct{} // there is (again) something to wait for
+}
+
+// run sets the sandbox up, starts the main process and serves requests until that has ended.
+func (i *initProcess) run() error {
+	closeInherited()
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("ask for parent-death signal: %w", err)
+	}
+	m, fds, err := i.conn.recv()
+	if err != nil {
+		return fmt.Errorf("read setup: %w", err)
+	}
+	if m.Op != opSetup || m.Setup == nil {
+		return fmt.Errorf("read setup: unexpected %s message", m.Op)
+	}
+	i.setup = m.Setup
+	i.last = lastCap()
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals)
+	if err := i.build(); err != nil {
+		return err
+	}
+	i.start(0, &i.setup.Main, fds)
+	go i.reap()
+	go i.forward(signals)
+	for {
+		m, fds, err := i.conn.recv()
+		if err != nil { // the supervisor is gone
+			unix.Kill(-1, unix.SIGKILL)
+			return nil
+		}
+		switch m.Op {
+		case opStart:
+			go i.start(m.ID, m.Spec, fds)
+		case opSignal:
+			i.signal(m.ID, syscall.Signal(m.Signal))
+		default:
+			closeAll(fds)
+		}
+	}
+}
+
+// closeInherited closes what the supervisor inherited from its own parent without close-on-exec.
+func closeInherited() {
+	dir, err := os.Open("/proc/self/fd")
+	if err != nil {
+		unix.CloseRange(controlFD+1, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC)
+		return
+	}
+	names, _ := dir.Readdirnames(-1)
+	dir.Close()
+	for _, name := range names {
+		fd := 0
+		for _, c := range name {
+			fd = fd*10 + int(c-'0')
+		}
+		if fd <= controlFD {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(fd)
+		}
+	}
+	unix.CloseOnExec(controlFD)
+}
+
+// start starts a process and reports how that went. For the main process a failure is the end.
+func (i *initProcess) start(id int, spec *wireSpec, fds []int) {
+	type result struct {
+		pid, tty int
+		err      error
+	}
+	done := make(chan result)
+	go func() {
+		// What is limited here is limited for this thread, which ends with the goroutine because it stays locked.
+		runtime.LockOSThread()
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		pid, tty, err := i.spawn(spec, fds)
+		if err == nil {
+			i.procs[pid] = id
+		}
+		done <- result{pid, tty, err}
+	}()
+	r := <-done
+	closeAll(fds)
+	if r.err != nil {
+		answer := &message{Op: opError, ID: id, Msg: r.err.Error()}
+		var se *StartError
+		if errors.As(r.err, &se) {
+			answer.Code = se.Code
+		}
+		i.conn.send(answer)
+		if id == 0 {
+			os.Exit(0)
+		}
+		return
+	}
+	answer := &message{Op: opStarted, ID: id, PID: r.pid}
+	if r.tty >= 0 {
+		i.conn.send(answer, r.tty)
+		unix.Close(r.tty)
+	} else {
+		i.conn.send(answer)
+	}
+	select {
+	case i.spawned <- struct{}{}:
+	default:
+	}
+}
+
+// reap waits for every child, its own and the orphans of the sandbox. It ends the sandbox with the main process.
+func (i *initProcess) reap() {
+	for {
+		if err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOWAIT, nil); errors.Is(err, unix.ECHILD) {
+			<-i.spawned
+			continue
+		}
+		// Under the lock, so that a process is entered before it is missed, and signal does not hit a successor.
+		i.mu.Lock()
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
+		if err != nil || pid == 0 {
+			i.mu.Unlock()
+			continue
+		}
+		id, mine := i.procs[pid]
+		delete(i.procs, pid)
+		i.mu.Unlock()
+		if !mine {
+			continue
+		}
+		st := &ExitStatus{Code: ws.ExitStatus()}
+		if ws.Signaled() {
+			st = &ExitStatus{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal()), Core: ws.CoreDump()}
+		}
+		i.conn.send(&message{Op: opExit, ID: id, Status: st})
+		if id == 0 {
+			os.Exit(0) // the kernel kills what is left in the namespace
+		}
+	}
+}
+
+// signal sends a signal to a process by its number. The lock keeps its process id from being given to another.
+func (i *initProcess) signal(id int, sig syscall.Signal) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for pid, n := range i.procs {
+		if n == id {
+			unix.Kill(pid, sig)
+		}
+	}
+}
+
+// forward hands signals that init receives on to the main process.
+func (i *initProcess) forward(signals <-chan os.Signal) {
+	for s := range signals {
+		switch sig := s.(syscall.Signal); sig {
+		case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE: // about children, Go's scheduler, the control socket
+		default:
+			i.signal(0, sig)
+		}
+	}
+}
