@@ -55,6 +55,8 @@ type SceneOptions struct {
 	// of a lower one. The link count of those left is then one that only a
 	// scan of all layers could know.
 	HiddenLinks bool
+	// NeededWhiteouts leaves out whiteouts of names that no lower layer has.
+	NeededWhiteouts bool
 }
 
 // NewScene makes the scene of a seed.
@@ -64,10 +66,31 @@ func NewScene(seed uint64, opt SceneOptions) *Scene {
 	for range 1 + g.rnd.IntN(opt.MaxLayers) {
 		s.Layers = append(s.Layers, Layer{Root: g.layer(), Spelling: opt.Spellings[g.rnd.IntN(len(opt.Spellings))]})
 	}
+	if opt.NeededWhiteouts {
+		for i, l := range s.Layers {
+			needed((&Scene{Layers: s.Layers[:i]}).Merged(), l.Root)
+		}
+	}
 	if !opt.HiddenLinks {
 		s.unlinkHidden()
 	}
 	return s
+}
+
+// needed removes the whiteouts in upper of what is not in lower.
+func needed(lower, upper *Node) {
+	for name, k := range upper.Kids {
+		var below *Node
+		if lower != nil && lower.Kind == Dir && !upper.Opaque {
+			below = lower.Kids[name]
+		}
+		switch {
+		case k.Kind == Whiteout && below == nil:
+			delete(upper.Kids, name)
+		case k.Kind == Dir:
+			needed(below, k)
+		}
+	}
 }
 
 // unlinkHidden makes files of their own of the names of hard-linked files that

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strings"
 )
 
 // Shrink looks for a smaller failure: fewer operations, then fewer objects in
@@ -36,6 +37,14 @@ func Again(temp func() (string, error), u Union, opt Options) func(*Scene, []Op)
 	}
 }
 
+// sort is what makes two failures likely to be of one cause.
+func (f *Failure) sort() string {
+	if len(f.Ops) > 0 && strings.HasPrefix(f.What, f.Ops[len(f.Ops)-1].String()) {
+		return string(f.Ops[len(f.Ops)-1].Code)
+	}
+	return "trees"
+}
+
 type shrinker struct {
 	best  *Failure
 	left  int
@@ -48,7 +57,7 @@ func (s *shrinker) try(sc *Scene, ops []Op) bool {
 	}
 	s.left--
 	f := s.again(sc, ops)
-	if f == nil {
+	if f == nil || f.sort() != s.best.sort() {
 		return false
 	}
 	s.best = &Failure{Scene: sc, Ops: slices.Clone(f.Ops), Results: f.Results, What: f.What}

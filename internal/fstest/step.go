@@ -57,8 +57,15 @@ func (r *run) tolerated(o Op, a, b Result) string {
 	return word
 }
 
-// escapes tells whether the operation would work on something outside.
+// escapes tells whether the operation would work on something outside, or on
+// the name of the root, which only a mountpoint refuses.
 func (r *run) escapes(o Op) bool {
+	switch o.Code {
+	case OpRmdir, OpUnlink, OpRename:
+		if len(o.Path) == 0 || o.Code == OpRename && len(o.Path2) == 0 {
+			return true
+		}
+	}
 	if o.Path != nil && r.plain.escapes(o.Path) {
 		return true
 	}

@@ -123,7 +123,8 @@ func options(f *flags, known map[string]int) fstest.Options {
 	opt.Scene.Spellings = []fstest.Spelling{fstest.Device, fstest.DotWh, fstest.XattrWh, fstest.FuseOverlayfs, fstest.DotWhLinked}
 	switch f.union {
 	case "kernel":
-		opt.Scene.Spellings = []fstest.Spelling{fstest.Device, fstest.XattrWh}
+		opt.Scene.Spellings = []fstest.Spelling{fstest.Device}
+		opt.Scene.NeededWhiteouts = true
 		opt.UnstableInodes = true
 	case "fuse-overlayfs":
 		opt.Scene.Spellings = []fstest.Spelling{fstest.Device, fstest.DotWh, fstest.FuseOverlayfs}
