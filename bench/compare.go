@@ -1,0 +1,78 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+)
+
+// Change is one workload on one peer in two reports.
+type Change struct {
+	Workload, Peer string
+	Old, New       *Result
+	// Ratio is new over old: above 1 it got slower.
+	Ratio float64
+	// Beyond says that the change is larger than the spreads of both, so that it is likely to be one.
+	Beyond bool
+}
+
+// Compare sets two reports side by side, for all that both have. It fails where they were not measured alike.
+func Compare(old, current *Report) ([]Change, error) {
+	if old.Scale != current.Scale {
+		return nil, fmt.Errorf("compare reports: they were measured at different sizes (quick: %v and %v)", old.Quick, current.Quick)
+	}
+	before := map[[2]string]*Result{}
+	for _, res := range old.Results {
+		before[[2]string{res.Workload, res.Peer}] = res
+	}
+	var out []Change
+	for _, res := range current.Results {
+		o := before[[2]string{res.Workload, res.Peer}]
+		if o == nil || len(o.Samples) == 0 || len(res.Samples) == 0 || o.Median <= 0 {
+			continue
+		}
+		c := Change{Workload: res.Workload, Peer: res.Peer, Old: o, New: res, Ratio: res.Median / o.Median}
+		gap := res.Median - o.Median
+		c.Beyond = max(gap, -gap) > o.Spread*o.Median+res.Spread*res.Median
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// WriteChanges writes a comparison as a table.
+func WriteChanges(w io.Writer, changes []Change) error {
+	t := table.NewWriter()
+	style := table.StyleLight
+	style.Format.Header = text.FormatDefault
+	style.Options.SeparateColumns, style.Options.DrawBorder = false, false
+	t.SetStyle(style)
+	t.AppendHeader(table.Row{"workload", "peer", "before", "now", "now/before", ""})
+	t.SetColumnConfigs([]table.ColumnConfig{{Number: 3, Align: text.AlignRight}, {Number: 4, Align: text.AlignRight}, {Number: 5, Align: text.AlignRight}})
+	for _, c := range changes {
+		mark := "within the spread"
+		switch {
+		case c.Beyond && c.Ratio > 1:
+			mark = "slower"
+		case c.Beyond:
+			mark = "faster"
+		}
+		t.AppendRow(table.Row{c.Workload, c.Peer, formatResult(c.Old), formatResult(c.New), formatRatio(c.Ratio), mark})
+	}
+	if _, err := fmt.Fprintln(w, t.Render()); err != nil {
+		return fmt.Errorf("write comparison: %w", err)
+	}
+	return nil
+}
+
+// Regressions are the changes of a peer that got slower than before by more than a factor and beyond the spreads.
+func Regressions(changes []Change, peer string, factor float64) []Change {
+	var out []Change
+	for _, c := range changes {
+		if c.Peer == peer && c.Beyond && c.Ratio > factor {
+			out = append(out, c)
+		}
+	}
+	return out
+}
