@@ -130,7 +130,7 @@ func (s *Store) image(ix *index, d ocispec.Descriptor) (*Image, error) {
 	if cfg.Created != nil {
 		img.Created = *cfg.Created
 	}
-	chain := identity.ChainIDs(slices.Clone(cfg.RootFS.DiffIDs))
+	chain := layerChain(cfg)
 	for i, l := range m.Layers {
 		layer := Layer{
 			DiffID: cfg.RootFS.DiffIDs[i], ChainID: chain[i],
@@ -260,13 +260,18 @@ func layerError(diffID digest.Digest, err error) error {
 	return fmt.Errorf("layer %s: %w", diffID, err)
 }
 
+// layerChain computes the chainID of every layer, lowest first.
+func layerChain(cfg *ImageConfig) []digest.Digest {
+	return identity.ChainIDs(slices.Clone(cfg.RootFS.DiffIDs)) // which works in place
+}
+
 // layerNames lists the names in layers/ that an image's layers may have.
 func layerNames(cfg *ImageConfig) []string {
 	var list []string
 	for _, d := range cfg.RootFS.DiffIDs {
 		list = append(list, d.Encoded())
 	}
-	for _, d := range identity.ChainIDs(slices.Clone(cfg.RootFS.DiffIDs)) {
+	for _, d := range layerChain(cfg) {
 		list = append(list, d.Encoded())
 	}
 	return list

@@ -1,0 +1,71 @@
+package layerstore
+
+import (
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// missingID stands for the ID of a step whose image this store does not have.
+const missingID = "<missing>"
+
+// History lists the steps of an image, newest first, as `docker history`
+// computes them: the top step is the image, the next one that which it
+// was committed from, and so on as far as the store has them.
+func (s *Store) History(img *Image) ([]HistoryRow, error) {
+	unlock, err := s.lockShared()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	ix, err := s.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]HistoryRow, len(img.Config.History))
+	layer := 0
+	for i, h := range img.Config.History {
+		row := &rows[len(rows)-1-i]
+		*row = HistoryRow{ID: missingID, CreatedBy: h.CreatedBy, Comment: h.Comment, Author: h.Author}
+		if h.Created != nil {
+			row.Created = *h.Created
+		}
+		if h.EmptyLayer {
+			continue
+		}
+		if layer == len(img.Layers) {
+			return nil, fmt.Errorf("image %s: its history has more layers than the image", img.ID)
+		}
+		row.Size = img.Layers[layer].Size
+		layer++
+	}
+	id := img.ID
+	for i := range rows {
+		entry, ok := s.entryByID(ix, id)
+		if !ok {
+			break
+		}
+		rows[i].ID = id
+		rows[i].Names = s.names(ix, digest.Digest(id), entry.Digest)
+		if id = entry.Annotations[parentAnnotation]; id == "" {
+			break
+		}
+	}
+	return rows, nil
+}
+
+// entryByID finds an entry of the image with this ID; one that knows its parent
+// goes before others.
+func (s *Store) entryByID(ix *index, id string) (found ocispec.Descriptor, ok bool) {
+	for _, d := range ix.Manifests {
+		m, err := s.manifest(ix, d.Digest)
+		if err != nil || m.Config.Digest.String() != id {
+			continue
+		}
+		if !ok || found.Annotations[parentAnnotation] == "" {
+			found, ok = d, true
+		}
+	}
+	return found, ok
+}

@@ -1,0 +1,162 @@
+package layerstore
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Tag gives the image src the further name dst.
+func (s *Store) Tag(src, dst string) error {
+	name, err := NormalizeName(dst)
+	if err != nil {
+		return fmt.Errorf("tag: %w", err)
+	}
+	t, err := s.begin("tag")
+	if err != nil {
+		return fmt.Errorf("tag: %w", err)
+	}
+	defer t.end()
+	err = t.publish(func(ix *index) error {
+		img, err := s.resolve(ix, src)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(ix.Manifests, func(d ocispec.Descriptor) bool { return d.Digest == img.Manifest })
+		ix.add(ix.Manifests[i], name)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("tag: %w", err)
+	}
+	return nil
+}
+
+// Remove removes what ref says, with Docker's meaning: a name is taken away, and
+// with its last name the image goes; an ID takes all names, which must be of one repository
+// unless forced. [ErrInUse] is the error when a container still needs the
+// image. A forced removal takes its names then and leaves the image.
+func (s *Store) Remove(ref string, opt RemoveOptions) ([]Removed, error) {
+	t, err := s.begin("remove")
+	if err != nil {
+		return nil, fmt.Errorf("remove image: %w", err)
+	}
+	defer t.end()
+	unlock, err := s.lockExclusive()
+	if err != nil {
+		return nil, fmt.Errorf("remove image: %w", err)
+	}
+	removed, err := t.remove(ref, opt)
+	// The files themselves go when the session ends, after the lock.
+	unlock()
+	if err != nil {
+		return nil, fmt.Errorf("remove image: %w", err)
+	}
+	return removed, nil
+}
+
+func (t *session) remove(ref string, opt RemoveOptions) ([]Removed, error) {
+	ix, err := t.s.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	img, err := t.s.resolve(ix, ref)
+	if err != nil {
+		return nil, err
+	}
+	names, err := namesToRemove(img, ref, opt.Force)
+	if err != nil {
+		return nil, err
+	}
+	last := len(names) == len(img.Names)
+	keep := false
+	if last && opt.InUse != nil {
+		if users := opt.InUse(img.ID); len(users) > 0 {
+			if !opt.Force {
+				return nil, fmt.Errorf("%w by %s: %s; remove the container first, or force to take only the image's names",
+					ErrInUse, containers(users), ref)
+			}
+			keep = true
+		}
+	}
+	var removed []Removed
+	for _, name := range names {
+		ix.untag(name)
+		removed = append(removed, Removed{Untagged: name})
+	}
+	if last && !keep {
+		deleted, err := t.s.dropImage(ix, img)
+		if err != nil {
+			return nil, err
+		}
+		removed = append(removed, deleted...)
+	}
+	if err := t.point("checked"); err != nil {
+		return nil, err
+	}
+	if err := t.s.writeIndex(ix); err != nil {
+		return nil, err
+	}
+	if err := t.point("index-written"); err != nil {
+		return nil, err
+	}
+	if last && !keep {
+		if _, err := t.collect(); err != nil {
+			return nil, err
+		}
+	}
+	return removed, t.point("collected")
+}
+
+// namesToRemove lists the names that go when img was found by ref.
+func namesToRemove(img *Image, ref string, force bool) ([]string, error) {
+	if q, err := parseQuery(ref); err == nil && slices.Contains(img.Names, q.name) {
+		return []string{q.name}, nil
+	}
+	repos := make(map[string]bool)
+	for _, name := range img.Names {
+		repos[repository(name)] = true
+	}
+	if len(repos) > 1 && !force {
+		return nil, fmt.Errorf("image %s has names in several repositories (%s); remove by name, or force",
+			ref, strings.Join(img.Names, ", "))
+	}
+	return img.Names, nil
+}
+
+func containers(ids []string) string {
+	short := make([]string, len(ids))
+	for i, id := range ids {
+		short[i] = id[:min(len(id), 12)]
+	}
+	if len(short) == 1 {
+		return "container " + short[0]
+	}
+	return "containers " + strings.Join(short, ", ")
+}
+
+// dropImage removes every entry of the image from ix and says what is deleted
+// with it: the ID, and the chains of layers that no other image has.
+func (s *Store) dropImage(ix *index, img *Image) ([]Removed, error) {
+	for _, d := range slices.Clone(ix.Manifests) {
+		m, err := s.manifest(ix, d.Digest)
+		if d.Digest == img.Manifest || err == nil && m.Config.Digest == digest.Digest(img.ID) {
+			ix.remove(d.Digest)
+		}
+	}
+	refs, err := s.references(ix)
+	if err != nil {
+		return nil, errors.Join(errors.New("another image is broken, so what this one shares with it is unknown; check the store"), err)
+	}
+	removed := []Removed{{Deleted: img.ID}}
+	for _, l := range slices.Backward(img.Layers) {
+		if !refs.layers[l.ChainID.Encoded()] {
+			removed = append(removed, Removed{Deleted: l.ChainID.String()})
+		}
+	}
+	return removed, nil
+}
