@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -36,6 +37,8 @@ type initProcess struct {
 	pts   int // O_PATH descriptor of the sandbox's devpts
 	null  int // the sandbox's /dev/null
 
+	mainTTY *tty // of the main process, until that takes it
+
 	mu      sync.Mutex
 	procs   map[int]int   // process id -> process number
 	spawned chan struct{} // there is (again) something to wait for
@@ -56,14 +59,12 @@ func (i *initProcess) run() error {
 	}
 	i.setup = m.Setup
 	i.last = lastCap()
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals)
 	if err := i.build(); err != nil {
 		return err
 	}
 	i.start(0, &i.setup.Main, fds)
 	go i.reap()
-	go i.forward(signals)
+	go i.forward()
 	for {
 		m, fds, err := i.conn.recv()
 		if err != nil { // the supervisor is gone
@@ -193,13 +194,28 @@ func (i *initProcess) signal(id int, sig syscall.Signal) {
 	}
 }
 
-// forward hands signals that init receives on to the main process.
-func (i *initProcess) forward(signals <-chan os.Signal) {
-	for s := range signals {
-		switch sig := s.(syscall.Signal); sig {
+// forward hands signals that init receives on to the main process. To ask for a signal costs two switches between threads,
+// so the usual ones come first, and none of it holds up the start.
+func (i *initProcess) forward() {
+	signals := make(chan os.Signal, 64)
+	go func() {
+		for s := range signals {
+			i.signal(0, s.(syscall.Signal))
+		}
+	}()
+	usual := []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGWINCH, unix.SIGUSR1, unix.SIGUSR2}
+	for _, s := range usual {
+		signal.Notify(signals, s)
+	}
+	for s := syscall.Signal(1); s <= 64; s++ {
+		switch s {
+		case unix.SIGKILL, unix.SIGSTOP, 32, 33: // the kernel's and the C library's
 		case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE: // about children, Go's scheduler, the control socket
+		case unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGTRAP, unix.SIGSYS, unix.SIGPROF: // init's own faults
 		default:
-			i.signal(0, sig)
+			if !slices.Contains(usual, s) {
+				signal.Notify(signals, s)
+			}
 		}
 	}
 }

@@ -64,6 +64,14 @@ func (i *initProcess) settle() error {
 	if i.pts, err = unix.Open("/dev/pts", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("open /dev/pts: %w", err)
 	}
+	if i.setup.Main.TTY {
+		if i.mainTTY, err = openTTY(i.pts, &i.setup.Main); err != nil {
+			return err
+		}
+		if err := i.mainTTY.asConsole(); err != nil {
+			return err
+		}
+	}
 	for n := range 2 { // the host's /dev/null; standard error stays, a pipe for a last word
 		if err := unix.Dup3(i.null, n, 0); err != nil {
 			return fmt.Errorf("replace descriptor %d: %w", n, err)
@@ -265,11 +273,19 @@ func (b *builder) mountRoot() error {
 }
 
 func (b *builder) mountRootDir(dir string) error {
-	c, err := bind(b.setup.RootDir, 0)
+	attr := uint64(0)
+	if b.setup.ReadOnlyRoot {
+		attr = unix.MOUNT_ATTR_RDONLY
+	}
+	c, err := bind(b.setup.RootDir, attr)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(c.fd)
+	if b.setup.ReadOnlyRoot {
+		// The top one stays writable for mount points until protect. Where it was read-only before this fails, rightly.
+		unix.MountSetattr(c.fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY})
+	}
 	point, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("mount root: %w", err)

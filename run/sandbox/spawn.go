@@ -7,7 +7,6 @@ import (
 	"path"
 	"strings"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -79,15 +78,18 @@ type stdio struct {
 // stdio returns the standard descriptors and, for a terminal, its master (else -1).
 func (i *initProcess) stdio(spec *wireSpec, fds []int) (std stdio, master int, err error) {
 	if spec.TTY {
-		master, slave, err := i.openTTY(spec)
-		if err != nil {
-			return std, -1, err
+		t := i.mainTTY
+		i.mainTTY = nil
+		if t == nil {
+			if t, err = openTTY(i.pts, spec); err != nil {
+				return std, -1, err
+			}
 		}
 		for n := range std.files {
-			std.files[n] = uintptr(slave)
+			std.files[n] = uintptr(t.slave)
 		}
-		std.owned = []int{slave}
-		return std, master, nil
+		std.owned = []int{t.slave}
+		return std, t.master, nil
 	}
 	for n := range std.files {
 		if spec.Stdio>>n&1 == 0 {
@@ -114,38 +116,6 @@ func giveStream(fd int, u *User) {
 	if t := st.Mode & unix.S_IFMT; t == unix.S_IFIFO || t == unix.S_IFSOCK {
 		unix.Fchown(fd, int(u.UID), int(u.GID))
 	}
-}
-
-// openTTY makes a terminal in the sandbox's devpts.
-func (i *initProcess) openTTY(spec *wireSpec) (master, slave int, err error) {
-	master, err = unix.Openat(i.pts, "ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, -1, fmt.Errorf("open terminal: %w", err)
-	}
-	unlock := int32(0)
-	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCSPTLCK, uintptr(unsafe.Pointer(&unlock))); e != 0 {
-		unix.Close(master)
-		return -1, -1, fmt.Errorf("unlock terminal: %w", e)
-	}
-	fd, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
-	if e != 0 {
-		unix.Close(master)
-		return -1, -1, fmt.Errorf("open terminal: %w", e)
-	}
-	slave = int(fd)
-	size := spec.Size
-	if size.Rows == 0 || size.Cols == 0 {
-		size = Size{24, 80}
-	}
-	err = unix.IoctlSetWinsize(master, unix.TIOCSWINSZ, &unix.Winsize{Row: size.Rows, Col: size.Cols})
-	if err == nil && spec.User.UID != 0 {
-		err = unix.Fchown(slave, int(spec.User.UID), -1)
-	}
-	if err != nil {
-		closeAll([]int{master, slave})
-		return -1, -1, fmt.Errorf("prepare terminal: %w", err)
-	}
-	return master, slave, nil
 }
 
 // lookPath finds the executable of a command as execvp(3) does, with the PATH of env. The messages are those that people
