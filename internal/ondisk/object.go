@@ -49,7 +49,17 @@ func Create(dirfd int, name string, o Object) (err error) {
 		if err != nil {
 			return err
 		}
+		if o.Type() != unix.S_IFREG {
+			if err = MarkPlaceholders(dirfd); err != nil {
+				return err
+			}
+		}
 	}
+	return dress(dirfd, name, o)
+}
+
+// dress gives a new object its attributes and metadata.
+func dress(dirfd int, name string, o Object) error {
 	names := make([]string, 0, len(o.Xattrs))
 	for attr := range o.Xattrs {
 		names = append(names, attr)
@@ -202,4 +212,44 @@ func ReadXattrs(dirfd int, name string) (map[string][]byte, error) {
 		xattrs[attr] = value
 	}
 	return xattrs, nil
+}
+
+// PlaceholderXattr marks a directory that holds placeholders, so that a
+// listing asks its files for their types only where it must.
+const PlaceholderXattr = "user.mica.placeholders"
+
+// HasPlaceholders tells whether the directory dirfd may hold placeholders.
+func HasPlaceholders(dirfd int) (bool, error) {
+	_, err := sys.Getxattr(dirfd, "", PlaceholderXattr, nil)
+	switch err {
+	case nil:
+		return true, nil
+	case unix.ENODATA, unix.EOPNOTSUPP:
+		return false, nil
+	}
+	return false, err
+}
+
+// MarkPlaceholders notes that the directory dirfd holds placeholders.
+func MarkPlaceholders(dirfd int) error {
+	return sys.Setxattr(dirfd, "", PlaceholderXattr, []byte("y"), 0)
+}
+
+// CreatePlaceholder makes a symlink as a placeholder even where a real one
+// would do: unlike that, it can carry attributes.
+func CreatePlaceholder(dirfd int, name string, o Object) (err error) {
+	if err := MarkPlaceholders(dirfd); err != nil {
+		return err
+	}
+	fd, err := sys.Open(dirfd, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer cleanup(&err, dirfd, name, 0)
+	err = sys.PwriteFull(fd, []byte(o.Target), 0)
+	sys.Close(fd)
+	if err != nil {
+		return err
+	}
+	return dress(dirfd, name, o)
 }

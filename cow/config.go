@@ -1,0 +1,219 @@
+package cow
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mica/internal/sys"
+	"mica/whiteout"
+)
+
+// OwnersMode says where a directory keeps the owners that the union shows.
+type OwnersMode uint8
+
+// The modes.
+const (
+	// OwnersStored: in attributes, as package ondisk spells them; an object
+	// without one belongs to 0:0.
+	OwnersStored OwnersMode = iota
+	// OwnersReal: in the inodes, as in any directory. Overrides that are
+	// there all the same are honoured.
+	OwnersReal
+)
+
+// CopyUpMode says how the content of a lower file reaches the upper.
+type CopyUpMode uint8
+
+// The modes.
+const (
+	// CopyUpBlocks copies the blocks that are written, as they are written.
+	CopyUpBlocks CopyUpMode = iota
+	// CopyUpFull copies whole files, so that the upper can be read without
+	// mica.
+	CopyUpFull
+)
+
+// Lower is one read-only layer.
+type Lower struct {
+	Dir    string
+	Owners OwnersMode
+}
+
+// Config describes a union.
+type Config struct {
+	Lowers []Lower // topmost first
+	// Upper receives all changes and Work, on the same filesystem, holds what
+	// is in the making. Without an upper the union is read-only.
+	Upper, Work string
+	UpperOwners OwnersMode
+	CopyUp      CopyUpMode
+	// Redirect lets a directory with lower content be renamed by a mark in the
+	// upper. Without it such a rename copies the tree up.
+	NoRedirect bool
+	// Volatile leaves out every sync.
+	Volatile bool
+	// Observe opens a union that another process may have mounted, for
+	// reading: nothing is changed on disk.
+	Observe bool
+	// MaxFDs bounds the descriptors kept open; 0 chooses by RLIMIT_NOFILE.
+	MaxFDs int
+	// StaticNlink shows 1 as the link count of every directory.
+	StaticNlink bool
+	// SkipMount is the mountpoint, if it may lie inside a layer: what is
+	// mounted there is not looked at.
+	SkipMount string
+}
+
+// MaxLayers bounds the number of lower layers.
+const MaxLayers = 1000
+
+// layer is one member of the stack as the union keeps it.
+type layer struct {
+	root   *dirRef
+	owners OwnersMode
+	dev    uint64
+	index  uint16 // number of its inode space, see FS.unionIno
+}
+
+// FS is one union. Its methods may be called concurrently.
+type FS struct {
+	cfg    Config
+	layers []*layer // [0] is the upper when there is one
+	upper  *layer   // nil: read-only
+	work   *workDir
+	style  whiteout.Style
+	fds    *fdCache
+
+	// tree guards every name and place: Node.parent, Node.ent, Node.back,
+	// dirRef.parent and the stacks. See the lock order in the package comment.
+	tree sync.RWMutex
+	root *Node
+
+	linkMu  sync.Mutex
+	links   map[uint64]*Node   // nodes with more than one name, by backing inode
+	orphans map[*Node]struct{} // without a name, alive through a pinned descriptor
+
+	dirtyMu sync.Mutex
+	dirty   map[*Node]struct{} // copied up, not yet known to be on disk
+	settler *time.Timer        // syncs them; set while there are any
+	inos    inoSource
+}
+
+// Open opens a union. The caller must Close it.
+func Open(cfg Config) (_ *FS, err error) {
+	if len(cfg.Lowers) == 0 && cfg.Upper == "" {
+		return nil, errors.New("open union: no layer and no upper directory")
+	}
+	if len(cfg.Lowers) > MaxLayers {
+		return nil, fmt.Errorf("open union: %d layers; at most %d are possible", len(cfg.Lowers), MaxLayers)
+	}
+	f := &FS{cfg: cfg, fds: newFDCache(cfg.MaxFDs), links: make(map[uint64]*Node),
+		orphans: make(map[*Node]struct{}), dirty: make(map[*Node]struct{})}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+		}
+	}()
+	if cfg.Upper != "" {
+		if f.upper, err = f.addLayer(cfg.Upper, cfg.UpperOwners); err != nil {
+			return nil, fmt.Errorf("open upper directory %s: %w", cfg.Upper, err)
+		}
+		if err := f.openWork(); err != nil {
+			return nil, err
+		}
+	}
+	for _, l := range cfg.Lowers {
+		if _, err := f.addLayer(l.Dir, l.Owners); err != nil {
+			return nil, fmt.Errorf("open layer %s: %w", l.Dir, err)
+		}
+	}
+	if f.root, err = f.makeRoot(); err != nil {
+		return nil, fmt.Errorf("read the root of the union: %w", err)
+	}
+	return f, nil
+}
+
+// addLayer opens a directory as the next layer down.
+func (f *FS) addLayer(dir string, owners OwnersMode) (*layer, error) {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer sys.Close(fd)
+	var st unix.Statx_t
+	if err := sys.Stat(fd, "", &st); err != nil {
+		return nil, err
+	}
+	rootFD, err := sys.Reopen(fd, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	l := &layer{owners: owners, dev: sys.Dev(&st)}
+	l.root = &dirRef{layer: l}
+	f.fds.pin(&l.root.fd, rootFD)
+	l.index = f.inos.add(l.dev, st.Ino)
+	f.layers = append(f.layers, l)
+	return l, nil
+}
+
+// makeRoot builds the root node over the roots of all layers.
+func (f *FS) makeRoot() (*Node, error) {
+	n := &Node{layer: f.layers[0], dir: &dirState{}}
+	n.refs.Store(1)
+	for _, l := range f.layers {
+		n.dir.stack = append(n.dir.stack, l.root)
+	}
+	fd, err := f.use(n.dir.stack[0])
+	if err != nil {
+		return nil, err
+	}
+	defer f.done(n.dir.stack[0], fd)
+	var st unix.Statx_t
+	info, err := f.look(n.layer, fd, "", &st)
+	if err != nil {
+		return nil, err
+	}
+	if info.meta.Type() != unix.S_IFDIR {
+		return nil, unix.ENOTDIR
+	}
+	return n, f.adopt(n, info, &st, fd, "")
+}
+
+// Root is the node of the root directory.
+func (f *FS) Root() *Node { return f.root }
+
+// ReadOnly tells whether the union has no upper.
+func (f *FS) ReadOnly() bool { return f.upper == nil || f.cfg.Observe }
+
+// Close writes what a clean end must leave on disk and closes all
+// descriptors. No method may be called afterwards.
+func (f *FS) Close() error {
+	err := f.Sync()
+	f.tree.Lock()
+	defer f.tree.Unlock()
+	for n := range f.orphans {
+		f.fds.unpin(&n.file.fd)
+	}
+	if f.work != nil {
+		f.closeWork()
+	}
+	for _, l := range f.layers {
+		f.fds.unpin(&l.root.fd)
+	}
+	f.fds.closeAll()
+	return err
+}
+
+// fdLimit chooses how many descriptors to keep: half of what the process may
+// open, since requests under way, the device and the caller need some too.
+func fdLimit() int {
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
+		return 256
+	}
+	return int(max(16, min(r.Cur/2, 1<<15)))
+}

@@ -1,0 +1,418 @@
+package cow
+
+import (
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"mica/internal/ondisk"
+	"mica/internal/sys"
+)
+
+// smallFile is the size up to which a regular file is copied whole: below it a
+// copy costs less than the records that would spare it.
+const smallFile = 128 << 10
+
+// ensureUpperDir makes sure that the directory n exists in the upper, and its
+// parents with it, and gives its reference there. Needs FS.tree exclusively.
+func (f *FS) ensureUpperDir(n *Node) (*dirRef, error) {
+	if up := f.upperDir(n); up != nil {
+		return up, nil
+	}
+	if n.parent == nil || n.flags&flagDeleted != 0 {
+		return nil, unix.ENOENT
+	}
+	parent, err := f.ensureUpperDir(n.parent)
+	if err != nil {
+		return nil, err
+	}
+	lower := n.dir.stack[0]
+	lfd, err := f.use(lower)
+	if err != nil {
+		return nil, err
+	}
+	defer f.done(lower, lfd)
+	xattrs, err := readXattrs(n.layer, lfd, "")
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Statx_t
+	if err := sys.Stat(lfd, "", &st); err != nil {
+		return nil, err
+	}
+	stage := f.work.stageName()
+	if err := f.makeObject(f.work.staging, stage, ondisk.Object{Meta: n.meta, Xattrs: xattrs}); err != nil {
+		return nil, err
+	}
+	err = f.recordOrigin(stage, origin{ino: n.ino, state: stateFull})
+	if err == nil {
+		err = setTimes(f.work.staging, stage, &st)
+	}
+	if err == nil {
+		err = f.publish(stage, parent, n.ent.name)
+	}
+	if err == nil {
+		err = f.statUpper(parent, n.ent.name, &st)
+	}
+	if err != nil {
+		f.work.discard(stage)
+		return nil, err
+	}
+	n.ent.lowers = append([]*dirRef{n.ent.owner}, n.ent.lowers...)
+	n.ent.owner, n.ent.ino, n.ent.below = parent, st.Ino, true
+	up := parent.sub(f.fds, n.ent.name)
+	n.dir.stack = append([]*dirRef{up}, n.dir.stack...)
+	n.layer, n.backIno = f.upper, unionIno(f.upper, st.Ino)
+	return up, nil
+}
+
+// recordOrigin writes an origin record, where the object can carry one.
+func (f *FS) recordOrigin(stage string, o origin) error {
+	err := writeOrigin(f.work.staging, stage, o)
+	if err == unix.EOPNOTSUPP || err == unix.EPERM && f.upper.owners == OwnersReal {
+		return nil
+	}
+	return err
+}
+
+// setTimes gives an object the access and modification times of another.
+func setTimes(dirfd int, name string, st *unix.Statx_t) error {
+	return ondisk.SetTimes(dirfd, name, timespec(st.Atime), timespec(st.Mtime))
+}
+
+func timespec(t unix.StatxTimestamp) unix.Timespec {
+	return unix.Timespec{Sec: t.Sec, Nsec: int64(t.Nsec)}
+}
+
+// publish moves a staged copy to its name in an upper directory, where nothing
+// of that name is yet. The directory's times stay: a copy-up is no change that
+// anybody made to it.
+func (f *FS) publish(stage string, dir *dirRef, name string) error {
+	fd, err := f.use(dir)
+	if err != nil {
+		return err
+	}
+	defer f.done(dir, fd)
+	var st unix.Statx_t
+	if err := sys.Stat(fd, "", &st); err != nil {
+		return err
+	}
+	if err := sys.Rename(f.work.staging, stage, fd, name, unix.RENAME_NOREPLACE); err != nil {
+		return err
+	}
+	return setTimes(fd, "", &st)
+}
+
+// statUpper reads the status of an object in an upper directory.
+func (f *FS) statUpper(dir *dirRef, name string, st *unix.Statx_t) error {
+	fd, err := f.use(dir)
+	if err != nil {
+		return err
+	}
+	defer f.done(dir, fd)
+	return sys.Stat(fd, name, st)
+}
+
+// copyUp makes sure that n is in the upper. size bounds the content of a
+// regular file that the caller still wants, so that what it is about to cut off
+// is not copied: -1 wants all. Needs FS.tree exclusively.
+func (f *FS) copyUp(n *Node, size int64) error {
+	if f.ReadOnly() {
+		return unix.EROFS
+	}
+	if f.inUpper(n) {
+		return nil
+	}
+	if n.dir != nil {
+		_, err := f.ensureUpperDir(n)
+		return err
+	}
+	var parent *dirRef
+	if n.flags&flagDeleted == 0 {
+		var err error
+		if parent, err = f.ensureUpperDir(n.parent); err != nil {
+			return err
+		}
+	}
+	c := copyJob{f: f, n: n, stage: f.work.stageName(), want: size}
+	err := c.stageCopy()
+	if err == nil {
+		err = c.finish(parent)
+	}
+	if err != nil {
+		c.abort()
+	}
+	return err
+}
+
+// copyJob is one copy-up of something that is not a directory.
+type copyJob struct {
+	f     *FS
+	n     *Node
+	stage string
+	want  int64
+	st    unix.Statx_t // of the lower object
+	part  *partly      // set if the copy leaves content below
+	boot  bool         // the copy is complete but not yet synced
+}
+
+// stageCopy makes the copy in staging.
+func (c *copyJob) stageCopy() error {
+	f, n := c.f, c.n
+	lower := n.back
+	lfd, err := f.use(lower.dir)
+	if err != nil {
+		return err
+	}
+	defer f.done(lower.dir, lfd)
+	if err := sys.Stat(lfd, lower.name, &c.st); err != nil {
+		return err
+	}
+	o := ondisk.Object{Meta: n.meta}
+	if o.Xattrs, err = readXattrs(n.layer, lfd, lower.name); err != nil {
+		return err
+	}
+	org := origin{ino: n.ino, state: stateFull}
+	switch n.meta.Type() {
+	case unix.S_IFREG:
+		if err := f.makeRegular(f.work.staging, c.stage, o); err != nil {
+			return err
+		}
+		if org, err = c.stageContent(lfd, lower, org); err != nil {
+			return err
+		}
+	default:
+		if n.meta.Type() == unix.S_IFLNK {
+			if o.Target, err = readTarget(lfd, lower.name); err != nil {
+				return err
+			}
+		}
+		if err := f.makeStable(f.work.staging, c.stage, o); err != nil {
+			return err
+		}
+	}
+	if err := f.recordOrigin(c.stage, org); err != nil {
+		return err
+	}
+	if n.flags&flagLinked != 0 && c.st.Nlink > 1 {
+		// The record counts from the link that this copy has, in the index.
+		delta := int(c.st.Nlink) - 1
+		if err := sys.Setxattr(f.work.staging, c.stage, nlinkXattr, []byte(strconv.Itoa(delta)), 0); err != nil {
+			return err
+		}
+	}
+	return setTimes(f.work.staging, c.stage, &c.st)
+}
+
+// makeRegular makes an empty regular file.
+func (f *FS) makeRegular(dirfd int, name string, o ondisk.Object) error {
+	if f.upper.owners == OwnersStored {
+		return ondisk.Create(dirfd, name, o)
+	}
+	fd, err := sys.Open(dirfd, name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR, o.Perm()|0o600)
+	if err != nil {
+		return err
+	}
+	sys.Close(fd)
+	return f.dressReal(dirfd, name, o)
+}
+
+// makeStable makes an object that can carry an origin record, where the upper
+// has a spelling of it that can: a symlink becomes a placeholder.
+func (f *FS) makeStable(dirfd int, name string, o ondisk.Object) error {
+	if f.upper.owners == OwnersStored && o.Type() == unix.S_IFLNK {
+		return ondisk.CreatePlaceholder(dirfd, name, o)
+	}
+	return f.makeObject(dirfd, name, o)
+}
+
+// stageContent copies as much content as the file's size and the mode of the
+// union ask for, and says in the origin record what was left.
+func (c *copyJob) stageContent(lfd int, lower place, org origin) (origin, error) {
+	f, size := c.f, int64(c.st.Size)
+	if size == 0 || c.want == 0 {
+		return org, nil
+	}
+	whole := size <= smallFile || f.cfg.CopyUp == CopyUpFull
+	org.layer, org.size, org.path = f.bottomIndex(c.n.layer), size, lower.path()
+	dst, err := sys.Open(f.work.staging, c.stage, unix.O_RDWR, 0)
+	if err != nil {
+		return org, err
+	}
+	defer sys.Close(dst)
+	src, err := openLower(lfd, lower.name)
+	if err != nil {
+		return org, err
+	}
+	defer sys.Close(src)
+	if !whole && sys.Reflink(dst, src) == nil {
+		whole, c.boot = true, true
+	} else if whole {
+		if err := sys.CopyData(dst, src, size); err != nil {
+			return org, err
+		}
+		c.boot = true
+	}
+	if whole {
+		org.state, org.arg = stateBoot, f.work.boot
+		if f.cfg.CopyUp == CopyUpFull || f.cfg.Volatile || len(org.path) > maxRecordPath {
+			// Nothing in the record could bring the old content back: it has
+			// to be on disk first, as in overlayfs.
+			org.state, org.arg, c.boot = stateFull, "", false
+			if !f.cfg.Volatile {
+				return org, unix.Fdatasync(dst)
+			}
+		}
+		return org, nil
+	}
+	if len(org.path) > maxRecordPath {
+		if err := sys.CopyData(dst, src, size); err != nil {
+			return org, err
+		}
+		org.state = stateFull
+		return org, unix.Fdatasync(dst)
+	}
+	if err := unix.Ftruncate(dst, size); err != nil {
+		return org, err
+	}
+	org.state = stateMeta
+	c.part = newPartly(lower, org, &c.st)
+	return org, nil
+}
+
+// maxRecordPath is the longest path that fits an attribute everywhere, beside
+// the override: ext4 keeps all attributes of a file in one block.
+const maxRecordPath = 2048
+
+// finish moves the copy to its place and the node with it.
+func (c *copyJob) finish(parent *dirRef) error {
+	f, n := c.f, c.n
+	back := place{parent, ""}
+	switch {
+	case n.flags&flagDeleted != 0:
+		return c.finishNameless()
+	case n.flags&flagLinked != 0 && c.st.Nlink > 1:
+		key := strconv.FormatUint(n.backIno, 16)
+		if err := f.publish(c.stage, f.work.index, key); err != nil {
+			return err
+		}
+		back = place{f.work.index, key}
+		if err := f.linkAt(back, parent, n.ent.name); err != nil {
+			if fd, uerr := f.use(f.work.index); uerr == nil {
+				_ = unix.Unlinkat(fd, key, 0)
+				f.done(f.work.index, fd)
+			}
+			return err
+		}
+		if err := f.storeNlink(back, int32(c.st.Nlink)-2); err != nil {
+			return err
+		}
+		f.linkMu.Lock()
+		f.work.indexed[n.backIno] = true
+		f.linkMu.Unlock()
+		n.flags |= flagIndexed
+		n.nlink = int32(c.st.Nlink) - 2
+	default:
+		if err := f.publish(c.stage, parent, n.ent.name); err != nil {
+			return err
+		}
+		back.name = n.ent.name
+	}
+	var st unix.Statx_t
+	if err := f.statUpper(back.dir, back.name, &st); err != nil {
+		return err
+	}
+	n.ent.owner, n.ent.ino, n.ent.below = parent, st.Ino, true
+	c.move(back, st.Ino)
+	return f.notePlaceholder(parent, n.meta.Type())
+}
+
+// notePlaceholder marks an upper directory that an object of type typ has been
+// moved into, if that may be a placeholder.
+func (f *FS) notePlaceholder(dir *dirRef, typ uint32) error {
+	if f.upper.owners != OwnersStored || typ == unix.S_IFREG || typ == unix.S_IFDIR {
+		return nil
+	}
+	fd, err := f.use(dir)
+	if err != nil {
+		return err
+	}
+	defer f.done(dir, fd)
+	return ondisk.MarkPlaceholders(fd)
+}
+
+// move makes the copy the node's object.
+func (c *copyJob) move(back place, ino uint64) {
+	f, n := c.f, c.n
+	f.linkMu.Lock()
+	if n.flags&flagLinked != 0 {
+		f.links[unionIno(f.upper, ino)] = n
+	}
+	if n.file != nil {
+		f.fds.drop(&n.file.fd)
+	}
+	if c.part != nil {
+		f.fileLocked(n).part = c.part
+		n.flags |= flagPartly
+	}
+	f.linkMu.Unlock()
+	n.back, n.layer, n.backIno = back, f.upper, unionIno(f.upper, ino)
+	if n.meta.Type() == unix.S_IFREG || n.meta.Type() == unix.S_IFLNK {
+		f.readFlags(n)
+	}
+	if c.boot {
+		f.markDirty(n)
+	}
+}
+
+// finishNameless makes the copy of a node that has lost its last name: it is
+// reached through a descriptor alone.
+func (c *copyJob) finishNameless() error {
+	f, n := c.f, c.n
+	flags := unix.O_RDWR
+	if n.meta.Type() != unix.S_IFREG {
+		flags = unix.O_PATH
+	}
+	fd, err := sys.Open(f.work.staging, c.stage, flags, 0)
+	if err != nil {
+		return err
+	}
+	var st unix.Statx_t
+	if err := sys.Stat(fd, "", &st); err != nil {
+		sys.Close(fd)
+		return err
+	}
+	_ = unix.Unlinkat(f.work.staging, c.stage, 0)
+	c.boot = false
+	c.move(place{}, st.Ino)
+	f.holdNameless(n, fd)
+	return nil
+}
+
+// abort removes what a failed copy-up left.
+func (c *copyJob) abort() {
+	c.f.work.discard(c.stage)
+}
+
+// linkAt gives the upper object at p a further name, without a change of the
+// directory's times.
+func (f *FS) linkAt(p place, dir *dirRef, name string) error {
+	pfd, err := f.use(p.dir)
+	if err != nil {
+		return err
+	}
+	defer f.done(p.dir, pfd)
+	fd, err := f.use(dir)
+	if err != nil {
+		return err
+	}
+	defer f.done(dir, fd)
+	var st unix.Statx_t
+	if err := sys.Stat(fd, "", &st); err != nil {
+		return err
+	}
+	if err := unix.Linkat(pfd, p.name, fd, name, 0); err != nil {
+		return err
+	}
+	return setTimes(fd, "", &st)
+}

@@ -1,0 +1,313 @@
+package cow
+
+import (
+	"io"
+
+	"golang.org/x/sys/unix"
+
+	"mica/internal/sys"
+)
+
+// Read fills buf with content from off and gives how much there was; less than
+// len(buf) means the end of the file.
+func (f *FS) Read(n *Node, buf []byte, off int64) (int, error) {
+	f.tree.RLock()
+	c, err := f.open(n)
+	f.tree.RUnlock()
+	if err != nil {
+		return 0, err
+	}
+	defer c.put()
+	if c.part != nil {
+		return c.part.read(f, c.fd, buf, off)
+	}
+	done, err := sys.Pread(c.fd, buf, off)
+	if err == io.EOF {
+		err = nil
+	}
+	return done, err
+}
+
+// Write writes all of data at off. kill says that the writer has not the
+// privilege to keep set-id bits.
+func (f *FS) Write(n *Node, data []byte, off int64, kill bool) error {
+	c, err := f.openForChange(n, -1, kill)
+	if err != nil {
+		return err
+	}
+	defer c.put()
+	if c.part != nil {
+		f.markDirty(n)
+		return c.part.write(f, c.fd, data, off)
+	}
+	return sys.PwriteFull(c.fd, data, off)
+}
+
+// openForChange copies n up if need be, drops the privileges that its content
+// had, and pins the content for writing. size is as for copyUp.
+func (f *FS) openForChange(n *Node, size int64, kill bool) (content, error) {
+	f.tree.RLock()
+	if !f.inUpper(n) || f.losesPrivilege(n, kill) || f.cfg.Observe {
+		f.tree.RUnlock()
+		f.tree.Lock()
+		err := f.copyUp(n, size)
+		if err == nil {
+			err = f.dropPrivilege(n, kill)
+		}
+		f.tree.Unlock()
+		if err != nil {
+			return content{}, err
+		}
+		f.tree.RLock()
+	}
+	defer f.tree.RUnlock()
+	return f.open(n)
+}
+
+// losesPrivilege tells whether a write must clear set-id bits or the file's
+// capabilities first.
+func (f *FS) losesPrivilege(n *Node, kill bool) bool {
+	return n.flags&flagCap != 0 || kill && killsBits(n.meta.Mode) != 0
+}
+
+// killsBits gives the mode bits that a change by an unprivileged process
+// clears: set-user-id, and set-group-id where it means that.
+func killsBits(mode uint32) uint32 {
+	bits := mode & unix.S_ISUID
+	if mode&unix.S_IXGRP != 0 {
+		bits |= mode & unix.S_ISGID
+	}
+	return bits
+}
+
+// dropPrivilege does what losesPrivilege found. Needs FS.tree exclusively; n
+// is in the upper.
+func (f *FS) dropPrivilege(n *Node, kill bool) error {
+	if n.flags&flagCap != 0 {
+		if err := f.removeXattr(n, capXattr); err != nil && err != unix.ENODATA {
+			return err
+		}
+		n.flags &^= flagCap
+	}
+	if bits := killsBits(n.meta.Mode); kill && bits != 0 {
+		m := n.meta
+		m.Mode &^= bits
+		return f.changeMeta(n, m)
+	}
+	return nil
+}
+
+// read assembles content from both places.
+func (p *partly) read(f *FS, upper int, buf []byte, off int64) (int, error) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	var st unix.Stat_t
+	if err := unix.Fstat(upper, &st); err != nil {
+		return 0, err
+	}
+	if off >= st.Size {
+		return 0, nil
+	}
+	buf = buf[:min(int64(len(buf)), st.Size-off)]
+	lower := -1
+	defer func() {
+		if lower >= 0 {
+			f.fds.put(&p.fd, lower)
+		}
+	}()
+	for done := 0; done < len(buf); {
+		end, inUpper := p.run(off+int64(done), off+int64(len(buf)))
+		part := buf[done : end-off]
+		fd := upper
+		if !inUpper {
+			if lower < 0 {
+				var err error
+				if lower, err = p.lowerFD(f); err != nil {
+					return done, err
+				}
+			}
+			fd = lower
+		}
+		if _, err := sys.Pread(fd, part, off+int64(done)); err != nil {
+			if err == io.EOF {
+				err = unix.EIO // the lower file is shorter than it was
+			}
+			return done, err
+		}
+		done += len(part)
+	}
+	return len(buf), nil
+}
+
+// run gives the end of the stretch from off, at most limit, that lies in one
+// place, and whether that is the upper.
+func (p *partly) run(off, limit int64) (end int64, inUpper bool) {
+	if off >= p.lowerEnd {
+		return limit, true
+	}
+	limit = min(limit, p.lowerEnd)
+	if p.m == nil {
+		return limit, false
+	}
+	shift := p.m.shift
+	last := (limit + 1<<shift - 1) >> shift
+	block, inUpper := p.m.run(off>>shift, last)
+	return min(block<<shift, limit), inUpper
+}
+
+// write puts data in the upper. The blocks at its two ends are completed from
+// the lower file in the same write, so that no block is ever half new.
+func (p *partly) write(f *FS, upper int, data []byte, off int64) error {
+	if len(data) == 0 {
+		return nil
+	}
+	end := off + int64(len(data))
+	p.mu.RLock()
+	covered := off >= p.lowerEnd && p.m != nil
+	if !covered && p.m != nil {
+		stop, inUpper := p.run(off, min(end, p.lowerEnd))
+		covered = inUpper && stop >= min(end, p.lowerEnd)
+	}
+	if covered {
+		defer p.mu.RUnlock()
+		return sys.PwriteFull(upper, data, off)
+	}
+	p.mu.RUnlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.needMap(f, upper); err != nil {
+		return err
+	}
+	shift := p.m.shift
+	first, last := off>>shift, (end+1<<shift-1)>>shift
+	start, stop := off, end
+	if off < p.lowerEnd && !p.m.has(first) {
+		start = first << shift
+	}
+	if end < p.lowerEnd && !p.m.has(last-1) {
+		stop = min(last<<shift, p.lowerEnd)
+	}
+	if start < off || stop > end {
+		whole := make([]byte, stop-start)
+		if err := p.readLower(f, whole[:off-start], start); err != nil {
+			return err
+		}
+		if err := p.readLower(f, whole[end-start:], end); err != nil {
+			return err
+		}
+		copy(whole[off-start:], data)
+		data, off = whole, start
+	}
+	if err := sys.PwriteFull(upper, data, off); err != nil {
+		return err
+	}
+	p.m.set(first, last)
+	return nil
+}
+
+// readLower fills buf from the lower file.
+func (p *partly) readLower(f *FS, buf []byte, off int64) error {
+	if len(buf) == 0 {
+		return nil
+	}
+	fd, err := p.lowerFD(f)
+	if err != nil {
+		return err
+	}
+	defer f.fds.put(&p.fd, fd)
+	_, err = sys.Pread(fd, buf, off)
+	if err == io.EOF {
+		return unix.EIO
+	}
+	return err
+}
+
+// needMap makes the block map when the first block goes to the upper, and
+// records it on the file. Needs p.mu exclusively.
+func (p *partly) needMap(f *FS, upper int) error {
+	if p.m != nil {
+		return nil
+	}
+	m, err := f.createMap(p.record.size, p.lowerEnd)
+	if err != nil {
+		return err
+	}
+	record := p.record
+	record.state, record.arg = stateMap, m.id
+	if err := writeOrigin(upper, "", record); err != nil {
+		m.close()
+		_ = unix.Unlinkat(f.work.maps, m.id, 0)
+		return err
+	}
+	p.m, p.record = m, record
+	return nil
+}
+
+// truncate changes the size. What lies past a smaller size never comes back
+// from the lower file.
+func (p *partly) truncate(f *FS, upper int, size int64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if size >= p.lowerEnd {
+		return unix.Ftruncate(upper, size)
+	}
+	if err := p.needMap(f, upper); err != nil {
+		return err
+	}
+	if err := unix.Ftruncate(upper, size); err != nil {
+		return err
+	}
+	p.lowerEnd = size
+	p.m.setLowerEnd(size)
+	return nil
+}
+
+// fill copies what is still below, for operations that work on the upper file
+// alone. Needs p.mu exclusively.
+func (p *partly) fill(f *FS, upper int) error {
+	if err := p.needMap(f, upper); err != nil {
+		return err
+	}
+	fd, err := p.lowerFD(f)
+	if err != nil {
+		return err
+	}
+	defer f.fds.put(&p.fd, fd)
+	for off := int64(0); off < p.lowerEnd; {
+		end, inUpper := p.run(off, p.lowerEnd)
+		if !inUpper {
+			if err := copyExtent(upper, fd, off, end); err != nil {
+				return err
+			}
+			p.m.set(off>>p.m.shift, (end+1<<p.m.shift-1)>>p.m.shift)
+		}
+		off = end
+	}
+	return nil
+}
+
+// copyExtent copies [off, end) and leaves out the holes of src, which are
+// holes in dst already.
+func copyExtent(dst, src int, off, end int64) error {
+	for off < end {
+		data, err := unix.Seek(src, off, unix.SEEK_DATA)
+		if err == unix.ENXIO {
+			return nil
+		}
+		if err != nil {
+			return sys.CopyRange(dst, src, off, end-off)
+		}
+		hole, err := unix.Seek(src, data, unix.SEEK_HOLE)
+		if err != nil {
+			return err
+		}
+		if data >= end {
+			return nil
+		}
+		if err := sys.CopyRange(dst, src, data, min(hole, end)-data); err != nil {
+			return err
+		}
+		off = hole
+	}
+	return nil
+}

@@ -1,0 +1,30 @@
+// Package cow gives a stack of read-only layers and one writable upper
+// directory the semantics of a single tree: lookup, merged listings, copy-up,
+// whiteouts, rename, hard links. It knows no FUSE; most of its tests drive it
+// without a mount.
+//
+// # Words
+//
+// A [Node] is one inode of the union, however many names it has. It lives in
+// one layer at a time: a lower one until it is changed, then the upper. What
+// moves it is copy-up, which is recorded on disk as the upper object's origin
+// (see origin.go). A directory node merges the directories of all layers in
+// its stack; a dirent is one name of a merged listing.
+//
+// A place on disk is always a [dirRef], one directory of one layer, and one
+// name in it. The reference knows its parent in the same layer, never its path
+// in the union, so that renaming a directory rewrites nothing below it.
+//
+// # Lock order
+//
+//	Node.copyup              one copy-up of data at a time per node
+//	  FS.tree                shared: lookups, listings, finding descriptors
+//	                         exclusive: everything that changes names or places
+//	    Node.mu (directory)  its listing and the nodes of its entries
+//	      FS.linkMu          nodes by backing inode
+//	      partial.mu         block map of one partly copied file
+//	        fdCache.mu       open descriptors
+//
+// No lock is held over a read or write of file content except partial.mu.
+// Methods whose names end in Locked say which lock they need.
+package cow

@@ -1,0 +1,178 @@
+package cow
+
+import (
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"mica/internal/sys"
+)
+
+// fdCache keeps recently used descriptors open, up to a limit. A descriptor in
+// use is pinned and never closed; a permanent one stays pinned.
+type fdCache struct {
+	mu    sync.Mutex
+	limit int
+	open  int     // descriptors held, pinned ones included
+	idle  fdEntry // ring of unpinned entries; idle.next is the least recent
+}
+
+// fdEntry is the place for one cached descriptor inside its owner. All fields
+// are guarded by fdCache.mu.
+type fdEntry struct {
+	fdPlus1    int32 // 0: none
+	pins       int32
+	doomed     bool // close as soon as the last pin goes
+	prev, next *fdEntry
+}
+
+// opener opens the descriptor that belongs in an entry.
+type opener interface {
+	openFD() (int, error)
+}
+
+func newFDCache(limit int) *fdCache {
+	if limit <= 0 {
+		limit = fdLimit()
+	}
+	c := &fdCache{limit: limit}
+	c.idle.prev, c.idle.next = &c.idle, &c.idle
+	return c
+}
+
+// get gives e's descriptor, pinned, opening it through o if need be. The
+// caller must put it back.
+func (c *fdCache) get(e *fdEntry, o opener) (int, error) {
+	c.mu.Lock()
+	if e.fdPlus1 != 0 && !e.doomed {
+		c.pinLocked(e)
+		fd := int(e.fdPlus1 - 1)
+		c.mu.Unlock()
+		return fd, nil
+	}
+	c.mu.Unlock()
+	fd, err := o.openFD()
+	for err == unix.EMFILE || err == unix.ENFILE {
+		if !c.evictOne() {
+			return -1, err
+		}
+		fd, err = o.openFD()
+	}
+	if err != nil {
+		return -1, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e.fdPlus1 != 0 && !e.doomed { // another caller was faster
+		sys.Close(fd)
+		c.pinLocked(e)
+		return int(e.fdPlus1 - 1), nil
+	}
+	if e.doomed {
+		// The old descriptor is still in use elsewhere; its last user closes
+		// whatever the entry holds, so give that user its own to close.
+		return fd, nil
+	}
+	e.fdPlus1, e.pins = int32(fd)+1, 1
+	c.open++
+	for c.open > c.limit && c.idle.next != &c.idle {
+		c.closeLocked(c.idle.next)
+	}
+	return fd, nil
+}
+
+// put gives back a pinned descriptor.
+func (c *fdCache) put(e *fdEntry, fd int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if int(e.fdPlus1-1) != fd {
+		sys.Close(fd)
+		return
+	}
+	e.pins--
+	if e.pins > 0 {
+		return
+	}
+	if e.doomed || c.open > c.limit {
+		c.closeLocked(e)
+		return
+	}
+	e.prev, e.next = c.idle.prev, &c.idle
+	e.prev.next, e.next.prev = e, e
+}
+
+// pin stores a descriptor that stays open until drop.
+func (c *fdCache) pin(e *fdEntry, fd int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e.fdPlus1, e.pins = int32(fd)+1, 1
+	c.open++
+}
+
+// unpin takes back what pin stored: it closes it unless others use it.
+func (c *fdCache) unpin(e *fdEntry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e.fdPlus1 == 0 {
+		return
+	}
+	if e.pins--; e.pins > 0 {
+		e.doomed = true
+		return
+	}
+	c.closeLocked(e)
+}
+
+// drop closes e's descriptor now, or when its last user puts it back.
+func (c *fdCache) drop(e *fdEntry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case e.fdPlus1 == 0:
+	case e.pins > 0:
+		e.doomed = true
+	default:
+		c.closeLocked(e)
+	}
+}
+
+// pinLocked takes e out of the idle ring and counts a user.
+func (c *fdCache) pinLocked(e *fdEntry) {
+	if e.pins == 0 {
+		e.prev.next, e.next.prev = e.next, e.prev
+		e.prev, e.next = nil, nil
+	}
+	e.pins++
+}
+
+// closeLocked closes e's descriptor.
+func (c *fdCache) closeLocked(e *fdEntry) {
+	if e.prev != nil {
+		e.prev.next, e.next.prev = e.next, e.prev
+		e.prev, e.next = nil, nil
+	}
+	sys.Close(int(e.fdPlus1 - 1))
+	e.fdPlus1, e.pins, e.doomed = 0, 0, false
+	c.open--
+}
+
+// evictOne closes the least recently used descriptor.
+func (c *fdCache) evictOne() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.idle.next == &c.idle {
+		return false
+	}
+	c.closeLocked(c.idle.next)
+	return true
+}
+
+// closeAll closes what is idle. Pinned roots are closed by the process's end
+// or by their owners.
+func (c *fdCache) closeAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.idle.next != &c.idle {
+		c.closeLocked(c.idle.next)
+	}
+}

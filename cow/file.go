@@ -1,0 +1,162 @@
+package cow
+
+import (
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"mica/internal/sys"
+)
+
+// fileState is what a node needs while its content, or a node without a name,
+// is in use.
+type fileState struct {
+	copyup sync.Mutex // one copy-up of much data at a time
+	fd     fdEntry    // of the object: for writing too if it is in the upper
+	part   *partly    // set if content is partly in a lower layer
+}
+
+// fileOf gives n's file state, making it on first use.
+func (f *FS) fileOf(n *Node) *fileState {
+	f.linkMu.Lock()
+	defer f.linkMu.Unlock()
+	return f.fileLocked(n)
+}
+
+// fileLocked is fileOf with linkMu held.
+func (f *FS) fileLocked(n *Node) *fileState {
+	if n.file == nil {
+		n.file = &fileState{}
+	}
+	return n.file
+}
+
+// releaseFile closes what a dropped node has open.
+func (f *FS) releaseFile(n *Node) {
+	f.fds.drop(&n.file.fd)
+	if p := n.file.part; p != nil {
+		p.close(f)
+	}
+}
+
+// fileOpener opens a node's content.
+type fileOpener struct {
+	f *FS
+	n *Node
+}
+
+// openFD opens the content: in the upper for writing too, in a lower layer
+// without a trace in the access time. Needs FS.tree.
+func (o fileOpener) openFD() (int, error) {
+	w := o.n.back
+	fd, err := o.f.use(w.dir)
+	if err != nil {
+		return -1, err
+	}
+	defer o.f.done(w.dir, fd)
+	if o.f.inUpper(o.n) && !o.f.cfg.Observe {
+		return sys.Open(fd, w.name, unix.O_RDWR, 0)
+	}
+	return openLower(fd, w.name)
+}
+
+// openLower opens a file of a layer for reading and leaves its access time
+// alone where the kernel allows that, which it does for the owner.
+func openLower(dirfd int, name string) (int, error) {
+	fd, err := sys.Open(dirfd, name, unix.O_RDONLY|unix.O_NOATIME|unix.O_NONBLOCK, 0)
+	if err == unix.EPERM {
+		fd, err = sys.Open(dirfd, name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	}
+	return fd, err
+}
+
+// content is a pinned view of a regular file's content.
+type content struct {
+	pinned
+	part *partly
+}
+
+// open pins the content of n. The caller must put it. Needs FS.tree, which may
+// be released before the content is used.
+func (f *FS) open(n *Node) (c content, err error) {
+	switch n.meta.Type() {
+	case unix.S_IFREG:
+	case unix.S_IFDIR:
+		return c, unix.EISDIR
+	default:
+		return c, unix.EINVAL
+	}
+	file := f.fileOf(n)
+	var o opener = noOpener{}
+	if n.flags&flagNameless == 0 {
+		o = fileOpener{f, n}
+	}
+	fd, err := f.fds.get(&file.fd, o)
+	if err != nil {
+		return c, err
+	}
+	return content{pinned{f.fds, &file.fd, fd}, file.part}, nil
+}
+
+// orphanEntry is where the descriptor of a nameless node is.
+func (f *FS) orphanEntry(n *Node) *fdEntry { return &f.fileOf(n).fd }
+
+// holdNameless keeps fd as the only way to n, which has no name on disk any
+// more. Needs FS.tree exclusively.
+func (f *FS) holdNameless(n *Node, fd int) {
+	file := f.fileOf(n)
+	f.fds.drop(&file.fd)
+	f.fds.pin(&file.fd, fd)
+	n.flags |= flagNameless
+	f.orphans[n] = struct{}{}
+}
+
+// makeNameless opens n before its last name on disk goes. Needs FS.tree
+// exclusively.
+func (f *FS) makeNameless(n *Node) error {
+	if n.flags&flagNameless != 0 {
+		return nil
+	}
+	w := n.where()
+	dfd, err := f.use(w.dir)
+	if err != nil {
+		return err
+	}
+	defer f.done(w.dir, dfd)
+	flags := unix.O_PATH
+	if n.meta.Type() == unix.S_IFREG {
+		flags = unix.O_RDWR
+	}
+	fd, err := sys.Open(dfd, w.name, flags, 0)
+	for err == unix.EMFILE && f.fds.evictOne() {
+		fd, err = sys.Open(dfd, w.name, flags, 0)
+	}
+	if err != nil {
+		return err
+	}
+	f.holdNameless(n, fd)
+	return nil
+}
+
+// readFlags looks again at which attributes of an upper node matter to the
+// union. Needs FS.tree exclusively.
+func (f *FS) readFlags(n *Node) {
+	fd, name, p, err := f.reach(n)
+	if err != nil {
+		return
+	}
+	defer p.put()
+	names, err := sys.Listxattr(fd, name)
+	if err != nil {
+		return
+	}
+	n.flags &^= flagCap | flagACL
+	for _, attr := range names {
+		switch attr {
+		case capXattr, storedCap:
+			n.flags |= flagCap
+		case accessACL, storedAccessACL:
+			n.flags |= flagACL
+		}
+	}
+}

@@ -1,0 +1,96 @@
+package cow
+
+import (
+	"golang.org/x/sys/unix"
+
+	"mica/internal/sys"
+	"mica/whiteout"
+)
+
+// Link gives n, which is not a directory, one more name, and n one more
+// reference.
+func (f *FS) Link(n *Node, dir *Node, name string, out *Attr) error {
+	if n.dir != nil {
+		return unix.EPERM
+	}
+	if dir.dir == nil {
+		return unix.ENOTDIR
+	}
+	if len(name) > nameMax {
+		return unix.ENAMETOOLONG
+	}
+	f.tree.Lock()
+	defer f.tree.Unlock()
+	up, err := f.freeName(dir, name)
+	if err != nil {
+		return err
+	}
+	if n.flags&flagDeleted != 0 && (n.flags&flagNameless == 0 || n.meta.Type() != unix.S_IFREG) {
+		return unix.ENOENT
+	}
+	if err := f.copyUp(n, -1); err != nil {
+		return err
+	}
+	if err := f.notePlaceholder(up, n.meta.Type()); err != nil {
+		return err
+	}
+	_, covered := dir.dir.hidden[name]
+	if err := f.linkName(n, up, name, covered); err != nil {
+		return err
+	}
+	ent := &dirent{name: name, owner: up, typ: dtype(n.meta.Mode), below: covered}
+	delete(dir.dir.hidden, name)
+	if n.flags&flagNameless != 0 {
+		f.rename1(n, ent)
+		n.flags &^= flagDeleted
+	} else if n.flags&flagLinked == 0 {
+		n.flags |= flagLinked
+		f.linkMu.Lock()
+		f.links[n.backIno] = n
+		f.linkMu.Unlock()
+	}
+	var st unix.Statx_t
+	if err := f.statNode(n, &st); err != nil {
+		return err
+	}
+	ent.ino = st.Ino
+	dir.dir.insert(ent)
+	f.attach(dir, ent, n)
+	n.refs.Add(1)
+	f.fillAttr(n, &st, out)
+	return nil
+}
+
+// linkName makes the name on disk.
+func (f *FS) linkName(n *Node, up *dirRef, name string, covered bool) error {
+	dfd, err := f.use(up)
+	if err != nil {
+		return err
+	}
+	defer f.done(up, dfd)
+	fd, old, p, err := f.reach(n)
+	if err != nil {
+		return err
+	}
+	defer p.put()
+	target, targetName := dfd, name
+	if covered && f.style == whiteout.Device {
+		target, targetName = f.work.staging, f.work.stageName()
+	}
+	if old == "" {
+		err = unix.Linkat(unix.AT_FDCWD, sys.FdPath(fd), target, targetName, unix.AT_SYMLINK_FOLLOW)
+	} else {
+		err = unix.Linkat(fd, old, target, targetName, 0)
+	}
+	switch {
+	case err != nil || !covered:
+		return err
+	case f.style == whiteout.File:
+		return f.style.Remove(dfd, name)
+	}
+	if err := f.putOver(targetName, up, name, false); err != nil {
+		f.work.discard(targetName)
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,240 @@
+package cow
+
+import (
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"mica/internal/ondisk"
+	"mica/internal/sys"
+	"mica/whiteout"
+)
+
+// load reads and merges the listings of a directory once. Afterwards a lookup
+// touches only the layer that owns the name, and a name that is nowhere costs
+// no system call. Needs n.mu, or FS.tree exclusively.
+func (f *FS) load(n *Node) error {
+	d := n.dir
+	if d.loaded {
+		return nil
+	}
+	m := merge{fs: f, byName: make(map[string]int)}
+	for i, ref := range d.stack {
+		opaque, err := m.addDir(ref)
+		if err != nil {
+			return fmt.Errorf("list layer directory %s: %w", ref.path(), err)
+		}
+		if opaque {
+			for _, cut := range d.stack[i+1:] {
+				f.fds.drop(&cut.fd)
+			}
+			d.stack = d.stack[:i+1]
+			break
+		}
+	}
+	m.finish(d)
+	d.loaded = true
+	return nil
+}
+
+// merge collects the listings of one directory, topmost layer first. What the
+// upper says of a name and what the lower layers say among themselves are kept
+// apart: the removal of an upper object needs a whiteout exactly where the
+// lower layers alone would show the name.
+type merge struct {
+	fs     *FS
+	byName map[string]int // index in names
+	names  []mergeName
+}
+
+// mergeName is what the layers seen so far say of one name.
+type mergeName struct {
+	name     string
+	upper    *dirRef // set if the upper has the name
+	lower    *dirRef // the topmost lower directory that has it, still visible
+	more     []*dirRef
+	closedBy *dirRef // hides the name in all layers below this one
+	upperTyp uint8
+	lowerTyp uint8
+	whiteout bool // the upper deletes the name
+	ino      uint64
+}
+
+// addDir merges one layer's directory below those added before, and tells
+// whether it hides everything further down.
+func (m *merge) addDir(ref *dirRef) (opaque bool, err error) {
+	fd, err := m.fs.use(ref)
+	if err != nil {
+		return false, err
+	}
+	defer m.fs.done(ref, fd)
+	marks, err := whiteout.ReadDir(fd)
+	if err != nil {
+		return false, err
+	}
+	stored := false
+	if ref.layer.owners == OwnersStored {
+		if stored, err = ondisk.HasPlaceholders(fd); err != nil {
+			return false, err
+		}
+	}
+	err = sys.List(fd, func(raw []byte, typ uint8, ino uint64) error {
+		name := string(raw)
+		switch mark, target := whiteout.ParseName(name); mark {
+		case whiteout.Opaque:
+			marks.Opaque = true
+			return nil
+		case whiteout.Meta:
+			return nil
+		case whiteout.Delete:
+			m.delete(ref, target)
+			return nil
+		}
+		if typ == unix.DT_CHR || typ == unix.DT_UNKNOWN {
+			var st unix.Statx_t
+			if err := sys.Stat(fd, name, &st); err != nil {
+				return fmt.Errorf("stat %q: %w", name, err)
+			}
+			if whiteout.IsDevice(&st) {
+				m.delete(ref, name)
+				return nil
+			}
+			typ = dtype(uint32(st.Mode))
+		}
+		if typ == unix.DT_REG && marks.Xattr {
+			deleted, err := whiteout.IsXattrWhiteout(fd, name)
+			if err != nil {
+				return err
+			}
+			if deleted {
+				m.delete(ref, name)
+				return nil
+			}
+		}
+		if typ == unix.DT_REG && stored {
+			meta, err := override(fd, name, ondisk.Meta{Mode: unix.S_IFREG})
+			if err != nil {
+				return fmt.Errorf("read type of %q: %w", name, err)
+			}
+			typ = dtype(meta.Mode)
+		}
+		m.add(ref, name, typ, ino)
+		return nil
+	})
+	return marks.Opaque, err
+}
+
+// at gives the record of name.
+func (m *merge) at(name string) *mergeName {
+	i, ok := m.byName[name]
+	if !ok {
+		i = len(m.names)
+		m.byName[name] = i
+		m.names = append(m.names, mergeName{name: name})
+	}
+	return &m.names[i]
+}
+
+// add records that ref has name.
+func (m *merge) add(ref *dirRef, name string, typ uint8, ino uint64) {
+	e := m.at(name)
+	if e.upper == nil && e.lower == nil {
+		e.ino = ino
+	}
+	switch {
+	case ref.layer == m.fs.upper:
+		e.upper, e.upperTyp = ref, typ
+	case e.closedBy != nil && e.closedBy != ref:
+		// hidden
+	case e.lower == nil:
+		e.lower, e.lowerTyp = ref, typ
+		if typ != unix.DT_DIR {
+			e.closedBy = ref
+		}
+	case typ == unix.DT_DIR:
+		e.more = append(e.more, ref)
+	default:
+		e.closedBy = ref
+	}
+}
+
+// delete records that ref deletes name from the layers below it. A layer that
+// both has and deletes a name shows its own.
+func (m *merge) delete(ref *dirRef, name string) {
+	e := m.at(name)
+	if ref.layer == m.fs.upper {
+		e.whiteout = true
+	} else if e.closedBy == nil {
+		e.closedBy = ref
+	}
+}
+
+// finish stores the merged listing in d.
+func (m *merge) finish(d *dirState) {
+	d.entries = make(map[string]*dirent, len(m.names))
+	d.order = make([]*dirent, 0, len(m.names))
+	for i := range m.names {
+		e := &m.names[i]
+		switch {
+		case e.upper != nil:
+			ent := &dirent{name: e.name, owner: e.upper, ino: e.ino, typ: e.upperTyp, below: e.lower != nil}
+			if e.upperTyp == unix.DT_DIR && e.lower != nil && e.lowerTyp == unix.DT_DIR && !e.whiteout {
+				ent.lowers = append([]*dirRef{e.lower}, e.more...)
+			}
+			d.insert(ent)
+		case e.whiteout:
+			d.hide(e.name, true)
+		case e.lower != nil:
+			d.insert(&dirent{name: e.name, owner: e.lower, ino: e.ino, typ: e.lowerTyp, lowers: e.more, below: true})
+		}
+	}
+}
+
+// insert adds an entry at the end of the listing.
+func (d *dirState) insert(ent *dirent) {
+	d.next++
+	ent.cookie = d.next
+	d.entries[ent.name] = ent
+	d.order = append(d.order, ent)
+	if ent.typ == unix.DT_DIR {
+		d.subdirs++
+	}
+}
+
+// remove takes an entry out of the listing. Cookies of others stay.
+func (d *dirState) remove(ent *dirent) {
+	delete(d.entries, ent.name)
+	ent.gone = true
+	if ent.typ == unix.DT_DIR {
+		d.subdirs--
+	}
+	if d.gone++; d.gone > 64 && d.gone > len(d.order)/2 {
+		d.order = slices.DeleteFunc(d.order, func(e *dirent) bool { return e.gone })
+		d.gone = 0
+	}
+}
+
+// hide notes that lower layers have name but the union has not; inUpper says
+// that a whiteout in the upper does it.
+func (d *dirState) hide(name string, inUpper bool) {
+	if d.hidden == nil {
+		d.hidden = make(map[string]bool)
+	}
+	d.hidden[name] = inUpper
+}
+
+// after gives the index in order of the first entry whose cookie is above
+// cookie.
+func (d *dirState) after(cookie uint64) int {
+	i, _ := slices.BinarySearchFunc(d.order, cookie+1, func(e *dirent, c uint64) int {
+		switch {
+		case e.cookie < c:
+			return -1
+		case e.cookie > c:
+			return 1
+		}
+		return 0
+	})
+	return i
+}

@@ -1,0 +1,201 @@
+package cow
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"mica/internal/ondisk"
+)
+
+// Node is one inode of the union.
+type Node struct {
+	// Handle is for the caller's use; the union never reads it.
+	Handle uint64
+
+	mu sync.Mutex // of a directory: guards dir and the nodes of its entries
+
+	refs    atomic.Int64 // the caller's references
+	ino     uint64       // as the union shows it; immutable
+	backIno uint64       // of the object on disk; guarded by FS.tree
+	meta    ondisk.Meta  // guarded by FS.tree
+	parent  *Node        // a directory that has the node; guarded by FS.tree
+	ent     *dirent      // its entry there; nil: the root, or no name left
+	more    *aliases     // further names of a hard-linked node
+	back    place        // of everything but directories; guarded by FS.tree
+	layer   *layer       // that holds the node now; guarded by FS.tree
+	dir     *dirState    // of directories
+	file    *fileState   // of regular files in use; guarded by FS.linkMu
+	nlink   int32        // what to add to the link count on disk
+	flags   nodeFlags    // guarded by FS.tree
+}
+
+// aliases are the names of a node besides Node.parent and Node.ent that the
+// caller has looked up. Each keeps its directory in memory. Guarded by FS.tree
+// held exclusively, or FS.linkMu.
+type aliases struct {
+	names []alias
+}
+
+type alias struct {
+	dir *Node
+	ent *dirent
+}
+
+// nodeFlags are facts about a node that spare a system call.
+type nodeFlags uint8
+
+const (
+	flagCap      nodeFlags = 1 << iota // has security.capability
+	flagACL                            // has an access ACL
+	flagLinked                         // has more than one name; is in FS.links
+	flagPartly                         // content is partly in a lower layer
+	flagIndexed                        // its link count is kept in nlinkXattr
+	flagDeleted                        // has no name in the union any more
+	flagNameless                       // has none on disk: reached by a pinned descriptor
+)
+
+// dirState is what a directory node knows of its entries. Guarded by Node.mu,
+// or by FS.tree held exclusively.
+type dirState struct {
+	stack    []*dirRef // the directories that merge, topmost first
+	loaded   bool
+	entries  map[string]*dirent
+	order    []*dirent       // by cookie; holds removed entries for a while
+	gone     int             // how many of order are removed
+	next     uint64          // the last cookie given
+	hidden   map[string]bool // deleted names; true: by a whiteout in the upper
+	subdirs  int
+	children int // names by which known nodes are in the listing
+	acl      acl // the default ACL, if aclKnown
+	aclKnown bool
+}
+
+// dirent is one name of a merged listing.
+type dirent struct {
+	name   string
+	node   *Node // nil: not known to the caller
+	cookie uint64
+	lowers []*dirRef // of a directory that merges: where its lower parts lie
+	owner  *dirRef   // the directory on disk that owns the name
+	ino    uint64    // of the object on disk, as its directory lists it
+	typ    uint8     // DT_ value; DT_UNKNOWN: not known before a look
+	below  bool      // a lower layer has the name too: removal needs a whiteout
+	gone   bool
+}
+
+// IsDir tells whether the node is a directory.
+func (n *Node) IsDir() bool { return n.dir != nil }
+
+// Type is the S_IFMT type.
+func (n *Node) Type() uint32 { return n.meta.Type() }
+
+// where is the node's place on disk. Needs FS.tree.
+func (n *Node) where() place {
+	if n.dir != nil {
+		return n.dir.stack[0].place()
+	}
+	return n.back
+}
+
+// upperDir is the directory in the upper, or nil. Needs FS.tree.
+func (f *FS) upperDir(n *Node) *dirRef {
+	if d := n.dir.stack[0]; f.upper != nil && d.layer == f.upper {
+		return d
+	}
+	return nil
+}
+
+// inUpper tells whether the node was created in the upper or copied up. Needs
+// FS.tree.
+func (f *FS) inUpper(n *Node) bool { return f.upper != nil && n.layer == f.upper }
+
+// Forget takes back count references that Lookup and the calls that create
+// gave out. A node without references is dropped from memory.
+func (f *FS) Forget(n *Node, count uint64) {
+	f.tree.RLock()
+	p := n.parent
+	if p == nil || n.flags&flagLinked != 0 {
+		f.tree.RUnlock()
+		f.forgetSpecial(n, count)
+		return
+	}
+	p.mu.Lock()
+	drop := n.refs.Add(-int64(count)) <= 0 && !n.hasChildren()
+	last := false
+	if drop {
+		n.ent.node = nil
+		n.parent = nil
+		p.dir.children--
+		last = p.dir.children == 0 && p.refs.Load() <= 0
+		f.release(n)
+	}
+	p.mu.Unlock()
+	f.tree.RUnlock()
+	if last {
+		f.forgetSpecial(p, 0)
+	}
+}
+
+func (n *Node) hasChildren() bool { return n.dir != nil && n.dir.children > 0 }
+
+// forgetSpecial forgets nodes that are not found through one parent alone, and
+// directories that only their entries kept.
+func (f *FS) forgetSpecial(n *Node, count uint64) {
+	f.tree.Lock()
+	defer f.tree.Unlock()
+	n.refs.Add(-int64(count))
+	f.dropUnused(n)
+}
+
+// dropUnused drops n, and then its parents, if nothing refers to them. Needs
+// FS.tree exclusively.
+func (f *FS) dropUnused(n *Node) {
+	if n.refs.Load() > 0 || n.hasChildren() || n == f.root {
+		return
+	}
+	if n.flags&flagNameless != 0 {
+		delete(f.orphans, n)
+		f.fds.unpin(&n.file.fd)
+	}
+	if n.flags&flagLinked != 0 {
+		f.unlinkKeys(n)
+	}
+	var parents []*Node
+	if n.more != nil {
+		for _, a := range n.more.names {
+			a.ent.node = nil
+			a.dir.dir.children--
+			parents = append(parents, a.dir)
+		}
+		n.more = nil
+	}
+	if p := n.parent; p != nil {
+		n.ent.node = nil
+		n.ent, n.parent = nil, nil
+		p.dir.children--
+		parents = append(parents, p)
+	}
+	f.release(n)
+	for _, p := range parents {
+		f.dropUnused(p)
+	}
+}
+
+// release closes what a dropped node holds.
+func (f *FS) release(n *Node) {
+	if n.dir != nil {
+		for _, d := range n.dir.stack {
+			if d.parent != nil {
+				f.fds.drop(&d.fd)
+			}
+		}
+	}
+	if n.file != nil {
+		f.releaseFile(n)
+	}
+}
+
+// dtype gives the DT_ value of a mode.
+func dtype(mode uint32) uint8 { return uint8(mode & unix.S_IFMT >> 12) }

@@ -1,0 +1,201 @@
+package cow
+
+import (
+	"fmt"
+	"math/bits"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"mica/internal/sys"
+)
+
+// partly is the state of a regular file whose content is spread over the upper
+// and the lower layer it came from. Bytes at or past lowerEnd and blocks that
+// the map has are in the upper, all others in the lower file.
+//
+// The map on disk may only lag the data. A block gets its bit in the live half
+// of the map as soon as it is written: that half holds for this boot, whatever
+// becomes of the process. It gets its bit in the synced half only after the
+// data is known to be on disk: that half holds for ever. So after a power loss
+// a block is either wholly new or wholly old.
+type partly struct {
+	mu       sync.RWMutex // exclusive: to add blocks; guards all below
+	lower    place
+	record   origin // as on disk
+	blocks   int64  // st_blocks of the lower file
+	lowerEnd int64
+	fd       fdEntry   // of the lower file
+	m        *blockMap // nil: no block is in the upper yet
+}
+
+// newPartly describes a copy that has no content in the upper yet.
+func newPartly(lower place, record origin, st *unix.Statx_t) *partly {
+	return &partly{lower: lower, record: record, lowerEnd: int64(st.Size), blocks: int64(st.Blocks)}
+}
+
+// loadPartly restores the state of a file that was copied up earlier; fd and
+// name are its object in the upper, st the status. Needs FS.tree.
+func (f *FS) loadPartly(n *Node, o origin, fd int, name string, st *unix.Statx_t) error {
+	if o.layer >= len(f.layers) {
+		return fmt.Errorf("read origin of %q: no layer %d: %w", name, o.layer, unix.EIO)
+	}
+	if o.state == stateBoot && (f.cfg.Observe || o.arg == f.work.boot) {
+		if !f.cfg.Observe {
+			f.markDirty(n)
+		}
+		return nil
+	}
+	l := f.layers[len(f.layers)-1-o.layer]
+	lower, err := f.lowerPlace(l, o.path)
+	if err != nil {
+		return fmt.Errorf("find %q, from which %q was copied up: %w", o.path, name, err)
+	}
+	var lst unix.Statx_t
+	if err := f.statUpper(lower.dir, lower.name, &lst); err != nil {
+		return err
+	}
+	if int64(lst.Size) != o.size {
+		return fmt.Errorf("read origin of %q: %q has %d bytes, had %d: %w", name, o.path, lst.Size, o.size, unix.EIO)
+	}
+	if o.state == stateBoot {
+		if err := f.revert(fd, name, &o, st); err != nil {
+			return err
+		}
+	}
+	p := newPartly(lower, o, &lst)
+	p.lowerEnd = min(p.lowerEnd, int64(st.Size))
+	if o.state == stateMap {
+		if p.m, err = f.openMap(o.arg); err != nil {
+			return fmt.Errorf("open block map of %q: %w", name, err)
+		}
+		p.lowerEnd = min(p.m.lowerEnd(), p.lowerEnd)
+		f.markDirty(n)
+	}
+	file := f.fileLockedFor(n)
+	file.part = p
+	n.flags |= flagPartly
+	return nil
+}
+
+// fileLockedFor is fileOf for a node that nobody else has seen yet; linkMu may
+// be held by the caller.
+func (f *FS) fileLockedFor(n *Node) *fileState {
+	if n.file == nil {
+		n.file = &fileState{}
+	}
+	return n.file
+}
+
+// revert throws away the content of a copy that a crash of the machine may
+// have left incomplete: the lower file has the last content that was known to
+// be on disk.
+func (f *FS) revert(fd int, name string, o *origin, st *unix.Statx_t) error {
+	file, err := sys.Open(fd, name, unix.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer sys.Close(file)
+	o.state, o.arg = stateMeta, ""
+	if err := writeOrigin(fd, name, *o); err != nil {
+		return err
+	}
+	if err := unix.Ftruncate(file, 0); err != nil {
+		return err
+	}
+	if err := unix.Ftruncate(file, o.size); err != nil {
+		return err
+	}
+	return sys.Stat(file, "", st)
+}
+
+// lowerPlace refers to a path in a layer.
+func (f *FS) lowerPlace(l *layer, path string) (place, error) {
+	fd, err := f.use(l.root)
+	if err != nil {
+		return place{}, err
+	}
+	defer f.done(l.root, fd)
+	check, err := sys.OpenBeneath(fd, path, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return place{}, err
+	}
+	sys.Close(check)
+	d := l.root
+	for {
+		head, rest, more := cutSlash(path)
+		if !more {
+			return place{d, head}, nil
+		}
+		d, path = d.sub(f.fds, head), rest
+	}
+}
+
+func cutSlash(path string) (head, rest string, more bool) {
+	for i := range len(path) {
+		if path[i] == '/' {
+			return path[:i], path[i+1:], true
+		}
+	}
+	return path, "", false
+}
+
+// path is the place's path in its layer.
+func (p place) path() string {
+	if up := p.dir.path(); up != "." {
+		return up + "/" + p.name
+	}
+	return p.name
+}
+
+// lowerOpener opens the lower file of a partly copied one.
+type lowerOpener struct {
+	f *FS
+	p place
+}
+
+func (o lowerOpener) openFD() (int, error) {
+	fd, err := o.f.use(o.p.dir)
+	if err != nil {
+		return -1, err
+	}
+	defer o.f.done(o.p.dir, fd)
+	return openLower(fd, o.p.name)
+}
+
+// lowerFD pins the lower file's descriptor. It needs no FS.tree: lower places
+// never change.
+func (p *partly) lowerFD(f *FS) (int, error) {
+	return f.fds.get(&p.fd, lowerOpener{f, p.lower})
+}
+
+// close lets go of descriptors and of the map.
+func (p *partly) close(f *FS) {
+	f.fds.drop(&p.fd)
+	if p.m != nil {
+		p.m.close()
+	}
+}
+
+// partlyAttr corrects what the sparse upper file says of its blocks.
+func (f *FS) partlyAttr(n *Node, out *Attr) {
+	f.linkMu.Lock()
+	p := n.file.part
+	f.linkMu.Unlock()
+	if p == nil {
+		return
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.m == nil {
+		out.Blocks = max(out.Blocks, min(p.blocks, (out.Size+511)/512))
+	} else {
+		out.Blocks = max(out.Blocks, min(out.Blocks+p.blocks, (out.Size+511)/512))
+	}
+}
+
+// blockShift chooses the block size for a file: 4 KiB, and larger where the
+// map would have over 2^19 bits.
+func blockShift(size int64) uint {
+	return uint(max(12, bits.Len64(uint64(size))-19))
+}

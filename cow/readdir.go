@@ -1,0 +1,138 @@
+package cow
+
+import (
+	"golang.org/x/sys/unix"
+
+	"mica/internal/sys"
+)
+
+// DirEntry is one entry of a listing.
+type DirEntry struct {
+	Name   string
+	Ino    uint64
+	Type   uint8  // DT_ value
+	Cookie uint64 // the place after this entry
+}
+
+// The cookies of "." and ".."; those of entries follow.
+const cookieDots = 2
+
+// ReadDir lists a directory from the place cookie, 0 for its begin, until fn
+// says stop. Entries keep their cookies while others come and go. The entries
+// "." and ".." come first.
+func (f *FS) ReadDir(n *Node, cookie uint64, fn func(DirEntry) (more bool)) error {
+	return f.readDir(n, cookie, func(e DirEntry, _ *dirent) bool { return fn(e) })
+}
+
+// ReadDirPlus is ReadDir with the node of each entry, with one reference that
+// fn takes over if it returns true, and its attributes. Both are nil for "."
+// and "..", and for an entry whose object cannot be read.
+func (f *FS) ReadDirPlus(n *Node, cookie uint64, fn func(DirEntry, *Node, *Attr) (more bool)) error {
+	return f.readDir(n, cookie, func(e DirEntry, ent *dirent) bool {
+		if ent == nil {
+			return fn(e, nil, nil)
+		}
+		var attr Attr
+		child, err := f.nodeOf(n, ent, &attr)
+		if err != nil {
+			return fn(e, nil, nil)
+		}
+		e.Ino, e.Type = attr.Ino, dtype(attr.Mode)
+		child.refs.Add(1)
+		if fn(e, child, &attr) {
+			return true
+		}
+		if child.refs.Add(-1) == 0 && child.flags&flagLinked == 0 {
+			ent.node, child.parent = nil, nil
+			n.dir.children--
+			f.release(child)
+		}
+		return false
+	})
+}
+
+func (f *FS) readDir(n *Node, cookie uint64, fn func(DirEntry, *dirent) bool) error {
+	if n.dir == nil {
+		return unix.ENOTDIR
+	}
+	f.tree.RLock()
+	defer f.tree.RUnlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.flags&flagDeleted != 0 {
+		return nil
+	}
+	if err := f.load(n); err != nil {
+		return err
+	}
+	if cookie == 0 && !fn(DirEntry{Name: ".", Ino: n.ino, Type: unix.DT_DIR, Cookie: 1}, nil) {
+		return nil
+	}
+	if cookie <= 1 {
+		up := n.ino
+		if n.parent != nil {
+			up = n.parent.ino
+		}
+		if !fn(DirEntry{Name: "..", Ino: up, Type: unix.DT_DIR, Cookie: cookieDots}, nil) {
+			return nil
+		}
+	}
+	start := uint64(0)
+	if cookie > cookieDots {
+		start = cookie - cookieDots
+	}
+	d := n.dir
+	for i := d.after(start); i < len(d.order); i++ {
+		ent := d.order[i]
+		if ent.gone {
+			continue
+		}
+		e := DirEntry{Name: ent.name, Type: ent.typ, Cookie: ent.cookie + cookieDots}
+		var err error
+		if e.Ino, err = f.entryIno(ent); err != nil {
+			return err
+		}
+		if !fn(e, ent) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// entryIno gives the inode number of an entry without making its node. An
+// upper object may have that of what it was copied up from.
+func (f *FS) entryIno(ent *dirent) (uint64, error) {
+	if ent.node != nil {
+		return ent.node.ino, nil
+	}
+	ino := unionIno(ent.owner.layer, ent.ino)
+	if f.upper == nil || ent.owner.layer != f.upper {
+		return ino, nil
+	}
+	fd, err := f.use(ent.owner)
+	if err != nil {
+		return 0, err
+	}
+	defer f.done(ent.owner, fd)
+	var buf [64]byte
+	size, err := sys.Getxattr(fd, ent.name, originXattr, buf[:])
+	switch err {
+	case nil:
+		if o, err := parseOrigin(string(buf[:size])); err == nil {
+			return o.ino, nil
+		}
+		return ino, nil
+	case unix.ERANGE:
+		raw, err := sys.GetxattrAll(fd, ent.name, originXattr)
+		if err != nil {
+			return 0, err
+		}
+		if o, err := parseOrigin(string(raw)); err == nil {
+			return o.ino, nil
+		}
+	case unix.ENODATA, unix.EOPNOTSUPP, unix.ENOENT, unix.EPERM, unix.EACCES:
+	default:
+		return 0, err
+	}
+	return ino, nil
+}

@@ -1,0 +1,77 @@
+package cow
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"mica/internal/sys"
+)
+
+// A directory with lower content is renamed in the upper alone. A record on
+// the upper directory says at which path of the lower layers its lower content
+// lies; it takes the place of the lookup by name.
+
+// followRedirect gives the lower directories that the upper directory name in
+// fd merges with.
+func (f *FS) followRedirect(fd int, name string) ([]*dirRef, error) {
+	raw, err := sys.GetxattrAll(fd, name, redirectXattr)
+	if err != nil {
+		return nil, err
+	}
+	target := string(raw)
+	if target == "" || target[0] == '/' || path.Clean(target) != target || strings.HasPrefix(target, "..") {
+		return nil, fmt.Errorf("follow %s %q: not a path in a layer", redirectXattr, target)
+	}
+	n := &Node{dir: &dirState{}}
+	for _, l := range f.layers {
+		if l != f.upper {
+			n.dir.stack = append(n.dir.stack, l.root)
+		}
+	}
+	// The walk sees the lower layers alone, as they were when the directory
+	// was renamed: what the upper has at these names now is another matter.
+	for part := range strings.SplitSeq(target, "/") {
+		if err := f.load(n); err != nil {
+			return nil, err
+		}
+		ent := n.dir.entries[part]
+		if ent == nil || ent.typ != unix.DT_DIR {
+			return nil, fmt.Errorf("follow %s %q: the lower layers have no such directory", redirectXattr, target)
+		}
+		next := &Node{dir: &dirState{stack: []*dirRef{ent.owner.sub(f.fds, part)}}}
+		for _, l := range ent.lowers {
+			next.dir.stack = append(next.dir.stack, l.sub(f.fds, part))
+		}
+		n = next
+	}
+	return n.dir.stack, nil
+}
+
+// setRedirect records on an upper directory where its lower content lies, or
+// that it has none, before it appears under another name. Needs FS.tree
+// exclusively.
+func (f *FS) setRedirect(n *Node) error {
+	up := n.dir.stack[0]
+	fd, err := f.use(up)
+	if err != nil {
+		return err
+	}
+	defer f.done(up, fd)
+	if len(n.dir.stack) == 1 {
+		return f.style.SetOpaque(fd, "")
+	}
+	target := n.dir.stack[1].path()
+	switch err := sys.Setxattr(fd, "", redirectXattr, []byte(target), 0); err {
+	case nil:
+		return nil
+	case unix.ENOSPC, unix.E2BIG, unix.ERANGE, unix.EOPNOTSUPP:
+		// No room for so long a path: let the caller copy, as between
+		// filesystems.
+		return unix.EXDEV
+	default:
+		return err
+	}
+}

@@ -1,0 +1,204 @@
+package cow
+
+import "golang.org/x/sys/unix"
+
+// Unlink removes a name that is not a directory's.
+func (f *FS) Unlink(dir *Node, name string) error {
+	return f.remove(dir, name, false)
+}
+
+// Rmdir removes an empty directory.
+func (f *FS) Rmdir(dir *Node, name string) error {
+	return f.remove(dir, name, true)
+}
+
+func (f *FS) remove(dir *Node, name string, wantDir bool) error {
+	if dir.dir == nil {
+		return unix.ENOTDIR
+	}
+	f.tree.Lock()
+	defer f.tree.Unlock()
+	if f.ReadOnly() {
+		return unix.EROFS
+	}
+	ent, err := f.entry(dir, name)
+	if err != nil {
+		return err
+	}
+	n, err := f.nodeOf(dir, ent, nil)
+	if err != nil {
+		return err
+	}
+	if err := f.removable(n, wantDir); err != nil {
+		return err
+	}
+	up, err := f.ensureUpperDir(dir)
+	if err != nil {
+		return err
+	}
+	if err := f.beforeUnlink(n, ent); err != nil {
+		return err
+	}
+	if ent.owner.layer == f.upper {
+		err = f.removeUpper(up, name, wantDir, ent.below)
+	} else {
+		err = f.whiteoutFree(up, name)
+	}
+	if err != nil {
+		f.undoUnlink(n, ent)
+		return err
+	}
+	below := ent.below
+	dir.dir.remove(ent)
+	if below {
+		dir.dir.hide(name, true)
+	}
+	return f.afterUnlink(n, dir, ent)
+}
+
+// removable checks that n can be removed as what the caller takes it for.
+func (f *FS) removable(n *Node, wantDir bool) error {
+	if n.dir == nil {
+		if wantDir {
+			return unix.ENOTDIR
+		}
+		return nil
+	}
+	if !wantDir {
+		return unix.EISDIR
+	}
+	if err := f.load(n); err != nil {
+		return err
+	}
+	if len(n.dir.entries) > 0 {
+		return unix.ENOTEMPTY
+	}
+	return nil
+}
+
+// lastName tells whether ent is the only name of n on disk in the upper.
+func (f *FS) lastUpperName(n *Node, ent *dirent) bool {
+	return f.inUpper(n) && ent.owner.layer == f.upper && n.flags&flagIndexed == 0
+}
+
+// beforeUnlink keeps n reachable when the name ent of it goes: by a
+// descriptor, or by another of its names.
+func (f *FS) beforeUnlink(n *Node, ent *dirent) error {
+	if n.flags&flagIndexed == 0 && n.flags&flagLinked != 0 && !f.inUpper(n) {
+		// A lower file with several names: from now on its link count differs
+		// from that on disk, which only the index can record.
+		if err := f.copyUp(n, -1); err != nil {
+			return err
+		}
+	}
+	if n.flags&flagIndexed != 0 && ent.owner.layer != f.upper {
+		// The name is not on disk in the upper, so the count there stays.
+		if err := f.storeNlink(n.back, n.nlink-1); err != nil {
+			return err
+		}
+		n.nlink--
+	}
+	if !f.lastUpperName(n, ent) || n.refs.Load() == 0 {
+		return nil
+	}
+	if n.dir != nil {
+		return f.makeNameless(n)
+	}
+	if n.back.dir != ent.owner || n.back.name != ent.name {
+		return nil
+	}
+	if n.more != nil {
+		for _, a := range n.more.names {
+			if a.ent != ent && a.ent.owner.layer == f.upper {
+				n.back = place{a.ent.owner, a.ent.name}
+				return nil
+			}
+		}
+		if n.ent != ent && n.ent != nil && n.ent.owner.layer == f.upper {
+			n.back = place{n.ent.owner, n.ent.name}
+			return nil
+		}
+	}
+	return f.makeNameless(n)
+}
+
+// undoUnlink takes back what beforeUnlink recorded when the removal failed.
+func (f *FS) undoUnlink(n *Node, ent *dirent) {
+	if n.flags&flagIndexed != 0 && ent.owner.layer != f.upper {
+		if f.storeNlink(n.back, n.nlink+1) == nil {
+			n.nlink++
+		}
+	}
+	if n.flags&flagNameless != 0 && n.flags&flagDeleted == 0 {
+		f.rename1(n, ent)
+	}
+}
+
+// rename1 gives a nameless node its name back.
+func (f *FS) rename1(n *Node, ent *dirent) {
+	delete(f.orphans, n)
+	f.fds.unpin(&n.file.fd)
+	n.flags &^= flagNameless
+	if n.dir == nil {
+		n.back = place{ent.owner, ent.name}
+	}
+}
+
+// afterUnlink takes the name ent off n.
+func (f *FS) afterUnlink(n *Node, dir *Node, ent *dirent) error {
+	ent.node = nil
+	dir.dir.children--
+	switch {
+	case n.ent == ent && n.more != nil && len(n.more.names) > 0:
+		last := len(n.more.names) - 1
+		a := n.more.names[last]
+		n.parent, n.ent = a.dir, a.ent
+		n.more.names = n.more.names[:last]
+	case n.ent == ent:
+		n.parent, n.ent = nil, nil
+	default:
+		for i, a := range n.more.names {
+			if a.ent == ent {
+				n.more.names = append(n.more.names[:i], n.more.names[i+1:]...)
+				break
+			}
+		}
+	}
+	var err error
+	if n.dir != nil || n.flags&flagLinked == 0 {
+		n.flags |= flagDeleted
+	} else {
+		err = f.afterLinkGone(n)
+	}
+	if n.refs.Load() == 0 {
+		f.dropUnused(n)
+	}
+	return err
+}
+
+// afterLinkGone looks whether a node with several names has lost its last.
+func (f *FS) afterLinkGone(n *Node) error {
+	var st unix.Statx_t
+	if err := f.statNode(n, &st); err != nil {
+		return err
+	}
+	count := int32(st.Nlink)
+	if n.flags&flagIndexed != 0 {
+		count += n.nlink
+	}
+	if count > 0 {
+		return nil
+	}
+	if n.flags&flagIndexed != 0 {
+		if n.refs.Load() > 0 {
+			if err := f.makeNameless(n); err != nil {
+				return err
+			}
+		}
+		if err := f.dropIndex(n); err != nil {
+			return err
+		}
+	}
+	n.flags |= flagDeleted
+	return nil
+}

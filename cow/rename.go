@@ -1,0 +1,429 @@
+package cow
+
+import (
+	"golang.org/x/sys/unix"
+
+	"mica/internal/ondisk"
+	"mica/internal/sys"
+	"mica/whiteout"
+)
+
+// Rename moves a name. flags are those of renameat2: RENAME_NOREPLACE,
+// RENAME_EXCHANGE and RENAME_WHITEOUT.
+func (f *FS) Rename(oldDir *Node, oldName string, newDir *Node, newName string, flags uint32) error {
+	if oldDir.dir == nil || newDir.dir == nil {
+		return unix.ENOTDIR
+	}
+	if len(newName) > nameMax {
+		return unix.ENAMETOOLONG
+	}
+	const known = unix.RENAME_NOREPLACE | unix.RENAME_EXCHANGE | unix.RENAME_WHITEOUT
+	if flags&^known != 0 || flags&unix.RENAME_EXCHANGE != 0 && flags != unix.RENAME_EXCHANGE {
+		return unix.EINVAL
+	}
+	f.tree.Lock()
+	defer f.tree.Unlock()
+	if f.ReadOnly() {
+		return unix.EROFS
+	}
+	r := renaming{f: f, flags: flags}
+	if err := r.find(oldDir, oldName, newDir, newName); err != nil {
+		return err
+	}
+	if r.to.node != nil && r.from.node == r.to.node {
+		return nil // two names of one file
+	}
+	if err := r.prepare(); err != nil {
+		return err
+	}
+	if flags&unix.RENAME_EXCHANGE != 0 {
+		return r.exchange()
+	}
+	return r.move()
+}
+
+// end is one of the two names of a renaming.
+type end struct {
+	dir  *Node
+	up   *dirRef
+	name string
+	ent  *dirent // nil: the name is free
+	node *Node
+}
+
+// renaming is one rename under way.
+type renaming struct {
+	f        *FS
+	flags    uint32
+	from, to end
+}
+
+// find looks up both ends and checks what rename(2) checks.
+func (r *renaming) find(oldDir *Node, oldName string, newDir *Node, newName string) error {
+	f := r.f
+	if oldDir.flags&flagDeleted != 0 || newDir.flags&flagDeleted != 0 {
+		return unix.ENOENT
+	}
+	r.from = end{dir: oldDir, name: oldName}
+	r.to = end{dir: newDir, name: newName}
+	var err error
+	if r.from.ent, err = f.entry(oldDir, oldName); err != nil {
+		return err
+	}
+	if r.from.node, err = f.nodeOf(oldDir, r.from.ent, nil); err != nil {
+		return err
+	}
+	r.to.ent, err = f.entry(newDir, newName)
+	switch {
+	case err == unix.ENOENT && r.flags&unix.RENAME_EXCHANGE == 0:
+		r.to.ent = nil
+	case err != nil:
+		return err
+	case r.flags&unix.RENAME_NOREPLACE != 0:
+		return unix.EEXIST
+	default:
+		if r.to.node, err = f.nodeOf(newDir, r.to.ent, nil); err != nil {
+			return err
+		}
+	}
+	if isAncestor(r.from.node, newDir) || r.flags&unix.RENAME_EXCHANGE != 0 && isAncestor(r.to.node, oldDir) {
+		return unix.EINVAL
+	}
+	if r.to.node == nil || r.from.node == r.to.node || r.flags&unix.RENAME_EXCHANGE != 0 {
+		return nil
+	}
+	if isAncestor(r.to.node, oldDir) {
+		return unix.ENOTEMPTY
+	}
+	if r.from.node.dir != nil && r.to.node.dir == nil {
+		return unix.ENOTDIR
+	}
+	return f.removable(r.to.node, r.from.node.dir != nil)
+}
+
+// isAncestor tells whether n is dir or above it.
+func isAncestor(n, dir *Node) bool {
+	for ; dir != nil; dir = dir.parent {
+		if dir == n {
+			return true
+		}
+	}
+	return false
+}
+
+// prepare brings everything into the upper that the rename touches, so that
+// the rename itself is one step there.
+func (r *renaming) prepare() error {
+	f := r.f
+	var err error
+	if r.from.up, err = f.ensureUpperDir(r.from.dir); err != nil {
+		return err
+	}
+	if r.to.up, err = f.ensureUpperDir(r.to.dir); err != nil {
+		return err
+	}
+	if err := r.prepareMoved(&r.from, &r.to); err != nil {
+		return err
+	}
+	if r.to.node == nil {
+		return nil
+	}
+	if r.flags&unix.RENAME_EXCHANGE != 0 {
+		return r.prepareMoved(&r.to, &r.from)
+	}
+	if r.to.node.dir != nil && r.to.ent.owner.layer == f.upper {
+		return f.clearMarks(r.to.node)
+	}
+	return nil
+}
+
+// prepareMoved readies one object for its move to the other name. A directory
+// must carry its lower content along, and none that lies below its new name.
+func (r *renaming) prepareMoved(e, dst *end) error {
+	f, n := r.f, e.node
+	if err := f.copyUp(n, -1); err != nil {
+		return err
+	}
+	if n.dir == nil {
+		if err := f.notePlaceholder(dst.up, n.meta.Type()); err != nil {
+			return err
+		}
+		return r.ownName(e)
+	}
+	if err := f.load(n); err != nil {
+		return err
+	}
+	if len(n.dir.stack) > 1 {
+		if f.cfg.NoRedirect {
+			if err := f.copyUpTree(n); err != nil {
+				return err
+			}
+		}
+		return f.setRedirect(n)
+	}
+	if _, hidden := dst.dir.dir.hidden[dst.name]; hidden || dst.ent != nil && dst.ent.below {
+		return f.setRedirect(n)
+	}
+	return nil
+}
+
+// ownName makes sure that the name of a copied-up hard link is itself on disk
+// in the upper, where it can be moved.
+func (r *renaming) ownName(e *end) error {
+	f := r.f
+	if e.ent.owner.layer == f.upper {
+		return nil
+	}
+	if err := f.linkAt(e.node.back, e.up, e.name); err != nil {
+		return err
+	}
+	if err := f.storeNlink(e.node.back, e.node.nlink-1); err != nil {
+		return err
+	}
+	e.node.nlink--
+	e.ent.owner, e.ent.below = e.up, true
+	return nil
+}
+
+// copyUpTree copies all below a directory up, for uppers that know no
+// redirects; afterwards the directory needs no lower one.
+func (f *FS) copyUpTree(n *Node) error {
+	if _, err := f.ensureUpperDir(n); err != nil {
+		return err
+	}
+	if err := f.load(n); err != nil {
+		return err
+	}
+	for _, ent := range n.dir.entries {
+		child, err := f.nodeOf(n, ent, nil)
+		if err != nil {
+			return err
+		}
+		if child.dir != nil {
+			err = f.copyUpTree(child)
+		} else if err = f.copyUp(child, -1); err == nil && ent.owner.layer != f.upper {
+			e := end{dir: n, up: n.dir.stack[0], name: ent.name, ent: ent, node: child}
+			err = (&renaming{f: f}).ownName(&e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := f.clearMarks(n); err != nil {
+		return err
+	}
+	for _, ent := range n.dir.entries {
+		ent.below, ent.lowers = false, nil
+	}
+	for _, d := range n.dir.stack[1:] {
+		f.fds.drop(&d.fd)
+	}
+	n.dir.stack = n.dir.stack[:1]
+	return nil
+}
+
+// clearMarks makes a directory opaque, which its whiteouts then have no part
+// in any more, and removes these. The merged view stays as it is if the
+// directory's own upper entries are all it has.
+func (f *FS) clearMarks(n *Node) error {
+	up := n.dir.stack[0]
+	fd, err := f.use(up)
+	if err != nil {
+		return err
+	}
+	defer f.done(up, fd)
+	if len(n.dir.hidden) == 0 && len(n.dir.stack) == 1 {
+		return nil
+	}
+	if err := f.style.SetOpaque(fd, ""); err != nil {
+		return err
+	}
+	for name, inUpper := range n.dir.hidden {
+		if inUpper {
+			if err := f.style.Remove(fd, name); err != nil {
+				return err
+			}
+		}
+		delete(n.dir.hidden, name)
+	}
+	return nil
+}
+
+// move does a rename that is no exchange.
+func (r *renaming) move() error {
+	f := r.f
+	from, to := &r.from, &r.to
+	_, covered := to.dir.dir.hidden[to.name]
+	if to.node != nil {
+		covered = to.ent.below
+		if err := f.beforeUnlink(to.node, to.ent); err != nil {
+			return err
+		}
+	}
+	if err := r.moveOnDisk(); err != nil {
+		if to.node != nil {
+			f.undoUnlink(to.node, to.ent)
+		}
+		return err
+	}
+	if to.node != nil {
+		to.dir.dir.remove(to.ent)
+		if err := f.afterUnlink(to.node, to.dir, to.ent); err != nil {
+			return err
+		}
+	}
+	delete(to.dir.dir.hidden, to.name)
+	r.leave(from)
+	f.takeName(from.node, from.dir, from.ent, to, covered)
+	if r.flags&unix.RENAME_WHITEOUT != 0 {
+		return r.leaveDevice()
+	}
+	return nil
+}
+
+// leave notes in the old directory that the name is gone.
+func (r *renaming) leave(from *end) {
+	below := from.ent.below
+	from.dir.dir.remove(from.ent)
+	if below {
+		from.dir.dir.hide(from.name, true)
+	}
+}
+
+// moveOnDisk renames in the upper and leaves a whiteout where the lower layers
+// have the old name.
+func (r *renaming) moveOnDisk() error {
+	f, from, to := r.f, &r.from, &r.to
+	fd, err := f.use(from.up)
+	if err != nil {
+		return err
+	}
+	defer f.done(from.up, fd)
+	tfd, err := f.use(to.up)
+	if err != nil {
+		return err
+	}
+	defer f.done(to.up, tfd)
+	if to.node != nil && to.ent.owner.layer == f.upper || f.style == whiteout.File {
+		return r.replace(fd, tfd)
+	}
+	_, hidden := to.dir.dir.hidden[to.name]
+	if hidden && from.node.dir != nil {
+		// A directory cannot replace the whiteout; it changes places with it.
+		if err := sys.Rename(fd, from.name, tfd, to.name, unix.RENAME_EXCHANGE); err != nil {
+			return err
+		}
+		if from.ent.below {
+			return nil
+		}
+		return unix.Unlinkat(fd, from.name, 0)
+	}
+	return r.replace(fd, tfd)
+}
+
+// replace is rename, onto what it may replace, and a whiteout behind it.
+func (r *renaming) replace(fd, tfd int) error {
+	f, from, to := r.f, &r.from, &r.to
+	if !from.ent.below {
+		if err := sys.Rename(fd, from.name, tfd, to.name, 0); err != nil {
+			return err
+		}
+	} else if f.style == whiteout.Device {
+		err := sys.Rename(fd, from.name, tfd, to.name, unix.RENAME_WHITEOUT)
+		if err == unix.EINVAL || err == unix.EPERM {
+			if err = sys.Rename(fd, from.name, tfd, to.name, 0); err == nil {
+				err = f.style.Create(fd, from.name)
+			}
+		}
+		return err
+	} else {
+		if err := f.style.Create(fd, from.name); err != nil {
+			return err
+		}
+		if err := sys.Rename(fd, from.name, tfd, to.name, 0); err != nil {
+			_ = f.style.Remove(fd, from.name)
+			return err
+		}
+	}
+	if f.style == whiteout.File {
+		return f.style.Remove(tfd, to.name)
+	}
+	return nil
+}
+
+// takeName gives n, which had the entry old in oldDir, its new name. The node
+// keeps all else.
+func (f *FS) takeName(n *Node, oldDir *Node, old *dirent, to *end, below bool) {
+	ent := &dirent{name: to.name, node: n, owner: to.up, ino: old.ino, typ: dtype(n.meta.Mode), below: below}
+	oldPlace := place{old.owner, old.name}
+	to.dir.dir.insert(ent)
+	to.dir.dir.children++
+	old.node = nil
+	oldDir.dir.children--
+	if n.ent == old {
+		n.parent, n.ent = to.dir, ent
+	} else {
+		for i := range n.more.names {
+			if n.more.names[i].ent == old {
+				n.more.names[i] = alias{to.dir, ent}
+			}
+		}
+	}
+	if n.dir != nil {
+		up := n.dir.stack[0]
+		up.parent, up.name = to.up, to.name
+		for _, lower := range n.dir.stack[1:] {
+			ent.lowers = append(ent.lowers, lower.parent)
+		}
+	} else if n.back == oldPlace {
+		n.back = place{to.up, to.name}
+	}
+	if oldDir.refs.Load() == 0 {
+		f.dropUnused(oldDir)
+	}
+}
+
+// leaveDevice puts the 0:0 device in the old place that RENAME_WHITEOUT asks
+// for: for the union it is a device like others.
+func (r *renaming) leaveDevice() error {
+	f, from := r.f, &r.from
+	o := ondisk.Object{Meta: ondisk.Meta{Mode: unix.S_IFCHR}}
+	var st unix.Statx_t
+	_, covered := from.dir.dir.hidden[from.name]
+	var err error
+	if covered {
+		err = f.createOver(from.up, from.name, o, &st)
+	} else {
+		err = f.createPlain(from.up, from.name, o, &st)
+	}
+	if err != nil {
+		return err
+	}
+	delete(from.dir.dir.hidden, from.name)
+	from.dir.dir.insert(&dirent{name: from.name, owner: from.up, ino: st.Ino, typ: unix.DT_CHR, below: covered})
+	return nil
+}
+
+// exchange swaps two names.
+func (r *renaming) exchange() error {
+	f, a, b := r.f, &r.from, &r.to
+	afd, err := f.use(a.up)
+	if err != nil {
+		return err
+	}
+	defer f.done(a.up, afd)
+	bfd, err := f.use(b.up)
+	if err != nil {
+		return err
+	}
+	defer f.done(b.up, bfd)
+	if err := sys.Rename(afd, a.name, bfd, b.name, unix.RENAME_EXCHANGE); err != nil {
+		return err
+	}
+	aBelow, bBelow := a.ent.below, b.ent.below
+	a.dir.dir.remove(a.ent)
+	b.dir.dir.remove(b.ent)
+	f.takeName(a.node, a.dir, a.ent, b, bBelow)
+	f.takeName(b.node, b.dir, b.ent, a, aBelow)
+	return nil
+}

@@ -1,0 +1,204 @@
+package cow
+
+import (
+	"golang.org/x/sys/unix"
+
+	"mica/internal/ondisk"
+	"mica/internal/sys"
+)
+
+// SetAttr says which attributes to change; nil leaves one as it is.
+type SetAttr struct {
+	Mode         *uint32 // permission bits
+	UID, GID     *uint32
+	Size         *int64
+	Atime, Mtime *unix.Timespec // Nsec may be unix.UTIME_NOW
+	// Kill clears set-id bits, as for a change without the privilege to keep
+	// them.
+	Kill bool
+}
+
+// Setattr changes attributes and gives the result.
+func (f *FS) Setattr(n *Node, s SetAttr, out *Attr) error {
+	if s.Size != nil {
+		if err := f.truncate(n, *s.Size, s.Kill); err != nil {
+			return err
+		}
+	}
+	f.tree.Lock()
+	defer f.tree.Unlock()
+	if s.Mode != nil || s.UID != nil || s.GID != nil || s.Atime != nil || s.Mtime != nil || s.Kill {
+		if err := f.copyUp(n, -1); err != nil {
+			return err
+		}
+	}
+	if s.Mode != nil || s.UID != nil || s.GID != nil || s.Kill {
+		if err := f.setMode(n, s); err != nil {
+			return err
+		}
+	}
+	if s.Atime != nil || s.Mtime != nil {
+		if err := f.setNodeTimes(n, s.Atime, s.Mtime); err != nil {
+			return err
+		}
+	}
+	return f.attrLocked(n, out)
+}
+
+// setMode changes owner and permission bits. Needs FS.tree exclusively; n is
+// in the upper.
+func (f *FS) setMode(n *Node, s SetAttr) error {
+	m := n.meta
+	if s.Kill || s.UID != nil || s.GID != nil {
+		if n.flags&flagCap != 0 {
+			if err := f.removeXattr(n, capXattr); err != nil && err != unix.ENODATA {
+				return err
+			}
+			n.flags &^= flagCap
+		}
+	}
+	if s.Kill {
+		m.Mode &^= killsBits(m.Mode)
+	}
+	if s.UID != nil {
+		m.UID = *s.UID
+	}
+	if s.GID != nil {
+		m.GID = *s.GID
+	}
+	if s.Mode != nil {
+		m.Mode = m.Type() | *s.Mode&0o7777
+		if n.flags&flagACL != 0 {
+			if err := f.chmodACL(n, m.Mode); err != nil {
+				return err
+			}
+		}
+	}
+	return f.changeMeta(n, m)
+}
+
+// changeMeta records metadata on disk and in the node. Needs FS.tree
+// exclusively; n is in the upper.
+func (f *FS) changeMeta(n *Node, m ondisk.Meta) error {
+	if err := f.needPlaceholder(n, m.Type() == unix.S_IFLNK && !m.Plain()); err != nil {
+		return err
+	}
+	fd, name, p, err := f.reach(n)
+	if err != nil {
+		return err
+	}
+	defer p.put()
+	if err := f.setMeta(fd, name, m); err != nil {
+		return err
+	}
+	n.meta = m
+	return nil
+}
+
+// needPlaceholder turns a real symlink of an upper with stored owners into a
+// placeholder, if cond says that it must carry attributes from now on. Needs
+// FS.tree exclusively.
+func (f *FS) needPlaceholder(n *Node, cond bool) error {
+	if !cond || n.meta.Type() != unix.S_IFLNK || f.upper.owners != OwnersStored {
+		return nil
+	}
+	if n.flags&flagNameless != 0 {
+		return unix.EOPNOTSUPP
+	}
+	w := n.where()
+	fd, err := f.use(w.dir)
+	if err != nil {
+		return err
+	}
+	defer f.done(w.dir, fd)
+	var st unix.Statx_t
+	if err := sys.Stat(fd, w.name, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return nil
+	}
+	if st.Nlink > 1 {
+		return unix.EOPNOTSUPP // its other names would stay what they are
+	}
+	o := ondisk.Object{Meta: n.meta}
+	if o.Target, err = sys.Readlink(fd, w.name); err != nil {
+		return err
+	}
+	stage := f.work.stageName()
+	err = ondisk.CreatePlaceholder(f.work.staging, stage, o)
+	if err == nil {
+		err = f.recordOrigin(stage, origin{ino: n.ino, state: stateFull})
+	}
+	if err == nil {
+		err = ondisk.MarkPlaceholders(fd)
+	}
+	if err == nil {
+		err = setTimes(f.work.staging, stage, &st)
+	}
+	var dst unix.Statx_t
+	if err == nil {
+		err = sys.Stat(fd, "", &dst)
+	}
+	if err == nil {
+		err = sys.Rename(f.work.staging, stage, fd, w.name, 0)
+	}
+	if err != nil {
+		f.work.discard(stage)
+		return err
+	}
+	return setTimes(fd, "", &dst)
+}
+
+// setNodeTimes sets the times that are not nil. Needs FS.tree exclusively.
+func (f *FS) setNodeTimes(n *Node, atime, mtime *unix.Timespec) error {
+	fd, name, p, err := f.reach(n)
+	if err != nil {
+		return err
+	}
+	defer p.put()
+	omit := unix.Timespec{Nsec: unix.UTIME_OMIT}
+	if atime == nil {
+		atime = &omit
+	}
+	if mtime == nil {
+		mtime = &omit
+	}
+	return ondisk.SetTimes(fd, name, *atime, *mtime)
+}
+
+// truncate changes the size of a regular file.
+func (f *FS) truncate(n *Node, size int64, kill bool) error {
+	if size < 0 {
+		return unix.EINVAL
+	}
+	keep := int64(-1)
+	if size == 0 {
+		keep = 0
+	}
+	c, err := f.openForChange(n, keep, kill)
+	if err != nil {
+		return err
+	}
+	defer c.put()
+	if c.part != nil {
+		f.markDirty(n)
+		return c.part.truncate(f, c.fd, size)
+	}
+	return sys.Retry(func() error { return unix.Ftruncate(c.fd, size) })
+}
+
+// Readlink gives the target of a symlink.
+func (f *FS) Readlink(n *Node) (string, error) {
+	if n.meta.Type() != unix.S_IFLNK {
+		return "", unix.EINVAL
+	}
+	f.tree.RLock()
+	defer f.tree.RUnlock()
+	fd, name, p, err := f.reach(n)
+	if err != nil {
+		return "", err
+	}
+	defer p.put()
+	return readTarget(fd, name)
+}
