@@ -68,7 +68,7 @@ var fileOps = map[Code]func(*side, Op, *openFile) (string, error){
 		return "", nil
 	},
 	OpLinkF: func(s *side, o Op, f *openFile) (string, error) {
-		return "", unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/thread-self/fd/%d", f.fd), unix.AT_FDCWD, s.abs(o.Path), unix.AT_SYMLINK_FOLLOW)
+		return "", unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/thread-self/fd/%d", f.fd), unix.AT_FDCWD, s.path(o), unix.AT_SYMLINK_FOLLOW)
 	},
 	OpFchmod: func(_ *side, o Op, f *openFile) (string, error) { return "", unix.Fchmod(f.fd, o.Mode) },
 	OpFchown: func(_ *side, o Op, f *openFile) (string, error) { return "", unix.Fchown(f.fd, o.UID, o.GID) },
@@ -81,7 +81,7 @@ var fileOps = map[Code]func(*side, Op, *openFile) (string, error){
 		return s.setTimes(&st, o), err
 	},
 	OpFsetxattr: func(_ *side, o Op, f *openFile) (string, error) {
-		return "", unix.Fsetxattr(f.fd, string(o.Path2), bytesOf(o), o.Flags&3)
+		return "", unix.Fsetxattr(f.fd, string(o.Path2), valueOf(o), o.Flags&3)
 	},
 	OpFstat: func(s *side, _ Op, f *openFile) (string, error) {
 		var st unix.Stat_t

@@ -22,11 +22,11 @@ func follow(o Op) int {
 // pathOps are the operations that name what they work on.
 var pathOps = map[Code]func(*side, Op) (string, error){
 	OpOpen: func(s *side, o Op) (string, error) {
-		fd, err := unix.Open(s.abs(o.Path), o.Flags|unix.O_NONBLOCK|unix.O_CLOEXEC, o.Mode)
+		fd, err := unix.Open(s.path(o), o.Flags|unix.O_NONBLOCK|unix.O_CLOEXEC, o.Mode)
 		return "", s.put(o, fd, err)
 	},
 	OpOpendir: func(s *side, o Op) (string, error) {
-		fd, err := unix.Open(s.abs(o.Path), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open(s.path(o), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err := s.put(o, fd, err); err != nil {
 			return "", err
 		}
@@ -34,38 +34,38 @@ var pathOps = map[Code]func(*side, Op) (string, error){
 		return "", nil
 	},
 	OpTmpfile: func(s *side, o Op) (string, error) {
-		fd, err := unix.Open(s.abs(o.Path), o.Flags|unix.O_TMPFILE|unix.O_CLOEXEC, o.Mode)
+		fd, err := unix.Open(s.path(o), o.Flags|unix.O_TMPFILE|unix.O_CLOEXEC, o.Mode)
 		return "", s.put(o, fd, err)
 	},
-	OpTruncate: func(s *side, o Op) (string, error) { return "", unix.Truncate(s.abs(o.Path), o.Len) },
+	OpTruncate: func(s *side, o Op) (string, error) { return "", unix.Truncate(s.path(o), o.Len) },
 	OpLink: func(s *side, o Op) (string, error) {
 		flags := unix.AT_SYMLINK_FOLLOW
 		if o.Flags&noFollow != 0 {
 			flags = 0
 		}
-		return "", unix.Linkat(unix.AT_FDCWD, s.abs(o.Path), unix.AT_FDCWD, s.abs(o.Path2), flags)
+		return "", unix.Linkat(unix.AT_FDCWD, s.path(o), unix.AT_FDCWD, s.abs(o.Path2), flags)
 	},
-	OpUnlink: func(s *side, o Op) (string, error) { return "", unix.Unlink(s.abs(o.Path)) },
-	OpMkdir:  func(s *side, o Op) (string, error) { return "", unix.Mkdir(s.abs(o.Path), o.Mode) },
-	OpRmdir:  func(s *side, o Op) (string, error) { return "", unix.Rmdir(s.abs(o.Path)) },
+	OpUnlink: func(s *side, o Op) (string, error) { return "", unix.Unlink(s.path(o)) },
+	OpMkdir:  func(s *side, o Op) (string, error) { return "", unix.Mkdir(s.path(o), o.Mode) },
+	OpRmdir:  func(s *side, o Op) (string, error) { return "", unix.Rmdir(s.path(o)) },
 	OpRename: func(s *side, o Op) (string, error) {
-		return "", unix.Renameat2(unix.AT_FDCWD, s.abs(o.Path), unix.AT_FDCWD, s.abs(o.Path2), uint(o.Flags))
+		return "", unix.Renameat2(unix.AT_FDCWD, s.path(o), unix.AT_FDCWD, s.abs(o.Path2), uint(o.Flags))
 	},
-	OpSymlink: func(s *side, o Op) (string, error) { return "", unix.Symlink(string(o.Path2), s.abs(o.Path)) },
+	OpSymlink: func(s *side, o Op) (string, error) { return "", unix.Symlink(string(o.Path2), s.path(o)) },
 	OpReadlink: func(s *side, o Op) (string, error) {
 		buf := make([]byte, 4096)
-		n, err := unix.Readlink(s.abs(o.Path), buf)
+		n, err := unix.Readlink(s.path(o), buf)
 		return string(buf[:max(n, 0)]), err
 	},
 	OpMknod: func(s *side, o Op) (string, error) {
-		return "", unix.Mknod(s.abs(o.Path), o.Mode, int(o.Off))
+		return "", unix.Mknod(s.path(o), o.Mode, int(o.Off))
 	},
-	OpChmod: func(s *side, o Op) (string, error) { return "", unix.Chmod(s.abs(o.Path), o.Mode) },
+	OpChmod: func(s *side, o Op) (string, error) { return "", unix.Chmod(s.path(o), o.Mode) },
 	OpChown: func(s *side, o Op) (string, error) {
-		return "", unix.Fchownat(unix.AT_FDCWD, s.abs(o.Path), o.UID, o.GID, follow(o))
+		return "", unix.Fchownat(unix.AT_FDCWD, s.path(o), o.UID, o.GID, follow(o))
 	},
 	OpUtimes: func(s *side, o Op) (string, error) {
-		p := s.abs(o.Path)
+		p := s.path(o)
 		if err := unix.UtimesNanoAt(unix.AT_FDCWD, p, []unix.Timespec{o.At, o.Mt}, follow(o)); err != nil {
 			return "", err
 		}
@@ -75,9 +75,9 @@ var pathOps = map[Code]func(*side, Op) (string, error){
 	},
 	OpSetxattr: func(s *side, o Op) (string, error) {
 		if o.Flags&noFollow != 0 {
-			return "", unix.Lsetxattr(s.abs(o.Path), string(o.Path2), bytesOf(o), o.Flags&3)
+			return "", unix.Lsetxattr(s.path(o), string(o.Path2), valueOf(o), o.Flags&3)
 		}
-		return "", unix.Setxattr(s.abs(o.Path), string(o.Path2), bytesOf(o), o.Flags&3)
+		return "", unix.Setxattr(s.path(o), string(o.Path2), valueOf(o), o.Flags&3)
 	},
 	OpGetxattr: func(s *side, o Op) (string, error) {
 		buf := make([]byte, o.Len)
@@ -85,39 +85,50 @@ var pathOps = map[Code]func(*side, Op) (string, error){
 		if o.Flags&noFollow != 0 {
 			get = unix.Lgetxattr
 		}
-		n, err := get(s.abs(o.Path), string(o.Path2), buf)
+		n, err := get(s.path(o), string(o.Path2), buf)
 		if n > len(buf) || err != nil {
 			return fmt.Sprint(n), err
 		}
 		return fmt.Sprint(n, " ", digest(buf[:n])), nil
 	},
 	OpListxattr: func(s *side, o Op) (string, error) {
-		names, err := listXattrs(s.abs(o.Path))
+		names, err := listXattrs(s.path(o))
 		return strings.Join(names, ","), err
 	},
 	OpRmxattr: func(s *side, o Op) (string, error) {
 		if o.Flags&noFollow != 0 {
-			return "", unix.Lremovexattr(s.abs(o.Path), string(o.Path2))
+			return "", unix.Lremovexattr(s.path(o), string(o.Path2))
 		}
-		return "", unix.Removexattr(s.abs(o.Path), string(o.Path2))
+		return "", unix.Removexattr(s.path(o), string(o.Path2))
 	},
 	OpStat: func(s *side, o Op) (string, error) {
 		var st unix.Stat_t
-		if err := unix.Fstatat(unix.AT_FDCWD, s.abs(o.Path), &st, follow(o)); err != nil {
+		if err := unix.Fstatat(unix.AT_FDCWD, s.path(o), &st, follow(o)); err != nil {
 			return "", err
 		}
 		return s.describe(&st), nil
 	},
 	OpAccess: func(s *side, o Op) (string, error) {
-		return "", unix.Faccessat2(unix.AT_FDCWD, s.abs(o.Path), o.Mode, follow(o))
+		return "", unix.Faccessat2(unix.AT_FDCWD, s.path(o), o.Mode, follow(o))
 	},
 	OpStatfs: func(s *side, o Op) (string, error) {
 		var st unix.Statfs_t
-		if err := unix.Statfs(s.abs(o.Path), &st); err != nil {
+		if err := unix.Statfs(s.path(o), &st); err != nil {
 			return "", err
 		}
 		return fmt.Sprintf("namelen=%d blocks>0=%t free<=all=%t", st.Namelen, st.Blocks > 0, st.Bavail <= st.Blocks), nil
 	},
+}
+
+// path is where the operation's first path leads.
+func (s *side) path(o Op) string {
+	if o.Dir == 0 {
+		return s.abs(o.Path)
+	}
+	if f, ok := s.slots[slotKey{o.Actor, o.Dir - 1}]; ok {
+		return fmt.Sprintf("/proc/thread-self/fd/%d/%s", f.fd, o.Path)
+	}
+	return s.abs(o.Path)
 }
 
 // listXattrs lists the attributes that a union shares with a plain directory,

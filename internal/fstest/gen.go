@@ -22,6 +22,7 @@ type generator struct {
 
 	all, dirs, files, links []string // what there is, by path
 	age                     int      // operations since it was looked at
+	dirSlots                []int    // of the actor whose turn it is
 }
 
 func newGenerator(seed uint64, opt Options, plain *side) *generator {
@@ -45,6 +46,38 @@ func (g *generator) look() {
 			g.files = append(g.files, p)
 		case unix.S_IFLNK:
 			g.links = append(g.links, p)
+		}
+	}
+}
+
+// lookSlots notes which of an actor's open files are directories.
+func (g *generator) lookSlots(actor int) {
+	g.dirSlots = g.dirSlots[:0]
+	for i := range slotCount {
+		var st unix.Stat_t
+		f, ok := g.plain.slots[slotKey{actor, i}]
+		if ok && unix.Fstat(f.fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			g.dirSlots = append(g.dirSlots, i)
+		}
+	}
+}
+
+// fullSlots turns an operation to slots that have something, most often.
+func (g *generator) fullSlots(o *Op) {
+	if g.rnd.IntN(30) == 0 {
+		return
+	}
+	_, onMap := mapOps[o.Code]
+	_, onFile := fileOps[o.Code]
+	for range slotCount {
+		if _, ok := g.plain.slots[slotKey{o.Actor, o.Slot}]; onFile && !ok {
+			o.Slot = (o.Slot + 1) % slotCount
+		}
+		if _, ok := g.plain.maps[slotKey{o.Actor, o.Slot2}]; onMap && !ok {
+			o.Slot2 = (o.Slot2 + 1) % slotCount
+		}
+		if _, ok := g.plain.slots[slotKey{o.Actor, o.Slot2}]; o.Code == OpCopyRange && !ok {
+			o.Slot2 = (o.Slot2 + 1) % slotCount
 		}
 	}
 }
@@ -101,8 +134,11 @@ func (g *generator) next() Op {
 	if g.age++; g.age > 12 || g.all == nil {
 		g.look()
 	}
-	o := Op{Actor: g.rnd.IntN(len(g.opt.Actors)), Slot: g.rnd.IntN(slotCount), Seed: g.rnd.Uint64()}
-	o.Slot2 = g.rnd.IntN(slotCount)
+	o := Op{Slot: g.rnd.IntN(slotCount), Slot2: g.rnd.IntN(slotCount), Seed: g.rnd.Uint64()}
+	if g.rnd.IntN(3) == 0 { // the first may do most
+		o.Actor = g.rnd.IntN(len(g.opt.Actors))
+	}
+	g.lookSlots(o.Actor)
 	if n := g.opt.RemountEvery; n > 0 && g.rnd.IntN(n) == 0 {
 		return Op{Code: OpRemount}
 	}
@@ -116,6 +152,10 @@ func (g *generator) next() Op {
 			c.fill(g, &o)
 			break
 		}
+	}
+	g.fullSlots(&o)
+	if o.Path != nil && o.Code != OpMmap && len(g.dirSlots) > 0 && g.rnd.IntN(8) == 0 {
+		o.Dir, o.Path = 1+g.dirSlots[g.rnd.IntN(len(g.dirSlots))], []byte(anyName(g.rnd))
 	}
 	return o
 }

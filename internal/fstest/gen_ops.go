@@ -38,13 +38,13 @@ var choices = []choice{
 			o.Mode = g.perm(filePerms, 0o600)
 		}
 		for _, f := range []struct{ flag, odds int }{
-			{unix.O_EXCL, 5}, {unix.O_TRUNC, 6}, {unix.O_APPEND, 6}, {unix.O_NOFOLLOW, 15}, {unix.O_DIRECTORY, 40},
+			{unix.O_EXCL, 5}, {unix.O_TRUNC, 6}, {unix.O_APPEND, 6}, {unix.O_NOFOLLOW, 15}, {unix.O_DIRECTORY, 40}, {unix.O_DIRECT, 60},
 		} {
 			if g.rnd.IntN(f.odds) == 0 && (f.flag != unix.O_EXCL || o.Flags&unix.O_CREAT != 0) {
 				o.Flags |= f.flag
 			}
 		}
-		if g.rnd.IntN(30) == 0 {
+		if g.rnd.IntN(60) == 0 {
 			o.Flags = unix.O_PATH | o.Flags&unix.O_NOFOLLOW
 		}
 	}},
@@ -54,7 +54,7 @@ var choices = []choice{
 			o.Flags |= unix.O_EXCL
 		}
 	}},
-	{OpClose, 35, none},
+	{OpClose, 20, none},
 	{OpRead, 25, func(g *generator, o *Op) { o.Len = g.length() }},
 	{OpPread, 45, span},
 	{OpWrite, 30, func(g *generator, o *Op) { o.Len = g.length() }},
@@ -88,7 +88,7 @@ var choices = []choice{
 	}},
 	{OpMapRead, 25, span},
 	{OpMapWrite, 30, func(g *generator, o *Op) { span(g, o); o.Flags = g.rnd.IntN(2) }},
-	{OpMunmap, 10, none},
+	{OpMunmap, 5, none},
 	{OpLink, 35, func(g *generator, o *Op) {
 		o.Path, o.Path2, o.Flags = []byte(g.file()), []byte(g.newPath()), g.maybeNoFollow()
 	}},
@@ -134,6 +134,7 @@ var choices = []choice{
 	{OpStat, 50, anyPath},
 	{OpFstat, 30, none},
 	{OpAccess, 15, func(g *generator, o *Op) { anyPath(g, o); o.Mode = uint32(g.rnd.IntN(8)) }},
+	{OpUmask, 6, func(g *generator, o *Op) { o.Mode = []uint32{0, 0o22, 0o77, 0o02}[g.rnd.IntN(4)] }},
 	{OpStatfs, 3, anyPath},
 	{OpFlock, 10, func(g *generator, o *Op) {
 		o.Flags = [...]int{unix.LOCK_SH, unix.LOCK_EX, unix.LOCK_UN}[g.rnd.IntN(3)]
@@ -173,6 +174,12 @@ func (g *generator) attr() []byte {
 		return []byte("nonsense.x")
 	case n == 3 && g.opt.Trusted:
 		return []byte("trusted.a")
+	case n == 4 && g.opt.Trusted:
+		return []byte(fileCaps)
+	case n == 5 && g.opt.ACLs:
+		return []byte(aclAccess)
+	case n == 6 && g.opt.ACLs:
+		return []byte(aclDefault)
 	}
 	return fmt.Appendf(nil, "user.%c", 'a'+g.rnd.IntN(3))
 }

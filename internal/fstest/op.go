@@ -59,6 +59,7 @@ const (
 	OpOpendir   Code = "opendir"
 	OpReaddir   Code = "readdir"
 	OpSeekdir   Code = "seekdir"
+	OpUmask     Code = "umask"
 	OpRemount   Code = "remount"
 	OpForget    Code = "drop-caches"
 )
@@ -70,6 +71,7 @@ type Op struct {
 	Actor  int    `json:",omitempty"`
 	Slot   int    `json:",omitempty"` // of the actor's open files
 	Slot2  int    `json:",omitempty"` // second open file, or the mapping
+	Dir    int    `json:",omitempty"` // 1 + slot of the open directory that Path is relative to
 	Path   []byte `json:",omitempty"`
 	Path2  []byte `json:",omitempty"` // second path, link target, or attribute name
 	Off    int64  `json:",omitempty"`
@@ -97,6 +99,9 @@ func (o Op) String() string {
 	}
 	if o.Code == OpCopyRange || o.Code == OpMmap || o.Code == OpMapRead || o.Code == OpMapWrite || o.Code == OpMunmap {
 		word("#%d", o.Slot2)
+	}
+	if o.Dir != 0 {
+		word("in #%d", o.Dir-1)
 	}
 	if o.Path != nil {
 		word("%q", short(o.Path))
@@ -160,6 +165,7 @@ func (o Op) flagNames() string {
 		add(unix.O_NOFOLLOW, "NOFOLLOW")
 		add(unix.O_DIRECTORY, "DIRECTORY")
 		add(unix.O_PATH, "PATH")
+		add(unix.O_DIRECT, "DIRECT")
 	case OpRename:
 		add(unix.RENAME_NOREPLACE, "NOREPLACE")
 		add(unix.RENAME_EXCHANGE, "EXCHANGE")

@@ -12,11 +12,14 @@ type Options struct {
 	RemountEvery int  // mean operations between remounts, 0 for never
 	ForgetEvery  int  // mean operations between droppings of kernel caches, 0 for never; needs real root
 	Devices      bool // the actors may make device nodes
-	Trusted      bool // the actors may set trusted attributes
+	Trusted      bool // the actors may set trusted and security attributes
+	ACLs         bool // set POSIX ACLs too
 	// UnstableInodes says that the union gives new inode numbers at a remount.
 	UnstableInodes bool
 	// Tolerate may call a difference of results known, with a word for it.
 	Tolerate func(o Op, plain, union Result) string
+	// Done is called after each operation with what the plain side gave.
+	Done func(o Op, plain Result)
 	// Known is called with each tolerated difference's word.
 	Known func(word string)
 }

@@ -137,6 +137,7 @@ func (r *run) write(plain string) error {
 }
 
 func (r *run) end() {
+	unix.Umask(0o22)
 	r.plain.closeAll()
 	r.union.closeAll()
 	for _, a := range r.actors {
@@ -166,6 +167,9 @@ func (r *run) loop(next func() (Op, bool)) error {
 		r.ops = append(r.ops, o)
 		if err := r.step(o); err != nil {
 			return err
+		}
+		if r.opt.Done != nil {
+			r.opt.Done(o, r.results[len(r.results)-1])
 		}
 		if len(r.ops)%r.opt.CompareEvery == 0 {
 			if err := r.compare(false); err != nil {

@@ -239,8 +239,8 @@ func fileSize(r *rand.Rand) int64 {
 var (
 	// times before any run, so that a time that was set is told from now
 	firstTime = int64(1_000_000_000)
-	dirPerms  = []uint32{0o755, 0o755, 0o777, 0o777, 0o700, 0o1777, 0o2775, 0o555, 0o711, 0}
-	filePerms = []uint32{0o644, 0o644, 0o666, 0o666, 0o600, 0o755, 0o4755, 0o2755, 0o2644, 0o444, 0o222, 0}
+	dirPerms  = []uint32{0o755, 0o755, 0o777, 0o777, 0o777, 0o777, 0o777, 0o777, 0o775, 0o700, 0o1777, 0o2777, 0o555, 0o711, 0}
+	filePerms = []uint32{0o644, 0o644, 0o666, 0o666, 0o666, 0o666, 0o600, 0o755, 0o4755, 0o2755, 0o2644, 0o444, 0o222, 0}
 )
 
 func oldTime(r *rand.Rand) unix.Timespec {

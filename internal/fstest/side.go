@@ -87,7 +87,12 @@ func (s *side) escapes(p []byte) bool {
 		return false
 	}
 	defer unix.Close(root)
-	return beneath(root, string(p)) == unix.EXDEV || beneath(root, filepath.Dir(string(p))) == unix.EXDEV
+	return escapesFrom(root, p)
+}
+
+// escapesFrom tells whether a path leaves the open directory dir.
+func escapesFrom(dir int, p []byte) bool {
+	return beneath(dir, string(p)) == unix.EXDEV || beneath(dir, filepath.Dir(string(p))) == unix.EXDEV
 }
 
 func beneath(root int, p string) error {

@@ -30,6 +30,11 @@ func (r *run) step(o Op) error {
 	if o.Code == OpSeek && o.Flags >= unix.SEEK_DATA {
 		return r.seekHole(o)
 	}
+	if o.Code == OpUmask {
+		unix.Umask(int(o.Mode))
+		r.results = append(r.results, Result{Ran: true})
+		return nil
+	}
 	var a, b Result
 	act := r.actors[o.Actor]
 	act.do(func() { a = r.plain.exec(o) })
@@ -66,7 +71,12 @@ func (r *run) escapes(o Op) bool {
 			return true
 		}
 	}
-	if o.Path != nil && r.plain.escapes(o.Path) {
+	if o.Dir != 0 {
+		f, ok := r.plain.slots[slotKey{o.Actor, o.Dir - 1}]
+		if !ok || r.union.slots[slotKey{o.Actor, o.Dir - 1}] == nil || escapesFrom(f.fd, o.Path) {
+			return true
+		}
+	} else if o.Path != nil && r.plain.escapes(o.Path) {
 		return true
 	}
 	return (o.Code == OpLink || o.Code == OpRename) && r.plain.escapes(o.Path2)
@@ -79,7 +89,7 @@ func (r *run) opensDevice(o Op) bool {
 		return false
 	}
 	var st unix.Stat_t
-	return unix.Stat(r.plain.abs(o.Path), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR
+	return unix.Stat(r.plain.path(o), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR
 }
 
 // touch notes what the operation works on, for comparisons and for listings
@@ -98,7 +108,7 @@ func (r *run) touch(o Op) {
 		for _, f := range r.union.slots {
 			if f.dir != nil {
 				f.dir.touched[path.Base(string(p))] = true
-				if target, err := os.Readlink(r.plain.abs(p)); err == nil {
+				if target, err := os.Readlink(r.plain.path(Op{Actor: o.Actor, Dir: o.Dir, Path: p})); err == nil {
 					f.dir.touched[path.Base(target)] = true // made through a link
 				}
 			}

@@ -11,8 +11,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +33,7 @@ type flags struct {
 	seeds                             string
 	ops, remount, forget, layers      int
 	multi, anyMode, hidden, goOn      bool
+	acls, devices, trusted, stats     bool
 	shrink                            int
 }
 
@@ -49,6 +52,10 @@ func hunt() error {
 	flag.BoolVar(&f.multi, "multi", os.Geteuid() == 0, "actors with several credentials; needs root")
 	flag.BoolVar(&f.anyMode, "anymode", os.Geteuid() == 0, "modes that deny the owner, set-id, sticky")
 	flag.BoolVar(&f.hidden, "hidden", false, "hide some names of hard-linked lower files")
+	flag.BoolVar(&f.acls, "acls", false, "set POSIX ACLs too")
+	flag.BoolVar(&f.devices, "devices", false, "make device nodes too; needs root")
+	flag.BoolVar(&f.trusted, "trusted", false, "set trusted and security attributes too; needs root")
+	flag.BoolVar(&f.stats, "stats", false, "tell how often each operation gave what")
 	flag.BoolVar(&f.goOn, "k", false, "go on with the next seed after a difference")
 	flag.IntVar(&f.shrink, "shrink", 300, "attempts at cutting a failure down")
 	flag.Parse()
@@ -63,6 +70,13 @@ func hunt() error {
 	}
 	known := map[string]int{}
 	opt := options(&f, known)
+	stats := map[string]int{}
+	if f.stats {
+		opt.Done = func(o fstest.Op, r fstest.Result) {
+			r.Val = ""
+			stats[fmt.Sprintf("%-16s %s", o.Code, r)]++
+		}
+	}
 	start, bad := time.Now(), 0
 	for seed := first; seed <= last; seed++ {
 		if err := one(seed, u, opt, &f); err != nil {
@@ -72,6 +86,9 @@ func hunt() error {
 				return fmt.Errorf("seed %d failed", seed)
 			}
 		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(stats)) {
+		fmt.Printf("%7d %s\n", stats[k], k)
 	}
 	fmt.Printf("%d seeds of %d operations, %d with differences, %s; tolerated: %v\n",
 		last-first+1, f.ops, bad, time.Since(start).Round(time.Millisecond), known)
@@ -112,6 +129,9 @@ func options(f *flags, known map[string]int) fstest.Options {
 		Ops:          f.ops,
 		RemountEvery: f.remount,
 		ForgetEvery:  f.forget,
+		ACLs:         f.acls,
+		Devices:      f.devices,
+		Trusted:      f.trusted,
 		Known:        func(word string) { known[word]++ },
 		Actors:       []fstest.Cred{{}, {}},
 	}
