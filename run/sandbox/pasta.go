@@ -1,5 +1,119 @@
 package sandbox
 
-import "errors"
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 
-func (s *Sandbox) connectPasta() error { return errors.New("connect pasta") }
+	"golang.org/x/sys/unix"
+)
+
+// PastaDNS is an address at which pasta answers name queries inside the sandbox by asking the host's own name server. It is
+// for resolv.conf where the host's name server listens on a loopback address.
+const PastaDNS = "169.254.1.1"
+
+// guard executes a command and kills it when standard input ends. It is how pasta ends with a supervisor that is killed: a
+// parent-death signal would be cleared when pasta changes its credentials.
+const guard = `exec 3<&0; { read -r _ <&3; kill $$; } >/dev/null 2>&1 & exec "$@" 3<&- </dev/null`
+
+// connectPasta connects the network namespace of init to the host's network and returns when it is ready. pasta ends with the
+// sandbox, or with the supervisor.
+func (s *Sandbox) connectPasta() error {
+	if _, err := exec.LookPath("pasta"); err != nil {
+		return errors.New("connect network: pasta is not installed (Debian: apt install passt); or choose --network host or none")
+	}
+	tcp, udp, err := portArgs(s.cfg.Ports)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "mica-pasta-")
+	if err != nil {
+		return fmt.Errorf("connect network: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	// pasta writes its process id when it is ready: a pipe by name turns that into a message.
+	ready := filepath.Join(dir, "ready")
+	if err := unix.Mkfifo(ready, 0o600); err != nil {
+		return fmt.Errorf("connect network: %w", err)
+	}
+	pipe, err := os.OpenFile(ready, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("connect network: %w", err)
+	}
+	defer pipe.Close()
+
+	args := []string{"-c", guard, "sh", "pasta", "--foreground", "--quiet", "--config-net", "--no-map-gw",
+		"--dns-forward", PastaDNS, "--pid", ready, "-T", "none", "-U", "none"}
+	args = append(append(append(args, tcp...), udp...), strconv.Itoa(s.pid))
+	cmd := exec.Command("/bin/sh", args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a ^C in the terminal is not for it
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	life, err := cmd.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("connect network: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("connect network: %w", err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		unix.Kill(-cmd.Process.Pid, unix.SIGKILL) // the guard, which keeps the number of the group in use
+		pipe.Close()
+		close(ended)
+	}()
+	go func() {
+		<-s.done
+		life.Close()
+	}()
+	var pid [32]byte
+	if _, err := pipe.Read(pid[:]); err != nil {
+		life.Close()
+		<-ended
+		return fmt.Errorf("connect network: pasta failed: %s", lastLine(said.String()))
+	}
+	return nil
+}
+
+// portArgs are the options for the ports to forward: none, unless listed.
+func portArgs(ports []Port) (tcp, udp []string, err error) {
+	for _, p := range ports {
+		spec := fmt.Sprintf("%d:%d", p.Host, p.Sandbox)
+		if p.HostIP != "" {
+			spec = p.HostIP + "/" + spec
+		}
+		switch p.Protocol {
+		case "", "tcp":
+			tcp = append(tcp, "-t", spec)
+		case "udp":
+			udp = append(udp, "-u", spec)
+		default:
+			return nil, nil, fmt.Errorf("forward port %d: protocol %q is neither tcp nor udp", p.Host, p.Protocol)
+		}
+	}
+	if tcp == nil {
+		tcp = []string{"-t", "none"}
+	}
+	if udp == nil {
+		udp = []string{"-u", "none"}
+	}
+	return tcp, udp, nil
+}
+
+// lastLine is the last line of a program's output that says something, without the complaint about a missing system log.
+func lastLine(out string) string {
+	last := "it said nothing"
+	for line := range strings.Lines(out) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "Failed to send") {
+			last = line
+		}
+	}
+	return last
+}

@@ -208,7 +208,7 @@ func (s *Sandbox) boot(main *wireSpec, fds []int) error {
 	runtime.KeepAlive(s.cfg)
 	if s.ids.Helpers {
 		if err := s.ids.writeMaps(s.pid); err != nil {
-			return err
+			return s.startError(p, err)
 		}
 		if err := s.conn.send(&message{Op: opMaps}); err != nil {
 			return s.startError(p, err)
@@ -216,7 +216,7 @@ func (s *Sandbox) boot(main *wireSpec, fds []int) error {
 	}
 	if s.cfg.Network == NetworkPasta {
 		if err := s.connectPasta(); err != nil {
-			return err
+			return s.startError(p, err)
 		}
 		if err := s.conn.send(&message{Op: opNet}); err != nil {
 			return s.startError(p, err)
@@ -225,12 +225,12 @@ func (s *Sandbox) boot(main *wireSpec, fds []int) error {
 	return <-p.started
 }
 
-// startError prefers what init says about its end over the failure to talk to it.
+// startError ends init and prefers what that has said about an earlier end of its own, which err may be only a
+// consequence of.
 func (s *Sandbox) startError(p *Process, err error) error {
-	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-		if said := <-p.started; said != nil {
-			return said
-		}
+	s.Kill()
+	if said := <-p.started; said != nil && !errors.Is(said, ErrEnded) {
+		return said
 	}
 	return err
 }
