@@ -142,6 +142,9 @@ func (g *generator) next() Op {
 	if n := g.opt.RemountEvery; n > 0 && g.rnd.IntN(n) == 0 {
 		return Op{Code: OpRemount}
 	}
+	if n := g.opt.CrashEvery; n > 0 && g.rnd.IntN(n) == 0 {
+		return Op{Code: OpCrash}
+	}
 	if n := g.opt.ForgetEvery; n > 0 && g.rnd.IntN(n) == 0 {
 		return Op{Code: OpForget}
 	}

@@ -71,6 +71,15 @@ func (p *Program) Unmount(at Place) error {
 	}
 }
 
+// Crash kills the program without notice.
+func (p *Program) Crash(at Place) error {
+	if err := p.cmd.Process.Kill(); err != nil {
+		return err
+	}
+	<-p.dead
+	return detach(at.Merged)
+}
+
 // Kernel is the overlayfs of the kernel, with user.overlay attributes.
 type Kernel struct{ Options string }
 

@@ -61,6 +61,7 @@ const (
 	OpSeekdir   Code = "seekdir"
 	OpUmask     Code = "umask"
 	OpRemount   Code = "remount"
+	OpCrash     Code = "fsync-all-and-kill"
 	OpForget    Code = "drop-caches"
 )
 
@@ -91,7 +92,7 @@ func (o Op) String() string {
 	fmt.Fprintf(&b, "[%d] %s", o.Actor, o.Code)
 	word := func(format string, a ...any) { fmt.Fprintf(&b, " "+format, a...) }
 	switch o.Code {
-	case OpRemount, OpForget:
+	case OpRemount, OpForget, OpCrash:
 		return string(o.Code)
 	}
 	if o.usesSlot() {

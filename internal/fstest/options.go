@@ -10,6 +10,7 @@ type Options struct {
 	// of files that were worked on.
 	CompareEvery int
 	RemountEvery int  // mean operations between remounts, 0 for never
+	CrashEvery   int  // mean operations between kills of the server, all files being synced before; 0 for never
 	ForgetEvery  int  // mean operations between droppings of kernel caches, 0 for never; needs real root
 	Devices      bool // the actors may make device nodes
 	Trusted      bool // the actors may set trusted and security attributes

@@ -238,3 +238,37 @@ func (r *run) remount() error {
 	}
 	return nil
 }
+
+// crash syncs every file of the union, kills its server and mounts again: all
+// must be there. A union that cannot be killed is mounted again only.
+func (r *run) crash() error {
+	c, ok := r.u.(Crasher)
+	if !ok {
+		return r.remount()
+	}
+	r.plain.closeAll()
+	r.union.closeAll()
+	err := filepath.WalkDir(r.place.Merged, func(p string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() && !d.IsDir() {
+			return nil // what cannot be listed is not worth a complaint here
+		}
+		f, err := os.Open(p)
+		if err != nil {
+			return nil
+		}
+		defer f.Close()
+		return f.Sync()
+	})
+	if err != nil {
+		return r.fail("sync the union: %v", err)
+	}
+	if err := c.Crash(r.place); err != nil {
+		return fmt.Errorf("kill the server: %w", err)
+	}
+	r.mounted = false
+	if err := r.u.Mount(r.place); err != nil {
+		return r.fail("mount after the server was killed: %v", err)
+	}
+	r.mounted = true
+	return nil
+}

@@ -17,6 +17,12 @@ func (r *run) step(o Op) error {
 			return err
 		}
 		return r.compare(true)
+	case OpCrash:
+		r.results = append(r.results, Result{Ran: true})
+		if err := r.crash(); err != nil {
+			return err
+		}
+		return r.compare(true)
 	case OpForget:
 		r.results = append(r.results, Result{Ran: true})
 		unix.Sync()

@@ -18,6 +18,12 @@ type Union interface {
 	Native() bool
 }
 
+// Crasher is a union whose server can be killed.
+type Crasher interface {
+	// Crash kills the server and takes its mount away.
+	Crash(p Place) error
+}
+
 // Plain is no union: it tests the generator against itself.
 type Plain struct{}
 

@@ -32,6 +32,7 @@ type flags struct {
 	union, program, options, dir, log string
 	seeds                             string
 	ops, remount, forget, layers      int
+	crash                             int
 	multi, anyMode, hidden, goOn      bool
 	acls, devices, trusted, stats     bool
 	shrink                            int
@@ -48,6 +49,7 @@ func hunt() error {
 	flag.IntVar(&f.ops, "ops", 2000, "operations of a run")
 	flag.IntVar(&f.remount, "remount", 400, "mean operations between remounts, 0 for never")
 	flag.IntVar(&f.forget, "forget", 0, "mean operations between droppings of kernel caches, 0 for never; needs root")
+	flag.IntVar(&f.crash, "crash", 0, "mean operations between kills of the server, 0 for never")
 	flag.IntVar(&f.layers, "layers", 5, "most lower layers")
 	flag.BoolVar(&f.multi, "multi", os.Geteuid() == 0, "actors with several credentials; needs root")
 	flag.BoolVar(&f.anyMode, "anymode", os.Geteuid() == 0, "modes that deny the owner, set-id, sticky")
@@ -129,6 +131,7 @@ func options(f *flags, known map[string]int) fstest.Options {
 		Ops:          f.ops,
 		RemountEvery: f.remount,
 		ForgetEvery:  f.forget,
+		CrashEvery:   f.crash,
 		ACLs:         f.acls,
 		Devices:      f.devices,
 		Trusted:      f.trusted,
