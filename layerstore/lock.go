@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/internal/failpoint"
 	"mica/internal/sys"
 )
 
@@ -44,6 +45,9 @@ func writeFileAtomic(path string, data []byte) error {
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
+	}
+	if err == nil {
+		err = failpoint.Hit("atomic.rename")
 	}
 	if err == nil {
 		err = os.Rename(tmp, path)
