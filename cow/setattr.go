@@ -202,3 +202,26 @@ func (f *FS) Readlink(n *Node) (string, error) {
 	defer p.put()
 	return readTarget(fd, name)
 }
+
+// InodeFlags reads the flags that chattr(1) shows of an object on disk.
+func (f *FS) InodeFlags(n *Node) (uint32, error) {
+	if t := n.meta.Type(); t != unix.S_IFREG && t != unix.S_IFDIR {
+		return 0, unix.ENOTTY
+	}
+	f.tree.RLock()
+	defer f.tree.RUnlock()
+	if n.dir != nil {
+		fd, err := f.use(n.dir.stack[0])
+		if err != nil {
+			return 0, err
+		}
+		defer f.done(n.dir.stack[0], fd)
+		return unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
+	}
+	c, err := f.open(n)
+	if err != nil {
+		return 0, err
+	}
+	defer c.put()
+	return unix.IoctlGetUint32(c.fd, unix.FS_IOC_GETFLAGS)
+}

@@ -1,0 +1,171 @@
+package fs
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxRequest is the largest read or write in bytes, which is the most
+	// that the kernel sends: 256 pages.
+	maxRequest = 1 << 20
+	// headroom is for what precedes the data of a write.
+	headroom = 4096
+	// minWorkers wait at any time; more are started while requests block.
+	minWorkers = 2
+	maxWorkers = 64
+
+	inHeaderSize  = int(unsafe.Sizeof(fuse.InHeader{}))
+	outHeaderSize = int(unsafe.Sizeof(fuse.OutHeader{}))
+)
+
+// worker reads requests, one at a time, and answers them.
+type worker struct {
+	s   *Server
+	in  []byte // the buffer that requests are read into
+	out []byte // the reply: a header and its payload
+
+	req  []byte // the request, in in
+	hdr  *fuse.InHeader
+	size int // of the payload in out
+}
+
+func newWorker(s *Server) *worker {
+	return &worker{
+		s:   s,
+		in:  make([]byte, s.maxWrite+headroom),
+		out: make([]byte, outHeaderSize+maxRequest+headroom),
+	}
+}
+
+// start adds a worker.
+func (s *Server) start() {
+	s.workers.Add(1)
+	s.idle.Add(1)
+	go func() {
+		defer s.workers.Done()
+		newWorker(s).run()
+	}()
+}
+
+// run answers requests until the mount is gone, or there are workers enough.
+func (w *worker) run() {
+	s := w.s
+	for {
+		if err := w.read(); err != nil {
+			s.idle.Add(-1)
+			if err != errUnmounted {
+				s.fail(err)
+			}
+			return
+		}
+		if s.idle.Add(-1) == 0 {
+			s.start()
+		}
+		w.answer()
+		if s.idle.Add(1) > minWorkers+1 {
+			s.idle.Add(-1)
+			return
+		}
+	}
+}
+
+// read waits for a request.
+func (w *worker) read() error {
+	for {
+		n, err := unix.Read(w.s.dev, w.in)
+		switch err {
+		case nil:
+			if n < inHeaderSize {
+				return fmt.Errorf("read a FUSE request: %d bytes are no request", n)
+			}
+			w.req = w.in[:n]
+			w.hdr = (*fuse.InHeader)(unsafe.Pointer(&w.req[0]))
+			return nil
+		case unix.ENOENT, unix.EINTR, unix.EAGAIN: // interrupted before it was read
+		case unix.ENODEV:
+			return errUnmounted
+		default:
+			return fmt.Errorf("read a FUSE request: %w", err)
+		}
+	}
+}
+
+// answer carries out the request and replies.
+func (w *worker) answer() {
+	s := w.s
+	op := w.hdr.Opcode
+	if op < opcodes {
+		s.counts[op].Add(1)
+	}
+	w.size = 0
+	status := w.dispatch()
+	if s.opt.Debug != nil {
+		w.trace(status)
+	}
+	if op == opForget || op == opBatchForget || op == opInterrupt {
+		return
+	}
+	w.reply(status)
+}
+
+// reply sends the payload of size bytes, or an error alone. A reply to a
+// request that was interrupted meanwhile is refused, which is no harm.
+func (w *worker) reply(status unix.Errno) {
+	out := (*fuse.OutHeader)(unsafe.Pointer(&w.out[0]))
+	if status != 0 {
+		w.size = 0
+	}
+	out.Length = uint32(outHeaderSize + w.size)
+	out.Status = -int32(status)
+	out.Unique = w.hdr.Unique
+	for {
+		_, err := unix.Write(w.s.dev, w.out[:out.Length])
+		if err != unix.EINTR {
+			return
+		}
+	}
+}
+
+// payload gives the reply's payload as a T, set to zero.
+func payload[T any](w *worker) *T {
+	var zero T
+	p := (*T)(unsafe.Pointer(&w.out[outHeaderSize]))
+	*p = zero
+	w.size = int(unsafe.Sizeof(zero))
+	return p
+}
+
+// body gives the request as a T, nil if it is too short to be one.
+func body[T any](w *worker) *T {
+	var zero T
+	if len(w.req) < int(unsafe.Sizeof(zero)) {
+		return nil
+	}
+	return (*T)(unsafe.Pointer(&w.req[0]))
+}
+
+// text gives the NUL-terminated strings that follow the first skip bytes.
+func (w *worker) text(skip int) (first, second string) {
+	if skip > len(w.req) {
+		return "", ""
+	}
+	b := w.req[skip:]
+	for i, c := range b {
+		if c != 0 {
+			continue
+		}
+		first = string(b[:i])
+		rest := b[i+1:]
+		for j, c := range rest {
+			if c == 0 {
+				return first, string(rest[:j])
+			}
+		}
+		return first, ""
+	}
+	return string(b), ""
+}

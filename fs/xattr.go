@@ -1,0 +1,103 @@
+package fs
+
+import (
+	"unsafe"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"mica/cow"
+)
+
+func (w *worker) setxattr(n *cow.Node) unix.Errno {
+	if w.s.opt.NoXattrs {
+		return unix.ENOSYS
+	}
+	in := body[fuse.SetXAttrIn](w)
+	skip, kill := int(unsafe.Sizeof(*in)), false
+	if w.s.flags&fuse.CAP_SETXATTR_EXT == 0 {
+		skip -= 8
+	} else if in != nil {
+		kill = in.SetXAttrFlags&fuse.SETXATTR_ACL_KILL_SGID != 0
+	}
+	if len(w.req) < skip || in == nil {
+		return unix.EINVAL
+	}
+	name, _ := w.text(skip)
+	skip += len(name) + 1
+	if len(w.req) < skip+int(in.Size) {
+		return unix.EINVAL
+	}
+	return errno(w.s.u.Setxattr(n, name, w.req[skip:skip+int(in.Size)], int(in.Flags), kill))
+}
+
+// getxattrIn is struct fuse_getxattr_in: a size of 0 asks for the size alone.
+type getxattrIn struct {
+	fuse.InHeader
+	Size uint32
+	_    uint32
+}
+
+func (w *worker) getxattr(n *cow.Node) unix.Errno {
+	if w.s.opt.NoXattrs {
+		return unix.ENOSYS
+	}
+	in := body[getxattrIn](w)
+	if in == nil {
+		return unix.EINVAL
+	}
+	name, _ := w.text(int(unsafe.Sizeof(*in)))
+	room := min(int(in.Size), len(w.out)-outHeaderSize)
+	size, err := w.s.u.Getxattr(n, name, w.out[outHeaderSize:outHeaderSize+room])
+	if err != nil {
+		return errno(err)
+	}
+	return w.sized(in.Size, size)
+}
+
+func (w *worker) listxattr(n *cow.Node) unix.Errno {
+	if w.s.opt.NoXattrs {
+		return unix.ENOSYS
+	}
+	in := body[getxattrIn](w)
+	if in == nil {
+		return unix.EINVAL
+	}
+	names, err := w.s.u.Listxattr(n)
+	if err != nil {
+		return errno(err)
+	}
+	size := 0
+	for _, name := range names {
+		size += len(name) + 1
+	}
+	if in.Size != 0 {
+		if size > int(in.Size) || size > len(w.out)-outHeaderSize {
+			return unix.ERANGE
+		}
+		b := w.out[outHeaderSize:outHeaderSize]
+		for _, name := range names {
+			b = append(append(b, name...), 0)
+		}
+	}
+	return w.sized(in.Size, size)
+}
+
+// sized replies with a size if the request had room for nothing else, or with
+// the size bytes that stand in the reply already.
+func (w *worker) sized(room uint32, size int) unix.Errno {
+	if room == 0 {
+		payload[fuse.GetXAttrOut](w).Size = uint32(size)
+		return 0
+	}
+	w.size = size
+	return 0
+}
+
+func (w *worker) removexattr(n *cow.Node) unix.Errno {
+	if w.s.opt.NoXattrs {
+		return unix.ENOSYS
+	}
+	name, _ := w.text(inHeaderSize)
+	return errno(w.s.u.Removexattr(n, name))
+}
