@@ -1,0 +1,324 @@
+package dropin
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mica/cow"
+	"mica/fs"
+)
+
+// Invocation is a parsed command line.
+type Invocation struct {
+	Mountpoint string
+	Union      cow.Config
+	Serve      fs.Options
+	Mount      fs.MountOptions
+	Foreground bool
+	Debug      bool
+	Help       bool
+	Version    bool
+	StatsFile  string
+	Warnings   []string // about options that were passed over
+}
+
+// maxLowers is how many lower directories fuse-overlayfs promises to take.
+const maxLowers = 500
+
+// Parse reads the arguments that follow the program's name.
+func Parse(args []string) (*Invocation, error) {
+	inv := &Invocation{
+		Union: cow.Config{CopyUp: cow.CopyUpFull, UpperOwners: cow.OwnersReal, NoRedirect: true},
+		Mount: fs.MountOptions{Source: "mica", Subtype: "mica", Permissions: true},
+	}
+	p := parser{inv: inv, owners: cow.OwnersReal}
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		switch {
+		case arg == "-o":
+			if i++; i == len(args) {
+				return nil, errors.New("option -o needs a value")
+			}
+			if err := p.options(args[i]); err != nil {
+				return nil, err
+			}
+		case strings.HasPrefix(arg, "-o"):
+			if err := p.options(arg[2:]); err != nil {
+				return nil, err
+			}
+		case arg == "-f":
+			inv.Foreground = true
+		case arg == "-d" || arg == "--debug":
+			inv.Debug, inv.Foreground = true, true
+		case arg == "-h" || arg == "--help":
+			inv.Help = true
+		case arg == "-V" || arg == "--version":
+			inv.Version = true
+		case arg == "-s" || arg == "--":
+			// One thread: the order of requests is the same either way.
+		case strings.HasPrefix(arg, "-"):
+			inv.Warnings = append(inv.Warnings, "unknown argument ignored: "+arg)
+		case inv.Mountpoint != "":
+			return nil, fmt.Errorf("more than one mountpoint: %q and %q", inv.Mountpoint, arg)
+		default:
+			inv.Mountpoint = arg
+		}
+	}
+	if inv.Help || inv.Version {
+		return inv, nil
+	}
+	return inv, p.finish()
+}
+
+// parser collects what options say together.
+type parser struct {
+	inv        *Invocation
+	lowers     []string
+	owners     cow.OwnersMode
+	uids, gids []idRange
+	squashUID  *uint32
+	squashGID  *uint32
+}
+
+// options reads one comma-separated list. A value in double quotes may hold
+// commas; a backslash takes the meaning from the next character.
+func (p *parser) options(list string) error {
+	for _, opt := range splitOptions(list) {
+		if opt == "" {
+			continue
+		}
+		key, value, hasValue := strings.Cut(opt, "=")
+		if err := p.option(key, value, hasValue); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// splitOptions cuts a list at its commas.
+func splitOptions(list string) []string {
+	var opts []string
+	var b strings.Builder
+	quoted := false
+	for i := 0; i < len(list); i++ {
+		switch c := list[i]; {
+		case c == '\\' && i+1 < len(list):
+			// Colons keep their backslash for splitLowers.
+			if list[i+1] != ',' {
+				b.WriteByte(c)
+			}
+			i++
+			b.WriteByte(list[i])
+		case c == '"':
+			quoted = !quoted
+		case c == ',' && !quoted:
+			opts = append(opts, b.String())
+			b.Reset()
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return append(opts, b.String())
+}
+
+// splitLowers cuts a list of directories at its colons.
+func splitLowers(list string) []string {
+	var dirs []string
+	var b strings.Builder
+	for i := 0; i < len(list); i++ {
+		switch c := list[i]; {
+		case c == '\\' && i+1 < len(list):
+			i++
+			b.WriteByte(list[i])
+		case c == ':':
+			dirs = append(dirs, b.String())
+			b.Reset()
+		default:
+			b.WriteByte(c)
+		}
+	}
+	dirs = append(dirs, b.String())
+	kept := dirs[:0]
+	for _, d := range dirs {
+		if d != "" {
+			kept = append(kept, d)
+		}
+	}
+	return kept
+}
+
+// option takes one option.
+func (p *parser) option(key, value string, hasValue bool) (err error) {
+	inv := p.inv
+	number := func() (uint32, error) {
+		n, err := strconv.ParseUint(value, 10, 32)
+		if err != nil {
+			return 0, fmt.Errorf("option %s=%s: want a number", key, value)
+		}
+		return uint32(n), nil
+	}
+	switch key {
+	case "lowerdir":
+		p.lowers = append(p.lowers, splitLowers(value)...)
+	case "upperdir":
+		inv.Union.Upper = strings.ReplaceAll(value, `\:`, ":")
+	case "workdir":
+		inv.Union.Work = strings.ReplaceAll(value, `\:`, ":")
+	case "uidmapping":
+		p.uids, err = parseRanges(key, value)
+	case "gidmapping":
+		p.gids, err = parseRanges(key, value)
+	case "squash_to_root":
+		zero := uint32(0)
+		p.squashUID, p.squashGID = &zero, &zero
+	case "squash_to_uid":
+		n, err := number()
+		p.squashUID = &n
+		return err
+	case "squash_to_gid":
+		n, err := number()
+		p.squashGID = &n
+		return err
+	case "timeout":
+		seconds, err := strconv.ParseFloat(value, 64)
+		if err != nil || seconds < 0 || seconds > 1e9 {
+			return fmt.Errorf("option timeout=%s: want seconds", value)
+		}
+		inv.Serve.Timeout = max(time.Duration(seconds*float64(time.Second)), 1)
+	case "writeback":
+		inv.Serve.Writeback = !hasValue || value == "1"
+	case "volatile":
+		inv.Union.Volatile = true
+	case "fsync", "sync":
+		inv.Union.Volatile = inv.Union.Volatile || value == "0"
+	case "noxattrs":
+		inv.Serve.NoXattrs = !hasValue || value == "1"
+	case "static_nlink":
+		inv.Union.StaticNlink = true
+	case "xattr_permissions":
+		switch value {
+		case "0":
+			p.owners = cow.OwnersReal
+		case "1", "2":
+			p.owners = cow.OwnersStored
+		default:
+			return fmt.Errorf("option xattr_permissions=%s: want 0, 1 or 2", value)
+		}
+	case "owners":
+		switch value {
+		case "real":
+			p.owners = cow.OwnersReal
+		case "stored":
+			p.owners = cow.OwnersStored
+		default:
+			return fmt.Errorf("option owners=%s: want real or stored", value)
+		}
+	case "copyup":
+		switch value {
+		case "full":
+			inv.Union.CopyUp = cow.CopyUpFull
+		case "blocks":
+			inv.Union.CopyUp = cow.CopyUpBlocks
+		default:
+			return fmt.Errorf("option copyup=%s: want full or blocks", value)
+		}
+	case "redirect_dir":
+		inv.Union.NoRedirect = value != "on"
+	case "stats":
+		inv.StatsFile = value
+	case "max_write":
+		n, err := number()
+		inv.Serve.MaxWrite = int(n)
+		return err
+	default:
+		return p.mountOption(key, value)
+	}
+	return err
+}
+
+// mountFlags are the options that are flags of mount(2).
+var mountFlags = map[string]struct {
+	flag uintptr
+	set  bool
+}{
+	"ro": {unix.MS_RDONLY, true}, "rw": {unix.MS_RDONLY, false},
+	"nosuid": {unix.MS_NOSUID, true}, "suid": {unix.MS_NOSUID, false},
+	"nodev": {unix.MS_NODEV, true}, "dev": {unix.MS_NODEV, false},
+	"noexec": {unix.MS_NOEXEC, true}, "exec": {unix.MS_NOEXEC, false},
+	"noatime": {unix.MS_NOATIME, true}, "atime": {unix.MS_NOATIME, false},
+	"nodiratime": {unix.MS_NODIRATIME, true}, "diratime": {unix.MS_NODIRATIME, false},
+	"private": {0, true},
+}
+
+// accepted are options that ask for nothing which mica does not do anyway, or
+// which have no meaning for it.
+var accepted = map[string]bool{
+	"threaded": true, "fast_ino": true, "fast_ino_check": true, "noacl": true, "ino32_t": true,
+	"xino": true, "index": true, "metacopy": true, "userxattr": true, "plugins": true,
+	"default_permissions": true, "kernel_cache": true, "auto_cache": true, "big_writes": true,
+	"splice_read": true, "splice_write": true, "splice_move": true, "no_splice_read": true,
+	"no_splice_write": true, "no_splice_move": true, "async_read": true, "nonempty": true,
+}
+
+// mountOption takes the options that concern the mount alone.
+func (p *parser) mountOption(key, value string) error {
+	inv := p.inv
+	if f, ok := mountFlags[key]; ok {
+		inv.Mount.Flags &^= f.flag
+		if f.set {
+			inv.Mount.Flags |= f.flag
+		}
+		return nil
+	}
+	switch key {
+	case "allow_other":
+		inv.Mount.AllowOther = true
+	case "allow_root":
+		inv.Mount.AllowRoot = true
+	case "context":
+		inv.Mount.Extra = append(inv.Mount.Extra, `context="`+value+`"`)
+	case "fsname":
+		inv.Mount.Source = value
+	case "subtype":
+		inv.Mount.Subtype = value
+	case "debug":
+		inv.Debug = true
+	default:
+		if !accepted[key] {
+			inv.Warnings = append(inv.Warnings, "unknown option ignored: "+key)
+		}
+	}
+	return nil
+}
+
+// finish checks what only all options together can tell.
+func (p *parser) finish() error {
+	inv := p.inv
+	switch {
+	case inv.Mountpoint == "":
+		return errors.New("no mountpoint given")
+	case len(p.lowers) == 0:
+		return errors.New("no lower directory given: use -o lowerdir=DIR[:DIR...]")
+	case len(p.lowers) > maxLowers:
+		return fmt.Errorf("%d lower directories given: at most %d are possible", len(p.lowers), maxLowers)
+	case inv.Union.Upper != "" && inv.Union.Work == "":
+		return errors.New("upperdir needs workdir, a directory on the same filesystem")
+	}
+	for _, dir := range p.lowers {
+		inv.Union.Lowers = append(inv.Union.Lowers, cow.Lower{Dir: dir, Owners: p.owners})
+	}
+	inv.Union.UpperOwners = p.owners
+	inv.Union.SkipMount = inv.Mountpoint
+	if inv.Union.Upper == "" {
+		inv.Mount.Flags |= unix.MS_RDONLY
+	}
+	inv.Serve.Permissions = true
+	inv.Serve.ShowUID, inv.Serve.StoreUID = mappers(p.uids, p.squashUID)
+	inv.Serve.ShowGID, inv.Serve.StoreGID = mappers(p.gids, p.squashGID)
+	return nil
+}
