@@ -29,14 +29,6 @@ const (
 	maxSymlinks   = 40 // followed to reach one entry's directory, as in Linux
 )
 
-// extractResult says what an archive held.
-type extractResult struct {
-	layerInfo
-	// UsedLower says that files of the layers below were copied, so that the
-	// tree is right over these layers only.
-	UsedLower bool
-}
-
 // extractor turns the entries of one tar into a tree in stored form. It
 // trusts nothing in the archive: every access is a directory descriptor below the tree's
 // root and one name that is not followed.
@@ -47,7 +39,9 @@ type extractor struct {
 	dirs   *dirCache
 	lowers []string // directories of the layers below, topmost first
 	times  []dirTime
-	result extractResult
+	opaque map[string]bool // directories of this layer that hide those below
+	rooted bool            // the root directory had an entry
+	result layerInfo
 	count  int
 	buf    []byte
 }
@@ -62,32 +56,37 @@ type dirTime struct {
 // extract unpacks the plain tar r into the new directory dir. lowers are the
 // directories of the layers below, topmost first, for hard links into them.
 // Unpacking what a commit wrote gives the committed tree.
-func extract(ctx context.Context, r io.Reader, dir string, lowers []string) (extractResult, error) {
+func extract(ctx context.Context, r io.Reader, dir string, lowers []string) (layerInfo, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		return extractResult{}, fmt.Errorf("make layer directory: %w", err)
+		return layerInfo{}, fmt.Errorf("make layer directory: %w", err)
 	}
 	root, err := sys.OpenDir(unix.AT_FDCWD, dir)
 	if err != nil {
-		return extractResult{}, fmt.Errorf("open layer directory: %w", err)
+		return layerInfo{}, fmt.Errorf("open layer directory: %w", err)
 	}
 	defer sys.Close(root)
 	style, err := whiteout.Probe(root)
 	if err != nil {
-		return extractResult{}, err
+		return layerInfo{}, err
 	}
 	x := &extractor{
 		ctx: ctx, root: root, style: style, dirs: newDirCache(root),
-		lowers: lowers, buf: make([]byte, 256<<10),
+		lowers: lowers, opaque: make(map[string]bool), buf: make([]byte, 256<<10),
 	}
 	defer x.dirs.close()
 	if err := ondisk.SetMeta(root, "", implicitDir); err != nil {
-		return extractResult{}, fmt.Errorf("set up layer directory: %w", err)
+		return layerInfo{}, fmt.Errorf("set up layer directory: %w", err)
 	}
 	if err := x.run(tar.NewReader(r)); err != nil {
-		return extractResult{}, err
+		return layerInfo{}, err
+	}
+	if !x.rooted {
+		if err := x.inherit(place{dirfd: root}); err != nil {
+			return layerInfo{}, err
+		}
 	}
 	if err := x.setDirTimes(); err != nil {
-		return extractResult{}, err
+		return layerInfo{}, err
 	}
 	return x.result, nil
 }
@@ -192,6 +191,7 @@ func (x *extractor) rootEntry(h *tar.Header) error {
 	if h.Typeflag != tar.TypeDir {
 		return errors.New("the root is not a directory")
 	}
+	x.rooted = true
 	if err := x.replaceMeta(place{dirfd: x.root}, o); err != nil {
 		return err
 	}
@@ -282,13 +282,8 @@ func (x *extractor) laterTimes(path string, h *tar.Header) {
 }
 
 // setDirTimes sets the directories' times once nothing touches them any more.
-// A directory without an entry gets the epoch: unpacking twice gives the same.
+// One that is new and has no entry got the epoch: unpacking twice gives the same.
 func (x *extractor) setDirTimes() error {
-	for _, path := range x.dirs.implicit {
-		if err := x.setDirTime(dirTime{path: path}); err != nil {
-			return err
-		}
-	}
 	for _, t := range x.times {
 		if err := x.setDirTime(t); err != nil {
 			return err

@@ -38,9 +38,7 @@ func (x *extractor) make(at place, o ondisk.Object) error {
 	// A directory in the place of a whiteout, or of a file that hid what lies
 	// below, must go on hiding it.
 	if hides && o.Type() == unix.S_IFDIR {
-		if err := x.style.SetOpaque(at.dirfd, at.name); err != nil {
-			return fmt.Errorf("mark it opaque: %w", err)
-		}
+		return x.setOpaque(at.dirfd, at.name, at.path())
 	}
 	return nil
 }

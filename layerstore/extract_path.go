@@ -173,10 +173,14 @@ func (x *extractor) step(fd int, at, name string, create bool) (int, error) {
 	if m, _ := whiteout.ParseName(name); m != whiteout.None {
 		return -1, fmt.Errorf("%q: the name is reserved for whiteouts", clip(p))
 	}
-	if err := x.make(place{fd, at, name}, ondisk.Object{Meta: implicitDir}); err != nil {
+	made := place{fd, at, name}
+	err = x.make(made, ondisk.Object{Meta: implicitDir})
+	if err == nil {
+		err = x.inherit(made)
+	}
+	if err != nil {
 		return -1, fmt.Errorf("make %q: %w", clip(p), err)
 	}
-	x.dirs.implicit = append(x.dirs.implicit, p)
 	if next, err = sys.OpenDir(fd, name); err != nil {
 		return -1, fmt.Errorf("open %q: %w", clip(p), err)
 	}
@@ -187,10 +191,9 @@ func (x *extractor) step(fd int, at, name string, create bool) (int, error) {
 // dirCache keeps the directories that entries were last made in open, by their true
 // path. Archives come in the order of a walk, so a few are enough.
 type dirCache struct {
-	root     int
-	open     map[string]int
-	order    []string // oldest first
-	implicit []string // directories that were made without an entry
+	root  int
+	open  map[string]int
+	order []string // oldest first
 }
 
 const maxOpenDirs = 64

@@ -35,10 +35,7 @@ func (x *extractor) whiteoutEntry(p string) (marked bool, err error) {
 		return true, err
 	}
 	if mark == whiteout.Opaque {
-		if err := x.style.SetOpaque(dirfd, ""); err != nil {
-			return true, fmt.Errorf("mark directory opaque: %w", err)
-		}
-		return true, nil
+		return true, x.setOpaque(dirfd, "", dir)
 	}
 	return true, x.delete(place{dirfd, dir, target})
 }
@@ -57,9 +54,7 @@ func (x *extractor) delete(at place) error {
 	case err != nil:
 		return fmt.Errorf("make whiteout: %w", err)
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		if err := x.style.SetOpaque(at.dirfd, at.name); err != nil {
-			return fmt.Errorf("mark directory opaque: %w", err)
-		}
+		return x.setOpaque(at.dirfd, at.name, at.path())
 	}
 	return nil // a file of this layer hides the name as it is
 }
@@ -135,7 +130,7 @@ func (x *extractor) linkLower(at place, p string) error {
 			return fmt.Errorf("hard link to %q in a layer below: %w", clip(p), err)
 		}
 		if found {
-			x.result.UsedLower = true
+			x.result.Chained = true
 			return nil
 		}
 		if hidden {
@@ -148,61 +143,18 @@ func (x *extractor) linkLower(at place, p string) error {
 // copyLower copies the object p of one lower layer. hidden says that the
 // layer hides p in the layers below itself.
 func (x *extractor) copyLower(at place, lower, p string) (found, hidden bool, err error) {
-	fd, err := sys.OpenDir(unix.AT_FDCWD, lower)
-	if err != nil {
+	l, err := lookLower(lower, p)
+	if err != nil || !l.found {
+		return false, l.hidden, err
+	}
+	defer sys.Close(l.dirfd)
+	if l.isDir {
+		return false, true, errors.New("it is a directory")
+	}
+	if _, err := x.fileWhiteout(at); err != nil {
 		return false, false, err
 	}
-	defer func() { sys.Close(fd) }()
-	for rest := p; ; {
-		name, tail, deeper := cutPath(rest)
-		marks, err := whiteout.ReadDir(fd)
-		if err != nil {
-			return false, false, err
-		}
-		hidden = hidden || marks.Opaque
-		var st unix.Statx_t
-		if sys.Stat(fd, whiteout.OpaqueName, &st) == nil {
-			hidden = true
-		}
-		err = sys.Stat(fd, name, &st)
-		if err == unix.ENOENT {
-			if sys.Stat(fd, whiteout.DeleteName(name), &st) == nil {
-				hidden = true
-			}
-			return false, hidden, nil
-		}
-		if err != nil {
-			return false, hidden, err
-		}
-		isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
-		if whiteout.IsDevice(&st) || deeper && !isDir {
-			return false, true, nil
-		}
-		if !deeper {
-			if isDir {
-				return false, true, errors.New("it is a directory")
-			}
-			if _, err := x.fileWhiteout(at); err != nil {
-				return false, false, err
-			}
-			return true, false, x.copyObject(at, fd, name)
-		}
-		next, err := sys.OpenDir(fd, name)
-		if err != nil {
-			return false, hidden, err
-		}
-		sys.Close(fd)
-		fd, rest = next, tail
-	}
-}
-
-func cutPath(p string) (name, tail string, deeper bool) {
-	for i := range len(p) {
-		if p[i] == '/' {
-			return p[:i], p[i+1:], true
-		}
-	}
-	return p, "", false
+	return true, false, x.copyObject(at, l.dirfd, l.name)
 }
 
 // copyObject makes a copy of a stored object that is no directory.

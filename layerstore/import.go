@@ -81,7 +81,7 @@ func (t *session) importLayer(ctx context.Context, r io.Reader) (digest.Digest, 
 	if err := t.point("unpacked"); err != nil {
 		return "", ocispec.Descriptor{}, err
 	}
-	t.stageLayer(diffID, diffID, dir, result)
+	t.stageLayer(Layer{DiffID: diffID, ChainID: diffID}, dir, result)
 	return diffID, blob, nil
 }
 

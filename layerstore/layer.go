@@ -50,16 +50,24 @@ func (s *Store) layerDirs(layers []Layer) (dirs []string, missing bool) {
 	return dirs, missing
 }
 
-// layerDir gives the directory of an unpacked layer, or "". A layer that was
-// unpacked with files of those below it is found by its chain only.
+// layerDir gives the directory of an unpacked layer, or "".
 func (s *Store) layerDir(l Layer) string {
-	for _, d := range []digest.Digest{l.DiffID, l.ChainID} {
-		dir := s.path("layers", d.Encoded())
-		if exists(dir) {
-			return dir
-		}
+	info, err := s.readLayerInfo(l.DiffID.Encoded())
+	if err != nil {
+		return ""
+	}
+	if dir := s.path("layers", info.dirName(l)); exists(dir) {
+		return dir
 	}
 	return ""
+}
+
+// dirName is the layer's name in layers/.
+func (i layerInfo) dirName(l Layer) string {
+	if i.Chained {
+		return l.ChainID.Encoded()
+	}
+	return l.DiffID.Encoded()
 }
 
 // unpack unpacks what is missing of layers, lowest first, from staged or stored blobs.
@@ -82,10 +90,7 @@ func (t *session) unpack(ctx context.Context, layers []Layer) error {
 }
 
 func (t *session) stagedLayer(l Layer) string {
-	if dir, ok := t.layers[l.DiffID.Encoded()]; ok {
-		return dir
-	}
-	return t.layers[l.ChainID.Encoded()]
+	return t.layers[t.infos[l.DiffID.Encoded()].dirName(l)]
 }
 
 // unpackLayer unpacks one layer from its blob and verifies it.
@@ -112,16 +117,12 @@ func (t *session) unpackLayer(ctx context.Context, l Layer, below []string) (dir
 		_ = os.RemoveAll(dir)
 		return "", err
 	}
-	t.stageLayer(l.DiffID, l.ChainID, dir, result)
+	t.stageLayer(l, dir, result)
 	return dir, nil
 }
 
-// stageLayer registers an unpacked tree under the right name.
-func (t *session) stageLayer(diffID, chainID digest.Digest, dir string, result extractResult) {
-	name := diffID.Encoded()
-	if result.UsedLower {
-		name = chainID.Encoded()
-	}
-	t.layers[name] = dir
-	t.infos[diffID.Encoded()] = result.layerInfo
+// stageLayer registers an unpacked tree.
+func (t *session) stageLayer(l Layer, dir string, info layerInfo) {
+	t.layers[info.dirName(l)] = dir
+	t.infos[l.DiffID.Encoded()] = info
 }

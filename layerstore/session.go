@@ -35,6 +35,10 @@ type session struct {
 // layerInfo is layers/HEX.json: what only reading the whole archive tells.
 type layerInfo struct {
 	Size int64 `json:"size"` // bytes of the files in the archive
+	// Chained says that the tree takes something from the layers below (a
+	// directory that the archive has no entry for, the target of a hard link), so that
+	// it is right over these only and is called by its chainID.
+	Chained bool `json:"chained,omitempty"`
 }
 
 // begin opens a session. op is "import", "commit" and so on.
@@ -200,7 +204,8 @@ func (s *Store) layerInfoPath(name string) string { return s.path("layers", name
 
 // writeLayerInfo writes layers/NAME.json. The caller holds the exclusive lock.
 func (s *Store) writeLayerInfo(name string, info layerInfo) error {
-	if old, err := s.readLayerInfo(name); err == nil && old == info {
+	// A commit knows the size only; what unpacking found out stays.
+	if old, err := s.readLayerInfo(name); err == nil && old.Size == info.Size && (old.Chained || !info.Chained) {
 		return nil
 	}
 	data, err := json.Marshal(info)

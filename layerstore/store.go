@@ -8,8 +8,8 @@
 //	                         org.opencontainers.image.ref.name = NAME:TAG
 //	blobs/sha256/HEX         manifests, configurations, layer archives
 //	layers/HEX/              a layer's tree in stored form (package ondisk), by diffID;
-//	                         by chainID where it took files from the layers below
-//	layers/HEX.json          what unpacking found out: the size of its files
+//	                         by chainID where it takes something from the layers below
+//	layers/HEX.json          what unpacking found out of the layer with this diffID
 //	containers/              the containers; other packages' business
 //	tmp/ID/                  one directory for each operation under way
 //	lock                     flock(2): shared to look things up, exclusive to change
