@@ -180,7 +180,51 @@ func (f *FS) makeRoot() (*Node, error) {
 	if info.meta.Type() != unix.S_IFDIR {
 		return nil, unix.ENOTDIR
 	}
+	if f.upper != nil && !info.origin && f.upper.owners == OwnersStored && !f.cfg.Observe && len(f.layers) > 1 {
+		return n, f.dressRoot(n, fd)
+	}
 	return n, f.adopt(n, info, &st, fd, "")
+}
+
+// dressRoot gives the root of a new upper directory what the topmost layer's
+// root has, as a copy-up would.
+func (f *FS) dressRoot(n *Node, fd int) error {
+	top := f.layers[1]
+	lfd, err := f.use(top.root)
+	if err != nil {
+		return err
+	}
+	defer f.done(top.root, lfd)
+	var st unix.Statx_t
+	info, err := f.look(top, lfd, "", &st)
+	if err != nil {
+		return err
+	}
+	xattrs, err := readXattrs(top, lfd, "")
+	if err != nil {
+		return err
+	}
+	for name, value := range xattrs {
+		if stored, ok := xattrOnDisk(f.upper, name); ok {
+			if err := sys.Setxattr(fd, "", stored, value, 0); err != nil {
+				return err
+			}
+		}
+	}
+	if err := f.setMeta(fd, "", info.meta); err != nil {
+		return err
+	}
+	ino := unionIno(top, st.Ino)
+	if err := writeOrigin(fd, "", origin{ino: ino, state: stateFull}); err != nil {
+		return err
+	}
+	if err := setTimes(fd, "", &st); err != nil {
+		return err
+	}
+	if info, err = f.look(f.upper, fd, "", &st); err != nil {
+		return err
+	}
+	return f.adopt(n, info, &st, fd, "")
 }
 
 // Root is the node of the root directory.

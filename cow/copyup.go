@@ -357,7 +357,7 @@ func (c *copyJob) move(back place, ino uint64) {
 	}
 	f.linkMu.Unlock()
 	n.back, n.layer, n.backIno = back, f.upper, unionIno(f.upper, ino)
-	if n.meta.Type() == unix.S_IFREG || n.meta.Type() == unix.S_IFLNK {
+	if back.dir != nil && (n.meta.Type() == unix.S_IFREG || n.meta.Type() == unix.S_IFLNK) {
 		f.readFlags(n)
 	}
 	if c.boot {
@@ -386,6 +386,7 @@ func (c *copyJob) finishNameless() error {
 	c.boot = false
 	c.move(place{}, st.Ino)
 	f.holdNameless(n, fd)
+	f.readFlags(n)
 	return nil
 }
 

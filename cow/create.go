@@ -43,8 +43,8 @@ func (f *FS) Create(c Caller, dir *Node, name string, o NewObject, out *Attr) (*
 		return nil, err
 	}
 	ent := &dirent{name: name, owner: up}
-	_, covered := dir.dir.hidden[name]
-	ent.below = covered
+	h, covered := dir.dir.hidden[name]
+	ent.below = h.below
 	n := &Node{layer: f.upper, meta: spec.Meta}
 	var st unix.Statx_t
 	switch {

@@ -34,11 +34,11 @@ func (f *FS) Link(n *Node, dir *Node, name string, out *Attr) error {
 	if err := f.notePlaceholder(up, n.meta.Type()); err != nil {
 		return err
 	}
-	_, covered := dir.dir.hidden[name]
+	h, covered := dir.dir.hidden[name]
 	if err := f.linkName(n, up, name, covered); err != nil {
 		return err
 	}
-	ent := &dirent{name: name, owner: up, typ: dtype(n.meta.Mode), below: covered}
+	ent := &dirent{name: name, owner: up, typ: dtype(n.meta.Mode), below: h.below}
 	delete(dir.dir.hidden, name)
 	if n.flags&flagNameless != 0 {
 		f.rename1(n, ent)

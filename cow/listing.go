@@ -184,7 +184,7 @@ func (m *merge) finish(d *dirState) {
 			}
 			d.insert(ent)
 		case e.whiteout:
-			d.hide(e.name, true)
+			d.hide(e.name, hiding{onDisk: true, below: e.lower != nil})
 		case e.lower != nil:
 			d.insert(&dirent{name: e.name, owner: e.lower, ino: e.ino, typ: e.lowerTyp, lowers: e.more, below: true})
 		}
@@ -215,13 +215,18 @@ func (d *dirState) remove(ent *dirent) {
 	}
 }
 
-// hide notes that lower layers have name but the union has not; inUpper says
-// that a whiteout in the upper does it.
-func (d *dirState) hide(name string, inUpper bool) {
+// hiding says how a name that the union does not show is hidden.
+type hiding struct {
+	onDisk bool // by a whiteout in the upper
+	below  bool // a lower layer has it: without the whiteout it would show
+}
+
+// hide notes that a name is hidden.
+func (d *dirState) hide(name string, h hiding) {
 	if d.hidden == nil {
-		d.hidden = make(map[string]bool)
+		d.hidden = make(map[string]hiding)
 	}
-	d.hidden[name] = inUpper
+	d.hidden[name] = h
 }
 
 // after gives the index in order of the first entry whose cookie is above

@@ -1,6 +1,8 @@
 package cow
 
 import (
+	"strconv"
+
 	"golang.org/x/sys/unix"
 
 	"mica/internal/sys"
@@ -202,6 +204,11 @@ func (f *FS) linkedNode(dir *Node, ent *dirent, info objectInfo, st *unix.Statx_
 	}
 	if err := f.adopt(n, info, st, fd, ent.name); err != nil {
 		return nil, err
+	}
+	if n.flags&flagIndexed != 0 && f.work.indexed[n.ino] {
+		// This name may go before the others: the index has the one that
+		// stays as long as any does.
+		n.back = place{f.work.index, strconv.FormatUint(n.ino, 16)}
 	}
 	f.links[n.backIno] = n
 	if n.ino != n.backIno {

@@ -65,7 +65,7 @@ type dirState struct {
 	order    []*dirent       // by cookie; holds removed entries for a while
 	gone     int             // how many of order are removed
 	next     uint64          // the last cookie given
-	hidden   map[string]bool // deleted names; true: by a whiteout in the upper
+	hidden   map[string]hiding // names that are deleted, or have a stale whiteout
 	subdirs  int
 	children int // names by which known nodes are in the listing
 	acl      acl // the default ACL, if aclKnown

@@ -238,8 +238,8 @@ func (f *FS) clearMarks(n *Node) error {
 	if err := f.style.SetOpaque(fd, ""); err != nil {
 		return err
 	}
-	for name, inUpper := range n.dir.hidden {
-		if inUpper {
+	for name, h := range n.dir.hidden {
+		if h.onDisk {
 			if err := f.style.Remove(fd, name); err != nil {
 				return err
 			}
@@ -253,9 +253,9 @@ func (f *FS) clearMarks(n *Node) error {
 func (r *renaming) move() error {
 	f := r.f
 	from, to := &r.from, &r.to
-	_, covered := to.dir.dir.hidden[to.name]
+	below := to.dir.dir.hidden[to.name].below
 	if to.node != nil {
-		covered = to.ent.below
+		below = to.ent.below
 		if err := f.beforeUnlink(to.node, to.ent); err != nil {
 			return err
 		}
@@ -274,7 +274,7 @@ func (r *renaming) move() error {
 	}
 	delete(to.dir.dir.hidden, to.name)
 	r.leave(from)
-	f.takeName(from.node, from.dir, from.ent, to, covered)
+	f.takeName(from.node, from.dir, from.ent, to, below)
 	if r.flags&unix.RENAME_WHITEOUT != 0 {
 		return r.leaveDevice()
 	}
@@ -286,7 +286,7 @@ func (r *renaming) leave(from *end) {
 	below := from.ent.below
 	from.dir.dir.remove(from.ent)
 	if below {
-		from.dir.dir.hide(from.name, true)
+		from.dir.dir.hide(from.name, hiding{onDisk: true, below: true})
 	}
 }
 
@@ -389,7 +389,7 @@ func (r *renaming) leaveDevice() error {
 	f, from := r.f, &r.from
 	o := ondisk.Object{Meta: ondisk.Meta{Mode: unix.S_IFCHR}}
 	var st unix.Statx_t
-	_, covered := from.dir.dir.hidden[from.name]
+	h, covered := from.dir.dir.hidden[from.name]
 	var err error
 	if covered {
 		err = f.createOver(from.up, from.name, o, &st)
@@ -400,7 +400,7 @@ func (r *renaming) leaveDevice() error {
 		return err
 	}
 	delete(from.dir.dir.hidden, from.name)
-	from.dir.dir.insert(&dirent{name: from.name, owner: from.up, ino: st.Ino, typ: unix.DT_CHR, below: covered})
+	from.dir.dir.insert(&dirent{name: from.name, owner: from.up, ino: st.Ino, typ: unix.DT_CHR, below: h.below})
 	return nil
 }
 

@@ -8,11 +8,25 @@ import (
 	"mica/internal/sys"
 )
 
+// inNamespace tells whether an attribute's name is in one that Linux has.
+// Others are refused by every operation, as by all filesystems of the kernel.
+func inNamespace(name string) bool {
+	for _, prefix := range [...]string{"user.", "trusted.", "security.", "system."} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
 // Getxattr reads an attribute into buf and gives its size; an empty buf asks
 // for the size alone, one that is too small gets ERANGE.
 func (f *FS) Getxattr(n *Node, name string, buf []byte) (int, error) {
 	f.tree.RLock()
 	defer f.tree.RUnlock()
+	if !inNamespace(name) {
+		return 0, unix.EOPNOTSUPP
+	}
 	stored, ok := xattrOnDisk(n.layer, name)
 	if !ok {
 		return 0, unix.ENODATA
@@ -89,7 +103,7 @@ func (f *FS) settable(n *Node, name string) error {
 		return unix.ERANGE
 	}
 	stored, ok := xattrOnDisk(f.upper, name)
-	if !ok {
+	if !ok || !inNamespace(name) {
 		return unix.EOPNOTSUPP
 	}
 	if len(stored) > 255 {
@@ -129,6 +143,9 @@ func (f *FS) Removexattr(n *Node, name string) error {
 	defer f.tree.Unlock()
 	if f.ReadOnly() {
 		return unix.EROFS
+	}
+	if !inNamespace(name) {
+		return unix.EOPNOTSUPP
 	}
 	if !f.inUpper(n) {
 		// Copying up for nothing would be a change that nobody asked for.
