@@ -1,69 +1,71 @@
 package fs
 
 import (
-	"encoding/binary"
 	"fmt"
+	"unsafe"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"mica/cow"
 )
 
-// The notifications that a server may send, by include/uapi/linux/fuse.h.
-const (
-	notifyInvalInode = 2
-	notifyInvalEntry = 3
-)
-
-// Invalidate has the kernel forget what it was told about name in dir, and
-// about n, which may be nil: whoever changes the union without the mount calls it
-// afterwards. What the kernel does not know needs no forgetting.
+// Invalidate tells the kernel that name in dir, and the attributes and content
+// of n, were changed by another way than the mount. n may be nil. The caller
+// must hold references to both. What the kernel does not know is no error.
 func (s *Server) Invalidate(dir *cow.Node, name string, n *cow.Node) error {
-	s.ids.mu.RLock()
-	parent := dir.Handle
-	child := uint64(0)
+	<-s.ready
 	if n != nil {
-		child = n.Handle
-	}
-	s.ids.mu.RUnlock()
-	if parent == 0 {
-		return nil
-	}
-	if child != 0 {
-		if err := s.notify(notifyInvalInode, inodeRange(child), ""); err != nil {
-			return fmt.Errorf("invalidate %q: %w", name, err)
+		if err := s.notifyInode(n); err != nil {
+			return err
 		}
 	}
-	entry := binary.NativeEndian.AppendUint64(nil, parent)
-	entry = binary.NativeEndian.AppendUint32(entry, uint32(len(name)))
-	entry = binary.NativeEndian.AppendUint32(entry, 0)
-	if err := s.notify(notifyInvalEntry, entry, name); err != nil {
-		return fmt.Errorf("invalidate %q: %w", name, err)
-	}
-	if err := s.notify(notifyInvalInode, inodeRange(parent), ""); err != nil {
-		return fmt.Errorf("invalidate the directory of %q: %w", name, err)
-	}
-	return nil
-}
-
-// inodeRange names all content and the attributes of an inode.
-func inodeRange(id uint64) []byte {
-	b := binary.NativeEndian.AppendUint64(nil, id)
-	b = binary.NativeEndian.AppendUint64(b, 0)    // offset
-	return binary.NativeEndian.AppendUint64(b, 0) // length: to the end
-}
-
-// notify sends one message that no request asked for.
-func (s *Server) notify(code uint32, body []byte, name string) error {
-	if name != "" {
-		body = append(append(body, name...), 0)
-	}
-	msg := binary.NativeEndian.AppendUint32(nil, uint32(16+len(body)))
-	msg = binary.NativeEndian.AppendUint32(msg, code)
-	msg = binary.NativeEndian.AppendUint64(msg, 0)
-	_, err := unix.Write(s.dev, append(msg, body...))
-	if err == unix.ENOENT { // the kernel does not know it
+	if dir == nil {
 		return nil
 	}
-	return err
+	if err := s.notifyInode(dir); err != nil {
+		return err
+	}
+	id := s.ids.handle(dir)
+	if id == 0 {
+		return nil
+	}
+	head := fuse.NotifyInvalEntryOut{Parent: id, NameLen: uint32(len(name))}
+	return s.notify(fuse.NOTIFY_INVAL_ENTRY, bytesOf(&head), append([]byte(name), 0))
+}
+
+// notifyInode has the kernel ask again for attributes, content and listing.
+func (s *Server) notifyInode(n *cow.Node) error {
+	id := s.ids.handle(n)
+	if id == 0 {
+		return nil
+	}
+	return s.notify(fuse.NOTIFY_INVAL_INODE, bytesOf(&fuse.NotifyInvalInodeOut{Ino: id, Length: -1}), nil)
+}
+
+// handle gives the id of a node, 0 if the kernel has none.
+func (t *table) handle(n *cow.Node) uint64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return n.Handle
+}
+
+func bytesOf[T any](v *T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
+}
+
+// notify sends a message that answers no request.
+func (s *Server) notify(code int32, head, tail []byte) error {
+	out := fuse.OutHeader{Length: uint32(outHeaderSize + len(head) + len(tail)), Status: -code}
+	msg := append(append(append(make([]byte, 0, out.Length), bytesOf(&out)...), head...), tail...)
+	for {
+		_, err := unix.Write(s.dev, msg)
+		switch err {
+		case nil, unix.ENOENT: // the kernel does not know the name
+			return nil
+		case unix.EINTR:
+			continue
+		}
+		return fmt.Errorf("tell the kernel of a change: %w", err)
+	}
 }
