@@ -35,7 +35,9 @@ func cleanPath(name string) (string, error) {
 		return "", fmt.Errorf("the name is nested deeper than %d directories", maxDepth)
 	}
 	for part := range strings.SplitSeq(p, "/") {
-		if len(part) > maxNameBytes {
+		// A whiteout is longer than the name that it deletes, which is what
+		// the disk must hold.
+		if len(strings.TrimPrefix(part, whiteout.Prefix)) > maxNameBytes {
 			return "", fmt.Errorf("a part of the name is longer than %d bytes", maxNameBytes)
 		}
 	}

@@ -152,6 +152,9 @@ func (s *Store) reload(desc ocispec.Descriptor) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !ix.has(desc.Digest) {
+		return nil, fmt.Errorf("%w: manifest %s was removed meanwhile", ErrNotFound, desc.Digest)
+	}
 	return s.image(ix, desc)
 }
 

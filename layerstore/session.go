@@ -26,6 +26,7 @@ type session struct {
 	dir    string
 	f      *os.File // the directory, locked
 	serial atomic.Int64
+	dirty  bool // an error has left things in the store that nothing refers to
 
 	blobs  map[digest.Digest]string // staged files
 	layers map[string]string        // staged trees by their final name
@@ -75,10 +76,20 @@ func (s *Store) begin(op string) (*session, error) {
 
 // end removes whatever the session left in its directory, and the directory.
 func (t *session) end() {
-	// What cannot be removed stays for the next Open: with the lock gone, the
+	// What stays is for the next Open to clear away: with the lock gone, the
 	// directory is a dead process's.
-	_ = os.RemoveAll(t.dir)
+	if !t.dirty {
+		_ = os.RemoveAll(t.dir)
+	}
 	_ = t.f.Close()
+}
+
+// undo clears away what an operation that failed under the exclusive lock
+// may have put in place, or else leaves that to the next Open.
+func (t *session) undo() {
+	if _, err := t.collect(); err != nil {
+		t.dirty = true
+	}
 }
 
 // newPath gives a fresh name in the session's directory.
@@ -117,6 +128,15 @@ func (t *session) publish(change func(ix *index) error) error {
 	if err := change(ix); err != nil {
 		return err
 	}
+	if err := t.place(ix, before); err != nil {
+		t.undo()
+		return err
+	}
+	return nil
+}
+
+// place renames everything staged to its final name, the index last.
+func (t *session) place(ix *index, before []byte) error {
 	if err := t.placeBlobs(); err != nil {
 		return fmt.Errorf("store blob: %w", err)
 	}

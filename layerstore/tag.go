@@ -51,6 +51,9 @@ func (s *Store) Remove(ref string, opt RemoveOptions) ([]Removed, error) {
 		return nil, fmt.Errorf("remove image: %w", err)
 	}
 	removed, err := t.remove(ref, opt)
+	if err != nil {
+		t.undo()
+	}
 	// The files themselves go when the session ends, after the lock.
 	unlock()
 	if err != nil {

@@ -184,12 +184,16 @@ func readObject(t testing.TB, dirfd int, name, path string, tree map[string]node
 func sum(t testing.TB, r io.ReadCloser) string {
 	t.Helper()
 	defer r.Close()
-	h := sha256.New()
-	n, err := io.Copy(h, r)
+	data, err := io.ReadAll(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("%x %d", h.Sum(nil)[:8], n)
+	return sumBytes(data)
+}
+
+func sumBytes(data []byte) string {
+	h := sha256.Sum256(data)
+	return fmt.Sprintf("%x %d", h[:8], len(data))
 }
 
 // diffTrees reports what differs between two trees.
