@@ -163,3 +163,23 @@ func decodeError(payload []byte) error {
 	}
 	return e
 }
+
+// Items receives a list: fn gets the JSON of each item until the End.
+func (c *Conn) Items(fn func(payload []byte) error) error {
+	for {
+		kind, payload, err := c.Recv()
+		switch {
+		case err != nil:
+			return ErrGone
+		case kind == KindEnd:
+			return nil
+		case kind == KindError:
+			return decodeError(payload)
+		case kind != KindItem:
+			return fmt.Errorf("unexpected answer of kind %d from the supervisor", kind)
+		}
+		if err := fn(payload); err != nil {
+			return err
+		}
+	}
+}

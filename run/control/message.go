@@ -22,9 +22,9 @@ const (
 	OpCommit  Op = "commit"   // [CommitResult]
 	OpDiff    Op = "diff"     // Items of [DiffItem], then End
 	OpExport  Op = "export"   // Data, then End: a tar of the whole tree
-	OpCopyOut Op = "copy-out" // OK [PathStat], then Data: a tar of one path
-	OpCopyIn  Op = "copy-in"  // OK, then Data from the client: a tar for one directory
-	OpStat    Op = "stat"     // OK [PathStat]
+	OpCopyOut Op = "copy-out" // Data, then End: a tar of one path
+	OpCopyIn  Op = "copy-in"  // OK; then Data and End from the client, a tar for one directory; then End
+	OpStat    Op = "stat"     // OK [PathStat], or null where there is none
 	OpSize    Op = "size"     // OK [SizeResult]
 )
 
@@ -46,7 +46,6 @@ type Request struct {
 type Start struct {
 	Root    string   // of the store
 	Lowers  []string // the image's layers, topmost first
-	Host    bool     // the machine's own root is the lower
 	Attach  *Attach  `json:",omitempty"`
 	Restart bool     `json:",omitempty"` // not the container's first start
 }
@@ -105,8 +104,9 @@ func (s *PathStat) IsDir() bool { return s.Mode&0o170000 == 0o040000 }
 
 // CopyOptions say how files are copied.
 type CopyOptions struct {
-	FollowLink bool `json:",omitempty"`
-	Archive    bool `json:",omitempty"` // keep owners
+	Name       string `json:",omitempty"` // of the path in the archive; empty: its content at the top
+	FollowLink bool   `json:",omitempty"`
+	Archive    bool   `json:",omitempty"` // keep owners
 }
 
 // Exit says how a process ended.

@@ -15,6 +15,9 @@ type Config struct {
 	Image   string // as it was asked for: a name, an ID, or "host"
 	ImageID string // "sha256:HEX"; empty for the built-in image "host"
 
+	// HostBase puts the machine's own root below the image's layers.
+	HostBase bool `json:",omitempty"`
+
 	// Container is the image's configuration with what the command line
 	// changed. It is what a commit starts from.
 	Container layerstore.ContainerConfig

@@ -297,12 +297,14 @@ func (d *Dir) tidyLeftover(name string) {
 	os.RemoveAll(path)
 }
 
-func (d *Dir) load(id string) (*Container, error) {
-	dir := filepath.Join(d.path, id)
+func (d *Dir) load(id string) (*Container, error) { return Load(filepath.Join(d.path, id)) }
+
+// Load reads the container in dir.
+func Load(dir string) (*Container, error) {
 	c := &Container{Config: new(Config), dir: dir}
 	data, err := os.ReadFile(filepath.Join(dir, "config.json"))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, filepath.Base(dir))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read container: %w", err)

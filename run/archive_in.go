@@ -1,0 +1,243 @@
+package run
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"mica/cow"
+)
+
+// unarchiver writes the entries of a tar stream into a tree.
+type unarchiver struct {
+	t          *tree
+	base       string // directory of the tree
+	keepOwners bool
+	times      []pendingTime // of directories, set when their content is there
+	changed    changedFunc
+}
+
+type pendingTime struct {
+	path string
+	time unix.Timespec
+}
+
+// changedFunc hears of a name that was made or replaced, and what it is now.
+type changedFunc func(dir *cow.Node, name string, n *cow.Node)
+
+// readArchive unpacks a tar stream below the directory base. Names that lead
+// out of it are refused; symlinks in the tree are followed inside the tree only. changed, if not nil,
+// hears of every name that was made or replaced.
+func (t *tree) readArchive(r io.Reader, base string, keepOwners bool, changed changedFunc) error {
+	u := &unarchiver{t: t, base: base, keepOwners: keepOwners, changed: changed}
+	in := tar.NewReader(r)
+	for {
+		h, err := in.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read the archive: %w", err)
+		}
+		if err := u.entry(h, in); err != nil {
+			return fmt.Errorf("write %s in the container: %w", path.Join(base, h.Name), err)
+		}
+	}
+	for i := len(u.times) - 1; i >= 0; i-- {
+		p := u.times[i]
+		n, attr, err := t.lookup(p.path, false)
+		if err != nil {
+			return fmt.Errorf("set times of %s in the container: %w", p.path, err)
+		}
+		err = t.union.Setattr(n, cow.SetAttr{Atime: &p.time, Mtime: &p.time}, &attr)
+		t.forget(n)
+		if err != nil {
+			return fmt.Errorf("set times of %s in the container: %w", p.path, err)
+		}
+	}
+	return nil
+}
+
+var errEscapes = errors.New("the name leads out of the directory")
+
+func (u *unarchiver) entry(h *tar.Header, content io.Reader) error {
+	name := path.Clean(h.Name)
+	if name == "." || path.IsAbs(name) && name == "/" {
+		return nil
+	}
+	if path.IsAbs(name) || name == ".." || strings.HasPrefix(name, "../") {
+		return errEscapes
+	}
+	full := path.Join(u.base, name)
+	parentPath, last := path.Dir(full), path.Base(full)
+	if _, err := u.t.makeDirs(parentPath); err != nil {
+		return err
+	}
+	parent, _, err := u.t.lookup(parentPath, true)
+	if err != nil {
+		return err
+	}
+	defer u.t.forget(parent)
+	if h.Typeflag == tar.TypeLink {
+		return u.link(h, parent, last)
+	}
+	mode, ok := tarMode(h)
+	if !ok {
+		return nil
+	}
+	n, attr, err := u.place(parent, last, mode, h)
+	if err != nil {
+		return err
+	}
+	defer u.t.forget(n)
+	if mode&unix.S_IFMT == unix.S_IFREG {
+		if err := u.content(n, content); err != nil {
+			return err
+		}
+	}
+	if err := u.attributes(n, h, mode, &attr); err != nil {
+		return err
+	}
+	if u.changed != nil {
+		u.changed(parent, last, n)
+	}
+	if h.Typeflag == tar.TypeDir {
+		u.times = append(u.times, pendingTime{full, unix.NsecToTimespec(h.ModTime.UnixNano())})
+	}
+	return nil
+}
+
+// tarMode is the mode of an entry with its type; false for what is no object.
+func tarMode(h *tar.Header) (uint32, bool) {
+	mode := uint32(h.Mode) & 0o7777
+	switch h.Typeflag {
+	case tar.TypeReg:
+		return mode | unix.S_IFREG, true
+	case tar.TypeDir:
+		return mode | unix.S_IFDIR, true
+	case tar.TypeSymlink:
+		return 0o777 | unix.S_IFLNK, true
+	case tar.TypeFifo:
+		return mode | unix.S_IFIFO, true
+	case tar.TypeChar:
+		return mode | unix.S_IFCHR, true
+	case tar.TypeBlock:
+		return mode | unix.S_IFBLK, true
+	}
+	return 0, false
+}
+
+// place makes the object, in place of whatever has its name: a directory stays
+// if it is one, and a file keeps its inode.
+func (u *unarchiver) place(parent *cow.Node, name string, mode uint32, h *tar.Header) (*cow.Node, cow.Attr, error) {
+	var attr cow.Attr
+	typ := mode & unix.S_IFMT
+	old, err := u.t.union.Lookup(parent, name, &attr)
+	if err == nil {
+		oldType := attr.Mode & unix.S_IFMT
+		if oldType == typ && (typ == unix.S_IFDIR || typ == unix.S_IFREG) {
+			if typ == unix.S_IFREG {
+				zero := int64(0)
+				err = u.t.union.Setattr(old, cow.SetAttr{Size: &zero}, &attr)
+			}
+			if err != nil {
+				u.t.forget(old)
+				return nil, attr, err
+			}
+			return old, attr, nil
+		}
+		u.t.forget(old)
+		switch {
+		case oldType == unix.S_IFDIR && typ == unix.S_IFDIR:
+		case oldType == unix.S_IFDIR:
+			return nil, attr, errors.New("cannot replace a directory by something else")
+		default:
+			err = u.t.union.Unlink(parent, name)
+		}
+		if err != nil {
+			return nil, attr, err
+		}
+	} else if err != unix.ENOENT {
+		return nil, attr, err
+	}
+	n, err := u.t.union.Create(cow.Caller{}, parent, name, cow.NewObject{
+		Mode: mode, Rdev: unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor)), Target: h.Linkname,
+	}, &attr)
+	return n, attr, err
+}
+
+func (u *unarchiver) content(n *cow.Node, r io.Reader) error {
+	buf := make([]byte, 256<<10)
+	for off := int64(0); ; {
+		got, err := io.ReadFull(r, buf)
+		if got > 0 {
+			if err := u.t.union.Write(n, buf[:got], off, false); err != nil {
+				return err
+			}
+			off += int64(got)
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the archive: %w", err)
+		}
+	}
+}
+
+func (u *unarchiver) attributes(n *cow.Node, h *tar.Header, mode uint32, attr *cow.Attr) error {
+	var set cow.SetAttr
+	var uid, gid uint32
+	if u.keepOwners {
+		uid, gid = uint32(h.Uid), uint32(h.Gid)
+	}
+	set.UID, set.GID = &uid, &gid
+	perm := mode & 0o7777
+	if mode&unix.S_IFMT != unix.S_IFLNK {
+		set.Mode = &perm
+	}
+	mtime := unix.NsecToTimespec(h.ModTime.UnixNano())
+	set.Atime, set.Mtime = &mtime, &mtime
+	for key, value := range h.PAXRecords {
+		name, ok := strings.CutPrefix(key, "SCHILY.xattr.")
+		if !ok || !u.keepOwners && strings.HasPrefix(name, "security.") {
+			continue
+		}
+		if err := u.t.union.Setxattr(n, name, []byte(value), 0, false); err != nil && err != unix.EOPNOTSUPP {
+			return fmt.Errorf("set attribute %s: %w", name, err)
+		}
+	}
+	return u.t.union.Setattr(n, set, attr)
+}
+
+func (u *unarchiver) link(h *tar.Header, parent *cow.Node, name string) error {
+	target := path.Clean(h.Linkname)
+	if path.IsAbs(target) || target == ".." || strings.HasPrefix(target, "../") {
+		return errEscapes
+	}
+	n, _, err := u.t.lookup(path.Join(u.base, target), false)
+	if err != nil {
+		return fmt.Errorf("link to %s: %w", h.Linkname, err)
+	}
+	defer u.t.forget(n)
+	var attr cow.Attr
+	if old, err := u.t.union.Lookup(parent, name, &attr); err == nil {
+		u.t.forget(old)
+		if err := u.t.union.Unlink(parent, name); err != nil {
+			return err
+		}
+	}
+	if err := u.t.union.Link(n, parent, name, &attr); err != nil {
+		return err
+	}
+	u.t.forget(n) // Link gave it one more reference
+	if u.changed != nil {
+		u.changed(parent, name, n)
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+package run
+
+import (
+	"archive/tar"
+	"context"
+	"fmt"
+	"io"
+	"path"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mica/cow"
+)
+
+// archiver writes a part of a tree as a tar stream.
+type archiver struct {
+	t     *tree
+	w     *tar.Writer
+	links map[uint64]string // names of hard-linked files already written, by inode number
+	buf   []byte
+}
+
+// writeArchive writes the object at p and all below it. It is called name in
+// the archive; with the empty name a directory's content stands at the top.
+func (t *tree) writeArchive(ctx context.Context, w io.Writer, p, name string, follow bool) error {
+	n, attr, err := t.lookup(p, follow)
+	if err != nil {
+		return fmt.Errorf("open %s in the container: %w", p, err)
+	}
+	defer t.forget(n)
+	a := &archiver{t: t, w: tar.NewWriter(w), links: make(map[uint64]string), buf: make([]byte, 256<<10)}
+	if name == "" {
+		err = a.children(ctx, n, "")
+	} else {
+		err = a.object(ctx, n, &attr, name)
+	}
+	if err != nil {
+		return err
+	}
+	return a.w.Close()
+}
+
+// children writes the entries of a directory.
+func (a *archiver) children(ctx context.Context, dir *cow.Node, prefix string) error {
+	var names []string
+	err := a.t.union.ReadDir(dir, 0, func(e cow.DirEntry) bool {
+		if e.Name != "." && e.Name != ".." {
+			names = append(names, e.Name)
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("list /%s in the container: %w", prefix, err)
+	}
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		full := path.Join(prefix, name)
+		var attr cow.Attr
+		n, err := a.t.union.Lookup(dir, name, &attr)
+		if err == unix.ENOENT {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return fmt.Errorf("open %s in the container: %w", full, err)
+		}
+		err = a.object(ctx, n, &attr, full)
+		a.t.forget(n)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *archiver) object(ctx context.Context, n *cow.Node, attr *cow.Attr, name string) error {
+	h := &tar.Header{
+		Name: name, Mode: int64(attr.Mode & 0o7777), Uid: int(attr.UID), Gid: int(attr.GID),
+		ModTime: time.Unix(attr.Mtime.Sec, int64(attr.Mtime.Nsec)), Format: tar.FormatPAX,
+	}
+	switch attr.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		h.Typeflag, h.Name = tar.TypeDir, name+"/"
+	case unix.S_IFREG:
+		h.Typeflag, h.Size = tar.TypeReg, attr.Size
+		if first, ok := a.links[attr.Ino]; ok && attr.Nlink > 1 {
+			h.Typeflag, h.Size, h.Linkname = tar.TypeLink, 0, first
+			return a.header(h)
+		}
+		if attr.Nlink > 1 {
+			a.links[attr.Ino] = name
+		}
+	case unix.S_IFLNK:
+		target, err := a.t.union.Readlink(n)
+		if err != nil {
+			return fmt.Errorf("read symlink %s in the container: %w", name, err)
+		}
+		h.Typeflag, h.Linkname = tar.TypeSymlink, target
+	case unix.S_IFIFO:
+		h.Typeflag = tar.TypeFifo
+	case unix.S_IFCHR, unix.S_IFBLK:
+		h.Typeflag = tar.TypeChar
+		if attr.Mode&unix.S_IFMT == unix.S_IFBLK {
+			h.Typeflag = tar.TypeBlock
+		}
+		h.Devmajor, h.Devminor = int64(unix.Major(attr.Rdev)), int64(unix.Minor(attr.Rdev))
+	default:
+		return nil // sockets live as long as who listens on them
+	}
+	if err := a.xattrs(n, h); err != nil {
+		return fmt.Errorf("read attributes of %s in the container: %w", name, err)
+	}
+	if err := a.header(h); err != nil {
+		return err
+	}
+	switch h.Typeflag {
+	case tar.TypeDir:
+		return a.children(ctx, n, name)
+	case tar.TypeReg:
+		return a.content(n, name, attr.Size)
+	}
+	return nil
+}
+
+func (a *archiver) header(h *tar.Header) error {
+	if err := a.w.WriteHeader(h); err != nil {
+		return fmt.Errorf("write %s to the archive: %w", h.Name, err)
+	}
+	return nil
+}
+
+func (a *archiver) xattrs(n *cow.Node, h *tar.Header) error {
+	names, err := a.t.union.Listxattr(n)
+	if err == unix.EOPNOTSUPP {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, attr := range names {
+		size, err := a.t.union.Getxattr(n, attr, nil)
+		if err != nil {
+			return err
+		}
+		value := make([]byte, size)
+		if size, err = a.t.union.Getxattr(n, attr, value); err != nil {
+			return err
+		}
+		if h.PAXRecords == nil {
+			h.PAXRecords = make(map[string]string)
+		}
+		h.PAXRecords["SCHILY.xattr."+attr] = string(value[:size])
+	}
+	return nil
+}
+
+// content writes exactly size bytes: what a file loses while it is read becomes zeros, what it gains
+// is left out.
+func (a *archiver) content(n *cow.Node, name string, size int64) error {
+	for off := int64(0); off < size; {
+		part := a.buf[:min(int64(len(a.buf)), size-off)]
+		got, err := a.t.union.Read(n, part, off)
+		if err != nil {
+			return fmt.Errorf("read %s in the container: %w", name, err)
+		}
+		clear(part[got:])
+		if _, err := a.w.Write(part); err != nil {
+			return fmt.Errorf("write %s to the archive: %w", name, err)
+		}
+		off += int64(len(part))
+	}
+	return nil
+}

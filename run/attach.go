@@ -1,0 +1,237 @@
+package run
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"mica/run/control"
+)
+
+// ErrDetached says that the user left a container that goes on running.
+var ErrDetached = errors.New("detached")
+
+// AttachOptions say how a client is connected to a process.
+type AttachOptions struct {
+	In         *os.File // nil: no input
+	Out, Err   io.Writer
+	TTY        bool   // the process has a terminal; In is put into raw mode if it is one
+	SigProxy   bool   // pass on the signals that this process gets
+	DetachKeys []byte // nil: none
+}
+
+// DefaultDetachKeys leave a container without ending it.
+const DefaultDetachKeys = "ctrl-p,ctrl-q"
+
+// TerminalSize is the size of the terminal that f is, or nil.
+func TerminalSize(f *os.File) *control.Size {
+	if f == nil {
+		return nil
+	}
+	ws, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return nil
+	}
+	return &control.Size{Rows: ws.Row, Cols: ws.Col}
+}
+
+// attachSession is one client's side of a streaming request.
+type attachSession struct {
+	conn   *control.Conn
+	opt    AttachOptions
+	window *window
+	done   chan struct{} // closed when the process has ended or the user left
+}
+
+// window counts the bytes of input that may still be sent.
+type window struct {
+	mu     sync.Mutex // guards all below
+	more   sync.Cond
+	left   int
+	closed bool
+}
+
+func newWindow(n int) *window {
+	w := &window{left: n}
+	w.more.L = &w.mu
+	return w
+}
+
+// take waits until something may be sent and takes up to n of it; 0 when the
+// session is over.
+func (w *window) take(n int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.left == 0 && !w.closed {
+		w.more.Wait()
+	}
+	if w.closed {
+		return 0
+	}
+	n = min(n, w.left)
+	w.left -= n
+	return n
+}
+
+func (w *window) give(n int) {
+	w.mu.Lock()
+	w.left += n
+	w.mu.Unlock()
+	w.more.Signal()
+}
+
+func (w *window) close() {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.more.Signal()
+}
+
+// Stream carries input, output, signals and window sizes until the process
+// ends, and gives its exit code. The request is under way already.
+func Stream(conn *control.Conn, opt AttachOptions) (int, error) {
+	s := &attachSession{conn: conn, opt: opt, window: newWindow(control.StdinWindow), done: make(chan struct{})}
+	if opt.TTY && opt.In != nil && term.IsTerminal(int(opt.In.Fd())) {
+		old, err := term.MakeRaw(int(opt.In.Fd()))
+		if err != nil {
+			return 0, fmt.Errorf("set the terminal to raw mode: %w", err)
+		}
+		defer term.Restore(int(opt.In.Fd()), old)
+		s.followSize()
+	}
+	if opt.SigProxy {
+		s.proxySignals()
+	}
+	detached := make(chan struct{})
+	if opt.In != nil {
+		go s.sendInput(detached)
+	}
+	type result struct {
+		code int
+		err  error
+	}
+	ended := make(chan result, 1)
+	go func() {
+		code, err := s.receive()
+		ended <- result{code, err}
+	}()
+	defer s.window.close()
+	defer close(s.done)
+	select {
+	case r := <-ended:
+		return r.code, r.err
+	case <-detached:
+		return 0, ErrDetached
+	}
+}
+
+// receive prints output until the process ends.
+func (s *attachSession) receive() (int, error) {
+	for {
+		kind, payload, err := s.conn.Recv()
+		if err != nil {
+			return 0, control.ErrGone
+		}
+		switch kind {
+		case control.KindStdout:
+			if s.opt.Out != nil {
+				_, err = s.opt.Out.Write(payload)
+			}
+		case control.KindStderr:
+			if s.opt.Err != nil {
+				_, err = s.opt.Err.Write(payload)
+			}
+		case control.KindAck:
+			var n int
+			if json.Unmarshal(payload, &n) == nil {
+				s.window.give(n)
+			}
+		case control.KindExit:
+			var e control.Exit
+			if err := json.Unmarshal(payload, &e); err != nil {
+				return 0, fmt.Errorf("read the supervisor's answer: %w", err)
+			}
+			return e.Code, nil
+		case control.KindError:
+			e := new(control.Error)
+			if err := json.Unmarshal(payload, e); err != nil {
+				return 0, fmt.Errorf("read the supervisor's answer: %w", err)
+			}
+			return 0, e
+		}
+		if err != nil {
+			return 0, fmt.Errorf("write the container's output: %w", err)
+		}
+	}
+}
+
+// sendInput passes input on, within the window, until it ends or the user
+// types the detach keys.
+func (s *attachSession) sendInput(detached chan struct{}) {
+	keys := detachReader{r: s.opt.In, keys: s.opt.DetachKeys}
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := keys.Read(buf)
+		for rest := buf[:n]; len(rest) > 0; {
+			part := s.window.take(len(rest))
+			if part == 0 || s.conn.Send(control.KindStdin, rest[:part]) != nil {
+				return
+			}
+			rest = rest[part:]
+		}
+		if err == ErrDetached {
+			close(detached)
+			return
+		}
+		if err != nil {
+			_ = s.conn.Send(control.KindStdinEOF, nil)
+			return
+		}
+	}
+}
+
+// followSize tells the process each new size of the terminal.
+func (s *attachSession) followSize() {
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, unix.SIGWINCH)
+	go func() {
+		defer signal.Stop(ch)
+		for {
+			select {
+			case <-ch:
+				if size := TerminalSize(s.opt.In); size != nil {
+					_ = s.conn.SendJSON(control.KindResize, size)
+				}
+			case <-s.done:
+				return
+			}
+		}
+	}()
+}
+
+// proxySignals passes on every signal that does not concern this process
+// itself.
+func (s *attachSession) proxySignals() {
+	ch := make(chan os.Signal, 16)
+	signal.Notify(ch, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGTERM,
+		unix.SIGCONT, unix.SIGIO, unix.SIGPWR, unix.SIGVTALRM, unix.SIGXCPU, unix.SIGXFSZ)
+	go func() {
+		defer signal.Stop(ch)
+		for {
+			select {
+			case sig := <-ch:
+				_ = s.conn.SendJSON(control.KindSignal, int(sig.(syscall.Signal)))
+			case <-s.done:
+				return
+			}
+		}
+	}()
+}

@@ -1,0 +1,203 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"mica/layerstore"
+	"mica/run/record"
+)
+
+// CreateOptions say how a container differs from its image.
+type CreateOptions struct {
+	Image       string
+	Command     []string // nil: the image's
+	Name        string
+	Entrypoint  *string  // nil: the image's; empty: none
+	Env         []string // "KEY=value", or "KEY" to take the caller's
+	Labels      map[string]string
+	WorkingDir  string
+	User        string
+	Hostname    string
+	Domainname  string
+	StopSignal  string
+	StopTimeout *int
+	Expose      []string                // "80/tcp"
+	Healthcheck *layerstore.Healthcheck // nil: the image's
+	TTY         bool
+	OpenStdin   bool
+	Host        record.HostConfig
+}
+
+// Created is a container just made, with its lock held.
+type Created struct {
+	*record.Container
+	Lock   *record.Lock
+	Lowers []string // the image's layers, topmost first
+}
+
+// Create makes a container. The caller starts it or releases its lock.
+func (e *Engine) Create(ctx context.Context, opt CreateOptions) (*Created, error) {
+	img, lowers, err := e.base(ctx, opt.Image)
+	if err != nil {
+		return nil, err
+	}
+	cfg := &record.Config{
+		Name: opt.Name, Created: time.Now().UTC(), Image: opt.Image,
+		TTY: opt.TTY, OpenStdin: opt.OpenStdin, Host: opt.Host,
+	}
+	if img != nil {
+		cfg.ImageID = img.ID
+		cfg.Container = img.Config.Config
+		cfg.HostBase = cfg.Container.Labels[baseLabel] == HostImage
+	} else {
+		cfg.Container, cfg.HostBase = hostImageConfig(), true
+	}
+	if err := merge(&cfg.Container, &opt); err != nil {
+		return nil, err
+	}
+	if len(cfg.Args()) == 0 {
+		return nil, fmt.Errorf("image %s names no command: give one after the image", opt.Image)
+	}
+	cfg.ID = record.NewID()
+	if cfg.Container.Hostname == "" {
+		cfg.Container.Hostname = cfg.ID[:12]
+	}
+	made, err := e.prepareVolumes(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c, lock, err := e.Containers.Create(cfg)
+	if err != nil {
+		e.dropVolumes(made)
+		return nil, err
+	}
+	return &Created{Container: c, Lock: lock, Lowers: lowers}, nil
+}
+
+// base finds the image of a container and its layers on disk. The image
+// "host" has neither, unless the store has an image of that name.
+func (e *Engine) base(ctx context.Context, ref string) (*layerstore.Image, []string, error) {
+	s, err := e.Store()
+	if err != nil {
+		return nil, nil, err
+	}
+	img, err := e.Image(ref)
+	if err != nil {
+		if ref == HostImage && errors.Is(err, layerstore.ErrNotFound) {
+			return nil, nil, nil
+		}
+		return nil, nil, err
+	}
+	lowers, err := s.Layers(ctx, img)
+	if err != nil {
+		return nil, nil, fmt.Errorf("unpack image %s: %w", ref, err)
+	}
+	return img, lowers, nil
+}
+
+// merge changes an image's configuration as the options say.
+func merge(c *layerstore.ContainerConfig, opt *CreateOptions) error {
+	if opt.Entrypoint != nil {
+		// Docker drops the image's command together with its entry point.
+		c.Entrypoint, c.Cmd = nil, nil
+		if *opt.Entrypoint != "" {
+			c.Entrypoint = []string{*opt.Entrypoint}
+		}
+	}
+	if len(opt.Command) > 0 {
+		c.Cmd = opt.Command
+	}
+	given, err := ResolveEnv(opt.Env)
+	if err != nil {
+		return err
+	}
+	c.Env = slices.Clone(c.Env)
+	for _, kv := range given {
+		c.Env = setEnv(c.Env, kv)
+	}
+	if opt.WorkingDir != "" {
+		if !path.IsAbs(opt.WorkingDir) {
+			return fmt.Errorf("working directory %q is not absolute: give a path that begins with /", opt.WorkingDir)
+		}
+		c.WorkingDir = path.Clean(opt.WorkingDir)
+	}
+	if len(opt.Labels) > 0 {
+		labels := make(map[string]string, len(c.Labels)+len(opt.Labels))
+		for k, v := range c.Labels {
+			labels[k] = v
+		}
+		for k, v := range opt.Labels {
+			labels[k] = v
+		}
+		c.Labels = labels
+	}
+	if len(opt.Expose) > 0 {
+		ports := make(map[string]struct{}, len(c.ExposedPorts)+len(opt.Expose))
+		for p := range c.ExposedPorts {
+			ports[p] = struct{}{}
+		}
+		for _, p := range opt.Expose {
+			ports[p] = struct{}{}
+		}
+		c.ExposedPorts = ports
+	}
+	if opt.Healthcheck != nil {
+		c.Healthcheck = opt.Healthcheck
+	}
+	set(&c.User, opt.User)
+	set(&c.StopSignal, opt.StopSignal)
+	if opt.StopTimeout != nil {
+		c.StopTimeout = opt.StopTimeout
+	}
+	c.Hostname, c.Domainname = opt.Hostname, opt.Domainname
+	if _, err := ParseSignal(c.StopSignal); c.StopSignal != "" && err != nil {
+		return err
+	}
+	return nil
+}
+
+// ResolveEnv gives variables that are named alone the caller's value; one
+// that the caller has not is left out.
+func ResolveEnv(list []string) ([]string, error) {
+	var env []string
+	for _, kv := range list {
+		key, _, has := strings.Cut(kv, "=")
+		if key == "" {
+			return nil, fmt.Errorf("environment variable %q has no name: want NAME=VALUE or NAME", kv)
+		}
+		if !has {
+			value, ok := os.LookupEnv(key)
+			if !ok {
+				continue
+			}
+			kv = key + "=" + value
+		}
+		env = append(env, kv)
+	}
+	return env, nil
+}
+
+func set(dst *string, value string) {
+	if value != "" {
+		*dst = value
+	}
+}
+
+// setEnv replaces or adds one variable.
+func setEnv(env []string, kv string) []string {
+	key, _, _ := strings.Cut(kv, "=")
+	for i, have := range env {
+		if strings.HasPrefix(have, key+"=") {
+			env[i] = kv
+			return env
+		}
+	}
+	return append(env, kv)
+}

@@ -1,0 +1,79 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+
+	"mica/layerstore"
+	"mica/run/record"
+)
+
+// HostImage is the name of the built-in image: the machine's own root.
+const HostImage = "host"
+
+// baseLabel on an image names what lies below its layers: the value "host" is
+// the machine's own root. A commit of a container of "host" sets it.
+const baseLabel = "mica.base"
+
+// Engine runs containers of one store.
+type Engine struct {
+	root       string
+	store      *layerstore.Store // opened when first needed
+	Containers *record.Dir
+}
+
+// Open opens the containers of the store at root, and clears away what crashes have left.
+func Open(root string) (*Engine, error) {
+	d, err := record.Open(root + "/containers")
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Tidy(); err != nil {
+		return nil, err
+	}
+	return &Engine{root: root, Containers: d}, nil
+}
+
+// Root is the directory of the store.
+func (e *Engine) Root() string { return e.root }
+
+// Store opens the image store on first use.
+func (e *Engine) Store() (*layerstore.Store, error) {
+	if e.store == nil {
+		s, err := layerstore.Open(e.root)
+		if err != nil {
+			return nil, err
+		}
+		e.store = s
+	}
+	return e.store, nil
+}
+
+// Image looks an image up. That it is missing is an error that says what to do.
+func (e *Engine) Image(ref string) (*layerstore.Image, error) {
+	s, err := e.Store()
+	if err != nil {
+		return nil, err
+	}
+	img, err := s.Resolve(ref)
+	if errors.Is(err, layerstore.ErrNotFound) {
+		return nil, fmt.Errorf("%w: %s; bring it with \"mica import FILE.tar %s\" or \"mica load -i ARCHIVE\", or see \"mica images\"",
+			layerstore.ErrNotFound, ref, ref)
+	}
+	return img, err
+}
+
+// InUse lists the containers of an image, by short ID; for [layerstore.RemoveOptions].
+func (e *Engine) InUse(imageID string) []string {
+	list, err := e.Containers.List()
+	if err != nil {
+		return []string{"(containers could not be read: " + err.Error() + ")"}
+	}
+	var ids []string
+	for _, c := range list {
+		if c.Config.ImageID == imageID {
+			ids = append(ids, c.ID()[:12])
+		}
+	}
+	return ids
+}

@@ -1,0 +1,146 @@
+package run
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+
+	"mica/run/record"
+	"mica/run/sandbox"
+)
+
+// defaultPath is PATH where the image sets none, as Docker has it.
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// environment is what a process of the container gets: Docker's defaults, then
+// the image's and the user's variables, then HOME by the account.
+func environment(cfg *record.Config, tty bool, home string, extra []string) []string {
+	env := make([]string, 0, len(cfg.Container.Env)+len(extra)+5)
+	env = append(env, defaultPath, "HOSTNAME="+cfg.Container.Hostname)
+	if tty {
+		env = append(env, "TERM=xterm")
+	}
+	env = append(env, "container=mica")
+	for _, kv := range cfg.Container.Env {
+		env = setEnv(env, kv)
+	}
+	for _, kv := range extra {
+		env = setEnv(env, kv)
+	}
+	for _, kv := range env {
+		if strings.HasPrefix(kv, "HOME=") {
+			return env
+		}
+	}
+	return append(env, "HOME="+home)
+}
+
+// generatedFiles are /etc/hosts, /etc/hostname and /etc/resolv.conf.
+func generatedFiles(cfg *record.Config) ([]sandbox.File, error) {
+	hosts, err := hostsFile(cfg)
+	if err != nil {
+		return nil, err
+	}
+	resolv, err := resolvConf(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return []sandbox.File{
+		{Target: "/etc/hostname", Content: []byte(cfg.Container.Hostname + "\n")},
+		{Target: "/etc/hosts", Content: hosts},
+		{Target: "/etc/resolv.conf", Content: resolv},
+	}, nil
+}
+
+const localHosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+
+func hostsFile(cfg *record.Config) ([]byte, error) {
+	var b strings.Builder
+	if usesHostNetwork(cfg) {
+		data, err := os.ReadFile("/etc/hosts")
+		if err != nil && !os.IsNotExist(err) {
+			return nil, fmt.Errorf("read the machine's hosts file: %w", err)
+		}
+		if len(data) == 0 {
+			data = []byte(localHosts)
+		}
+		b.Write(data)
+		if data[len(data)-1] != '\n' {
+			b.WriteByte('\n')
+		}
+	} else {
+		b.WriteString(localHosts)
+	}
+	for _, entry := range cfg.Host.ExtraHosts {
+		name, addr, err := splitHost(entry)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&b, "%s\t%s\n", addr, name)
+	}
+	name := cfg.Container.Hostname
+	if cfg.Container.Domainname != "" {
+		name = cfg.Container.Hostname + "." + cfg.Container.Domainname + " " + name
+	}
+	fmt.Fprintf(&b, "127.0.1.1\t%s\n", name)
+	return []byte(b.String()), nil
+}
+
+// splitHost reads NAME:ADDRESS or NAME=ADDRESS. The address host-gateway is
+// the machine itself.
+func splitHost(entry string) (name, addr string, err error) {
+	name, addr, ok := strings.Cut(entry, "=")
+	if !ok {
+		name, addr, ok = strings.Cut(entry, ":")
+	}
+	addr = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]")
+	if ok && addr == "host-gateway" {
+		addr = "127.0.0.1"
+	}
+	if _, err := netip.ParseAddr(addr); !ok || name == "" || err != nil {
+		return "", "", fmt.Errorf("host entry %q: want NAME:ADDRESS", entry)
+	}
+	return name, addr, nil
+}
+
+// resolvConf is the machine's own, changed as the options say. Outside the machine's network a resolver
+// on its loopback would not be reached, so the one behind systemd's is taken.
+func resolvConf(cfg *record.Config) ([]byte, error) {
+	h := &cfg.Host
+	data, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil && !os.IsNotExist(err) {
+		return nil, fmt.Errorf("read the machine's resolver configuration: %w", err)
+	}
+	if !usesHostNetwork(cfg) && strings.Contains(string(data), "127.0.0.53") {
+		if upstream, err := os.ReadFile("/run/systemd/resolve/resolv.conf"); err == nil {
+			data = upstream
+		}
+	}
+	if len(h.DNS) == 0 && len(h.DNSSearch) == 0 && len(h.DNSOptions) == 0 {
+		return data, nil
+	}
+	var b strings.Builder
+	for line := range strings.Lines(string(data)) {
+		key, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		replaced := key == "nameserver" && len(h.DNS) > 0 || (key == "search" || key == "domain") && len(h.DNSSearch) > 0 ||
+			key == "options" && len(h.DNSOptions) > 0
+		if !replaced {
+			b.WriteString(strings.TrimRight(line, "\n") + "\n")
+		}
+	}
+	if len(h.DNSSearch) > 0 && h.DNSSearch[0] != "." {
+		b.WriteString("search " + strings.Join(h.DNSSearch, " ") + "\n")
+	}
+	for _, addr := range h.DNS {
+		b.WriteString("nameserver " + addr + "\n")
+	}
+	if len(h.DNSOptions) > 0 {
+		b.WriteString("options " + strings.Join(h.DNSOptions, " ") + "\n")
+	}
+	return []byte(b.String()), nil
+}
+
+func usesHostNetwork(cfg *record.Config) bool {
+	return cfg.Host.Network == "" || cfg.Host.Network == "host"
+}

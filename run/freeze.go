@@ -1,0 +1,95 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"mica/cow"
+	"mica/fs"
+	"mica/run/control"
+	"mica/run/sandbox"
+)
+
+// serverOptions say how a container's tree is served: the kernel checks
+// permissions, and an owner that the container has no id for shows as root.
+func serverOptions(t *tree) fs.Options {
+	show := func(has func(uint32) bool) func(uint32) uint32 {
+		return func(id uint32) uint32 {
+			if has(id) {
+				return id
+			}
+			return 0
+		}
+	}
+	return fs.Options{Permissions: true, ShowUID: show(t.ids.HasUID), ShowGID: show(t.ids.HasGID)}
+}
+
+// settle has the kernel write back what programs have put into mapped pages.
+func (sess *session) settle() {
+	root, err := os.Open(fmt.Sprintf("/proc/%d/root", sess.box.PID()))
+	if err != nil {
+		return // the sandbox is ending, and writes its pages back itself
+	}
+	defer root.Close()
+	_ = unix.Syncfs(int(root.Fd()))
+}
+
+// commit makes an image of the running container. With pause its processes
+// stand still meanwhile, so that the image is of one moment.
+func (sess *session) commit(ctx context.Context, e *Engine, req *control.Commit) (string, error) {
+	if req.Pause {
+		thaw, err := freeze(sess.box)
+		if err != nil {
+			return "", err
+		}
+		defer thaw()
+	}
+	sess.settle()
+	return sess.tree.commit(ctx, e, sess.cfg, req.Options)
+}
+
+// freeze stops every process of a container and gives the function that lets them go on.
+// Processes that start meanwhile are caught in the next round.
+func freeze(box *sandbox.Sandbox) (thaw func(), err error) {
+	stopped := make(map[int]bool)
+	var order []int
+	thaw = func() {
+		// Children first: a shell that waits for one must not see it stopped.
+		for _, pid := range slices.Backward(order) {
+			_ = unix.Kill(pid, unix.SIGCONT)
+		}
+	}
+	for {
+		pids, err := processesOf(box.PID())
+		if err != nil {
+			thaw()
+			return nil, err
+		}
+		fresh := false
+		for _, pid := range pids {
+			if stopped[pid] {
+				continue
+			}
+			if err := unix.Kill(pid, unix.SIGSTOP); err == nil {
+				stopped[pid], fresh = true, true
+				order = append(order, pid)
+			} else if err != unix.ESRCH {
+				thaw()
+				return nil, fmt.Errorf("pause process %d: %w; commit with --pause=false to go without", pid, err)
+			}
+		}
+		if !fresh {
+			return thaw, nil
+		}
+	}
+}
+
+// changed tells the kernel that a name was changed behind its back. That it
+// cannot be told means that the mount is gone.
+func (sess *session) changed(dir *cow.Node, name string, n *cow.Node) {
+	_ = sess.server.Invalidate(dir, name, n)
+}

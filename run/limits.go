@@ -1,0 +1,71 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"mica/run/record"
+)
+
+// errNoCgroup says why limits cannot be set, and what would help.
+var errNoCgroup = errors.New("limits of memory, cpus and processes need a cgroup (version 2) that is delegated to you; " +
+	"log in through systemd with a user session (loginctl enable-linger), or leave --memory, --cpus and --pids-limit out")
+
+// limited gives the command line that starts the supervisor under the limits
+// the container asks for: by a scope of the user's systemd, which is who delegates cgroups.
+func limited(path string, args []string, host *record.HostConfig) (string, []string, error) {
+	if host.Memory == 0 && host.CPUs == 0 && host.PidsLimit == 0 {
+		return path, args, nil
+	}
+	systemdRun, err := userManager()
+	if err != nil {
+		return "", nil, err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return "", nil, fmt.Errorf("find the own executable: %w", err)
+	}
+	cmd := []string{systemdRun, "--user", "--scope", "--quiet", "--collect"}
+	if host.Memory > 0 {
+		cmd = append(cmd, "-p", "MemoryMax="+strconv.FormatInt(host.Memory, 10))
+	}
+	if host.CPUs > 0 {
+		cmd = append(cmd, "-p", fmt.Sprintf("CPUQuota=%d%%", int(host.CPUs*100)))
+	}
+	if host.PidsLimit > 0 {
+		cmd = append(cmd, "-p", "TasksMax="+strconv.FormatInt(host.PidsLimit, 10))
+	}
+	// systemd-run passes arguments on but not argv[0].
+	return systemdRun, append(append(cmd, "--", exe, supervisorFlag), args[1:]...), nil
+}
+
+// CheckLimits tells whether limits can be set at all.
+func CheckLimits() error {
+	_, err := userManager()
+	return err
+}
+
+// userManager finds the tool to ask the user's systemd with, where there is one.
+func userManager() (string, error) {
+	runtimeDir := os.Getenv("XDG_RUNTIME_DIR")
+	if runtimeDir == "" {
+		return "", errNoCgroup
+	}
+	if _, err := os.Stat(filepath.Join(runtimeDir, "systemd", "private")); err != nil {
+		return "", errNoCgroup
+	}
+	data, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil || !strings.HasPrefix(string(data), "0::") {
+		return "", errNoCgroup
+	}
+	path, err := exec.LookPath("systemd-run")
+	if err != nil {
+		return "", errNoCgroup
+	}
+	return path, nil
+}

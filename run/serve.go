@@ -1,0 +1,182 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"syscall"
+	"time"
+
+	"mica/run/control"
+	"mica/run/sandbox"
+)
+
+func decode(payload []byte, v any) error {
+	if err := json.Unmarshal(payload, v); err != nil {
+		return fmt.Errorf("read the request: %w", err)
+	}
+	return nil
+}
+
+// serveStart handles the connection of the command that started the
+// container: it streams if that wants to, and tells the exit code either way.
+func (s *supervisor) serveStart(conn *control.Conn, c *client) {
+	if c == nil {
+		conn.Close()
+		return
+	}
+	s.stream(conn, c, s.start.Attach.Stdin)
+}
+
+// stream handles an attached client until it leaves. At the end of the container it is
+// told by the hub.
+func (s *supervisor) stream(conn *control.Conn, c *client, stdin bool) {
+	input := s.hub.input
+	if !stdin {
+		input = func() *inputPipe { return nil }
+	}
+	readStreams(conn, input, func(size control.Size) {
+		if sess, err := s.current(); err == nil {
+			sess.resize(size)
+		}
+	}, func(sig int) {
+		if sess, err := s.current(); err == nil {
+			_ = sess.box.Main().Signal(syscall.Signal(sig))
+		}
+	})
+	s.hub.detach(c)
+	conn.Close()
+}
+
+// serve handles one connection over the socket.
+func (s *supervisor) serve(conn *control.Conn) {
+	kind, payload, err := conn.Recv()
+	if err != nil || kind != control.KindRequest {
+		conn.Close()
+		return
+	}
+	var req control.Request
+	if err := decode(payload, &req); err != nil {
+		_ = conn.SendError(err)
+		conn.Close()
+		return
+	}
+	if req.Op == control.OpAttach && req.Attach != nil {
+		s.serveAttach(conn, req.Attach)
+		return
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if err := s.handle(ctx, conn, &req); err != nil {
+		_ = conn.SendError(err)
+	}
+}
+
+func (s *supervisor) serveAttach(conn *control.Conn, a *control.Attach) {
+	s.mu.Lock()
+	select {
+	case <-s.ended:
+		s.mu.Unlock()
+		_ = conn.SendError(errNotRunning)
+		conn.Close()
+		return
+	default:
+	}
+	c := &client{conn: conn, stdout: a.Stdout, stderr: a.Stderr}
+	_ = conn.SendJSON(control.KindOK, nil)
+	s.hub.attach(c)
+	s.mu.Unlock()
+	if a.Size != nil {
+		if sess, err := s.current(); err == nil {
+			sess.resize(*a.Size)
+		}
+	}
+	s.stream(conn, c, a.Stdin)
+}
+
+// handle does one request other than attaching.
+func (s *supervisor) handle(ctx context.Context, conn *control.Conn, req *control.Request) error {
+	switch req.Op {
+	case control.OpSignal:
+		sess, err := s.current()
+		if err != nil {
+			return err
+		}
+		if syscall.Signal(req.Signal) == syscall.SIGKILL {
+			s.mu.Lock()
+			s.stopped = true
+			s.mu.Unlock()
+		}
+		if err := sess.box.Main().Signal(syscall.Signal(req.Signal)); err != nil {
+			return err
+		}
+		return conn.SendJSON(control.KindOK, nil)
+	case control.OpStop:
+		if err := s.stop(ctx, req.Signal, req.Timeout); err != nil {
+			return err
+		}
+		return conn.SendJSON(control.KindOK, nil)
+	case control.OpWait:
+		<-s.ended
+		return conn.SendJSON(control.KindExit, control.Exit{Code: s.exitCode})
+	case control.OpExec:
+		return s.exec(ctx, conn, req.Exec)
+	case control.OpPids:
+		sess, err := s.current()
+		if err != nil {
+			return err
+		}
+		pids, err := processesOf(sess.box.PID())
+		if err != nil {
+			return err
+		}
+		return conn.SendJSON(control.KindOK, control.PidList{Pids: pids})
+	}
+	return s.handleTree(ctx, conn, req)
+}
+
+// exec starts a further process and streams it.
+func (s *supervisor) exec(ctx context.Context, conn *control.Conn, x *control.Exec) error {
+	if x == nil || len(x.Args) == 0 {
+		return fmt.Errorf("exec: no command")
+	}
+	sess, err := s.current()
+	if err != nil {
+		return err
+	}
+	spec, err := sess.execSpec(x)
+	if err != nil {
+		return err
+	}
+	p, io, err := sess.startProcess(spec, x.Stdin, func(spec *sandbox.Spec) (*sandbox.Process, error) {
+		return sess.box.Exec(ctx, spec)
+	})
+	if err != nil {
+		return codedError(err)
+	}
+	if err := conn.SendJSON(control.KindOK, nil); err != nil || x.Detach {
+		go func() {
+			io.discard()
+			_, _ = p.Wait()
+		}()
+		return nil
+	}
+	left := make(chan struct{})
+	go func() {
+		readStreams(conn, func() *inputPipe { return io.stdin }, io.resize,
+			func(sig int) { _ = p.Signal(syscall.Signal(sig)) })
+		close(left)
+	}()
+	io.pump(func(kind control.Kind, data []byte) { _ = conn.Send(kind, data) })
+	status, err := p.Wait()
+	io.finish(outputGrace)
+	if err != nil {
+		return fmt.Errorf("wait for the process: %w", err)
+	}
+	return conn.SendJSON(control.KindExit, control.Exit{Code: status.Code})
+}
+
+// outputGrace is how long output is waited for when a process has ended but
+// another one still holds its pipes.
+const outputGrace = 200 * time.Millisecond

@@ -1,0 +1,203 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"time"
+
+	"mica/fs"
+	"mica/run/control"
+	"mica/run/record"
+	"mica/run/sandbox"
+)
+
+// session is one run of a container: from a mounted tree to the end of its
+// main process.
+type session struct {
+	cfg    *record.Config
+	tree   *tree
+	server *fs.Server
+	box    *sandbox.Sandbox
+	io     *processIO
+	health *healthMonitor
+}
+
+// begin starts the container once.
+func (s *supervisor) begin() (_ *session, err error) {
+	cfg := s.c.Config
+	t, err := openTree(s.c, s.start.Lowers, treeOptions{volatile: cfg.Host.AutoRemove})
+	if err != nil {
+		return nil, err
+	}
+	sess := &session{cfg: cfg, tree: t}
+	defer func() {
+		if err != nil {
+			t.close()
+		}
+	}()
+	box, err := sess.sandboxConfig(s)
+	if err != nil {
+		return nil, err
+	}
+	sess.server = newServer(t)
+	box.Root = sandbox.Root{ServeRoot: sess.server.Serve, FUSEOptions: "default_permissions,allow_other"}
+	var size *control.Size
+	if a := s.start.Attach; a != nil {
+		size = a.Size
+	}
+	if size != nil {
+		box.Process.Size = sandbox.Size(*size)
+	}
+	_, io, err := sess.startProcess(&box.Process, cfg.OpenStdin, func(spec *sandbox.Spec) (*sandbox.Process, error) {
+		box.Process = *spec
+		started, err := sandbox.Start(context.Background(), box)
+		if err != nil {
+			return nil, err
+		}
+		sess.box = started
+		return started.Main(), nil
+	})
+	if err != nil {
+		return nil, codedError(err)
+	}
+	sess.io = io
+	s.hub.setInput(io.stdin)
+	io.pump(s.hub.output)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := &s.c.State
+	st.Status, st.PID, st.Supervisor = record.Running, sess.box.PID(), os.Getpid()
+	st.StartedAt, st.Error, st.ExitCode, st.Stopped, st.Health = time.Now().UTC(), "", 0, false, nil
+	sess.health = s.watchHealth(sess)
+	if err := s.c.WriteState(); err != nil {
+		_ = sess.box.Kill()
+		_, _ = sess.box.Wait()
+		return nil, err
+	}
+	s.session = sess
+	return sess, nil
+}
+
+// wait waits for the end of the session, clears up, and gives the exit code.
+func (sess *session) wait() int {
+	status, err := sess.box.Wait()
+	sess.health.stop()
+	sess.io.finish(0) // nobody is left who could hold it open
+	sess.tree.close()
+	if err != nil && status.Code == 0 {
+		return 255
+	}
+	return status.Code
+}
+
+func (sess *session) resize(size control.Size) { sess.io.resize(size) }
+
+// codedError gives an error of the command itself the exit code that it has by
+// convention.
+func codedError(err error) error {
+	var start *sandbox.StartError
+	if errors.As(err, &start) {
+		return &control.Error{Code: start.Code, Message: start.Msg}
+	}
+	return err
+}
+
+// sandboxConfig puts the container's configuration in the terms of the
+// sandbox.
+func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
+	cfg, h := sess.cfg, &sess.cfg.Host
+	ids, err := idMap(h.UserNS)
+	if err != nil {
+		return nil, err
+	}
+	sess.tree.ids = ids
+	user, err := lookupUser(sess.tree, sess.userSpec(cfg.Container.User), h.GroupAdd)
+	if err != nil {
+		return nil, err
+	}
+	files, err := generatedFiles(cfg)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range h.Mounts {
+		if m.Type == record.MountVolume && !m.NoCopy {
+			if err := sess.fillVolume(m); err != nil {
+				return nil, err
+			}
+		}
+	}
+	mounts, err := sandboxMounts(h.Mounts)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.HostBase {
+		mounts = append(hostImageMounts(s.engine.root), mounts...)
+	}
+	cwd := cfg.Container.WorkingDir
+	if cwd == "" {
+		cwd = "/"
+	}
+	cwd = path.Clean("/" + cwd)
+	if err := sess.tree.makeWorkingDir(cwd, h.Mounts); err != nil {
+		return nil, err
+	}
+	box := &sandbox.Config{
+		IDs: ids, Hostname: cfg.Container.Hostname, ReadOnlyRoot: h.ReadOnly, Mounts: mounts, Files: files,
+		ShmSize: h.ShmSize, Caps: sandbox.Caps{Add: h.CapAdd, Drop: h.CapDrop},
+		Process: sandbox.Spec{
+			Args: cfg.Args(), Env: environment(cfg, cfg.TTY, user.home, nil), Cwd: cwd, User: user.User, TTY: cfg.TTY,
+		},
+	}
+	for _, d := range h.Devices {
+		box.Devices = append(box.Devices, sandbox.Device{Source: d.Source, Target: d.Target})
+	}
+	if err := setNetwork(box, h); err != nil {
+		return nil, err
+	}
+	if err := setSecurity(box, h); err != nil {
+		return nil, err
+	}
+	box.Rlimits, err = rlimits(h.Ulimits)
+	return box, err
+}
+
+// userSpec is whom a process runs as: with keep-id the calling user, where
+// nobody else is named.
+func (sess *session) userSpec(spec string) string {
+	if spec == "" && sess.cfg.Host.UserNS == "keep-id" {
+		return fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid())
+	}
+	return spec
+}
+
+// execSpec puts a request for a further process in the terms of the sandbox.
+func (sess *session) execSpec(x *control.Exec) (*sandbox.Spec, error) {
+	userSpec := x.User
+	if userSpec == "" {
+		userSpec = sess.userSpec(sess.cfg.Container.User)
+	}
+	user, err := lookupUser(sess.tree, userSpec, sess.cfg.Host.GroupAdd)
+	if err != nil {
+		return nil, err
+	}
+	cwd := x.WorkingDir
+	if cwd == "" {
+		cwd = sess.cfg.Container.WorkingDir
+	}
+	spec := &sandbox.Spec{
+		Args: x.Args, Env: environment(sess.cfg, x.TTY, user.home, x.Env), Cwd: path.Clean("/" + cwd), User: user.User, TTY: x.TTY,
+	}
+	if x.Privileged {
+		spec.Caps, spec.Unconfined = &sandbox.Caps{Add: []string{"ALL"}}, true
+	}
+	if x.Size != nil {
+		spec.Size = sandbox.Size(*x.Size)
+	}
+	return spec, nil
+}
+
+// newServer makes the FUSE server of a tree.
+func newServer(t *tree) *fs.Server { return fs.New(t.union, serverOptions(t)) }

@@ -1,0 +1,105 @@
+package run
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"mica/run/record"
+	"mica/run/sandbox"
+)
+
+// idMap resolves --userns.
+func idMap(mode string) (sandbox.IDMap, error) {
+	modes := map[string]sandbox.IDMode{
+		"": sandbox.IDsAuto, "auto": sandbox.IDsAuto, "full": sandbox.IDsFull, "single": sandbox.IDsSingle, "keep-id": sandbox.IDsKeep,
+	}
+	m, ok := modes[mode]
+	if !ok {
+		return sandbox.IDMap{}, fmt.Errorf("user namespace mode %q: want auto, single, full or keep-id", mode)
+	}
+	return sandbox.ResolveIDs(m)
+}
+
+// setNetwork puts network and ports in the terms of the sandbox.
+func setNetwork(box *sandbox.Config, h *record.HostConfig) error {
+	switch h.Network {
+	case "", "host":
+		box.Network = sandbox.NetworkHost
+	case "none":
+		box.Network = sandbox.NetworkNone
+	case "pasta":
+		box.Network = sandbox.NetworkPasta
+		for _, p := range h.Ports {
+			box.Ports = append(box.Ports, sandbox.Port{HostIP: p.HostIP, Host: p.Host, Sandbox: p.Container, Protocol: p.Protocol})
+		}
+	default:
+		return fmt.Errorf("network %q: want host, none or pasta", h.Network)
+	}
+	return nil
+}
+
+// setSecurity puts --privileged and --security-opt in the terms of the sandbox.
+func setSecurity(box *sandbox.Config, h *record.HostConfig) error {
+	if h.Privileged {
+		box.Caps = sandbox.Caps{Add: []string{"ALL"}, Drop: h.CapDrop}
+		box.Seccomp.Mode = sandbox.SeccompUnconfined
+		box.MaskedPaths, box.ReadOnlyPaths = []string{}, []string{}
+	}
+	for _, opt := range h.SecurityOpt {
+		key, value, has := strings.Cut(opt, "=")
+		if !has {
+			key, value, has = strings.Cut(opt, ":")
+		}
+		switch {
+		case key == "no-new-privileges" && (!has || value == "true"):
+			box.NoNewPrivs = true
+		case key == "no-new-privileges" && value == "false":
+			box.NoNewPrivs = false
+		case key == "seccomp" && value == "unconfined":
+			box.Seccomp = sandbox.Seccomp{Mode: sandbox.SeccompUnconfined}
+		case key == "seccomp" && has:
+			box.Seccomp = sandbox.Seccomp{Mode: sandbox.SeccompFile, Profile: []byte(value)}
+		case key == "systempaths" && value == "unconfined" || key == "unmask" && strings.EqualFold(value, "all"):
+			box.MaskedPaths, box.ReadOnlyPaths = []string{}, []string{}
+		case key == "label" || key == "apparmor" && value == "unconfined":
+			// No label is ever set, so there is none to change.
+		default:
+			return fmt.Errorf("security option %q: want no-new-privileges, seccomp=unconfined, seccomp=FILE or systempaths=unconfined", opt)
+		}
+	}
+	return nil
+}
+
+// limitNumbers are the resource limits by their names in --ulimit.
+var limitNumbers = map[string]int{
+	"core": unix.RLIMIT_CORE, "cpu": unix.RLIMIT_CPU, "data": unix.RLIMIT_DATA, "fsize": unix.RLIMIT_FSIZE,
+	"locks": unix.RLIMIT_LOCKS, "memlock": unix.RLIMIT_MEMLOCK, "msgqueue": unix.RLIMIT_MSGQUEUE, "nice": unix.RLIMIT_NICE,
+	"nofile": unix.RLIMIT_NOFILE, "nproc": unix.RLIMIT_NPROC, "rss": unix.RLIMIT_RSS, "rtprio": unix.RLIMIT_RTPRIO,
+	"rttime": unix.RLIMIT_RTTIME, "sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
+}
+
+// KnownLimit tells whether --ulimit has a limit of this name.
+func KnownLimit(name string) bool {
+	_, ok := limitNumbers[name]
+	return ok
+}
+
+func rlimits(list []record.Ulimit) ([]sandbox.Rlimit, error) {
+	value := func(n int64) uint64 {
+		if n < 0 {
+			return unix.RLIM_INFINITY
+		}
+		return uint64(n)
+	}
+	var out []sandbox.Rlimit
+	for _, u := range list {
+		number, ok := limitNumbers[u.Name]
+		if !ok {
+			return nil, fmt.Errorf("there is no limit %q", u.Name)
+		}
+		out = append(out, sandbox.Rlimit{Resource: number, Soft: value(u.Soft), Hard: value(u.Hard)})
+	}
+	return out, nil
+}

@@ -1,0 +1,325 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mica/run/control"
+	"mica/run/record"
+	"mica/run/sandbox"
+)
+
+// Descriptors that a supervisor inherits; see spawn.
+const (
+	fdCommand = 3
+	fdLock    = 4
+)
+
+// Main must be the first thing that main (or TestMain) calls. In a process
+// that was started as a part of a container it does that part's work and does not
+// return; in any other process it returns at once.
+func Main() {
+	sandbox.Main()
+	args := os.Args
+	switch {
+	case len(args) == 2 && args[0] == supervisorName:
+		os.Exit(supervise(args[1]))
+	case len(args) == 3 && args[1] == supervisorFlag:
+		os.Exit(supervise(args[2]))
+	case len(args) > 2 && args[1] == helperFlag:
+		os.Exit(helper(args[2:]))
+	}
+}
+
+// supervisor looks after one running container.
+type supervisor struct {
+	engine *Engine
+	c      *record.Container
+	lock   *record.Lock
+	start  *control.Start
+	hub    *hub
+
+	mu       sync.Mutex // guards all below, and c.State
+	session  *session   // what runs now; nil between two runs
+	stopped  bool       // the user wants it to end: no policy starts it again
+	ended    chan struct{}
+	exitCode int
+}
+
+// supervise is the whole life of a supervisor of the container in dir.
+func supervise(dir string) int {
+	// The terminal's signals do not reach this session; those that stop a
+	// machine end the container in order.
+	conn := control.NewConn(os.NewFile(fdCommand, "command"))
+	lockFile := os.NewFile(fdLock, "lock")
+	unix.CloseOnExec(fdCommand)
+	unix.CloseOnExec(fdLock)
+	var req control.Request
+	kind, payload, err := conn.Recv()
+	if err != nil || kind != control.KindRequest {
+		return 1
+	}
+	if err := decode(payload, &req); err != nil || req.Op != control.OpStart || req.Start == nil {
+		_ = conn.SendError(errors.New("start the supervisor: no request to start"))
+		return 1
+	}
+	e := &Engine{root: req.Start.Root}
+	c, err := record.Load(dir)
+	if err != nil {
+		_ = conn.SendError(err)
+		return 1
+	}
+	s := &supervisor{engine: e, c: c, lock: record.InheritLock(lockFile), start: req.Start,
+		hub: newHub(c.LogPath()), ended: make(chan struct{})}
+	if err := s.run(conn); err != nil {
+		_ = conn.SendError(err)
+		return 1
+	}
+	return 0
+}
+
+// run starts the container, serves requests, and returns when it has ended
+// for good. An error means that it did not start.
+func (s *supervisor) run(conn *control.Conn) error {
+	listener, err := control.Listen(s.c.Path())
+	if err != nil {
+		s.fail(err)
+		return err
+	}
+	defer listener.Close()
+	var first *client
+	if a := s.start.Attach; a != nil {
+		first = &client{conn: conn, stdout: a.Stdout, stderr: a.Stderr}
+		s.hub.attach(first)
+	}
+	sess, err := s.begin()
+	if err != nil {
+		s.hub.log.close()
+		if first != nil {
+			s.hub.detach(first)
+		}
+		s.fail(err)
+		return err
+	}
+	go s.accept(listener)
+	go s.obeySignals()
+	// Output may be on its way already: a client reads the OK whenever it comes.
+	if err := conn.SendJSON(control.KindOK, nil); err == nil {
+		go s.serveStart(conn, first)
+	}
+	s.loop(sess)
+	s.finish()
+	return nil
+}
+
+// fail records that the container did not start, or forgets it altogether.
+func (s *supervisor) fail(err error) {
+	code := 125
+	var coded *control.Error
+	if errors.As(err, &coded) && coded.Code != 0 {
+		code = coded.Code
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.c.Config.Host.AutoRemove && !s.start.Restart {
+		if s.c.Vanish() == nil {
+			_ = s.engine.removeAnonymous(s.c.Config)
+			_ = s.c.Discard()
+		}
+	} else {
+		if s.start.Restart {
+			s.c.State.Status, s.c.State.FinishedAt = record.Exited, time.Now().UTC()
+		} else {
+			s.c.State.Status = record.Created
+		}
+		s.c.State.ExitCode, s.c.State.Error = code, err.Error()
+		s.c.State.PID, s.c.State.Supervisor = 0, 0
+		_ = s.c.WriteState()
+	}
+	s.lock.Release()
+}
+
+// loop waits for the container, and starts it again as its policy says.
+func (s *supervisor) loop(sess *session) {
+	for restarts, delay := 0, firstDelay; ; restarts++ {
+		began := time.Now()
+		code := sess.wait()
+		if time.Since(began) > 10*time.Second {
+			delay = firstDelay
+		}
+		s.mu.Lock()
+		s.session = nil
+		s.exitCode = code
+		st := &s.c.State
+		st.ExitCode, st.FinishedAt, st.PID = code, time.Now().UTC(), 0
+		again := !s.stopped && restartWanted(s.c.Config.Host.Restart, code, restarts)
+		if again {
+			st.Status = record.Restarting
+			st.Restarts++
+			_ = s.c.WriteState()
+		}
+		s.mu.Unlock()
+		if !again || !s.pause(delay) {
+			return
+		}
+		delay = min(2*delay, longestDelay)
+		var err error
+		if sess, err = s.begin(); err != nil {
+			s.mu.Lock()
+			s.c.State.Error = err.Error()
+			s.exitCode = 125
+			s.mu.Unlock()
+			return
+		}
+	}
+}
+
+// The pauses before a container is started again, doubled each time.
+const (
+	firstDelay   = 100 * time.Millisecond
+	longestDelay = time.Minute
+)
+
+// pause waits before a restart. It tells whether that is still wanted.
+func (s *supervisor) pause(d time.Duration) bool {
+	deadline := time.NewTimer(d)
+	defer deadline.Stop()
+	poll := time.NewTicker(50 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		select {
+		case <-deadline.C:
+			return !s.isStopped()
+		case <-poll.C:
+			if s.isStopped() {
+				return false
+			}
+		}
+	}
+}
+
+func (s *supervisor) isStopped() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped
+}
+
+func restartWanted(p record.RestartPolicy, code, restarts int) bool {
+	switch p.Name {
+	case "always", "unless-stopped":
+		return true
+	case "on-failure":
+		return code != 0 && (p.MaxRetries == 0 || restarts < p.MaxRetries)
+	}
+	return false
+}
+
+// finish writes the last state, gives the container up, and only then tells
+// those who wait, so that whatever they do next finds it free.
+func (s *supervisor) finish() {
+	_ = s.hub.log.close()
+	s.mu.Lock()
+	st := &s.c.State
+	st.Status, st.ExitCode, st.PID, st.Supervisor = record.Exited, s.exitCode, 0, 0
+	st.Stopped = s.stopped
+	if st.Health != nil {
+		st.Health.Status = "unhealthy"
+	}
+	remove := s.c.Config.Host.AutoRemove
+	if remove {
+		remove = s.c.Vanish() == nil
+	}
+	if !remove {
+		_ = s.c.WriteState()
+	}
+	s.lock.Release()
+	close(s.ended)
+	code := s.exitCode
+	s.mu.Unlock()
+	s.hub.finish(code)
+	if remove {
+		_ = s.engine.removeAnonymous(s.c.Config)
+		_ = s.c.Discard()
+	}
+}
+
+// accept serves connections until the listener closes.
+func (s *supervisor) accept(l *net.UnixListener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go s.serve(control.NewConn(c))
+	}
+}
+
+// obeySignals ends the container when this process is told to end.
+func (s *supervisor) obeySignals() {
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, unix.SIGTERM, unix.SIGINT)
+	signal.Ignore(unix.SIGHUP)
+	for range ch {
+		_ = s.stop(context.Background(), 0, nil)
+	}
+}
+
+// stop asks the main process to end and kills the container when it has not
+// done so in time. sig 0 is the container's own stop signal. It returns when it has
+// ended for good.
+func (s *supervisor) stop(ctx context.Context, sig int, timeout *float64) error {
+	s.mu.Lock()
+	s.stopped = true
+	sess := s.session
+	s.mu.Unlock()
+	if sess != nil {
+		signal := unix.SIGTERM
+		if sig != 0 {
+			signal = unix.Signal(sig)
+		} else if name := s.c.Config.Container.StopSignal; name != "" {
+			if parsed, err := ParseSignal(name); err == nil {
+				signal = parsed
+			}
+		}
+		limit := 10 * time.Second
+		if t := s.c.Config.Container.StopTimeout; t != nil {
+			limit = time.Duration(*t) * time.Second
+		}
+		if timeout != nil {
+			limit = time.Duration(*timeout * float64(time.Second))
+		}
+		if err := sess.box.Main().Signal(signal); err != nil {
+			_ = sess.box.Kill()
+		}
+		if limit >= 0 {
+			timer := time.AfterFunc(limit, func() { _ = sess.box.Kill() })
+			defer timer.Stop()
+		}
+	}
+	select {
+	case <-s.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stop the container: %w", ctx.Err())
+	}
+}
+
+// current gives what runs now.
+func (s *supervisor) current() (*session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.session == nil {
+		return nil, errNotRunning
+	}
+	return s.session, nil
+}
+
+var errNotRunning = errors.New("the container is not running")

@@ -1,0 +1,247 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"mica/cow"
+	"mica/run/record"
+	"mica/run/sandbox"
+)
+
+// tree is the merged filesystem of one container or image, seen from outside.
+type tree struct {
+	union *cow.FS
+	ids   sandbox.IDMap // that its mount will show
+}
+
+// treeOptions say how a tree is opened.
+type treeOptions struct {
+	volatile bool // nothing needs to survive a power loss
+	observe  bool // read only, for a container that nobody runs
+}
+
+// openTree opens the tree of a container over its image's layers.
+func openTree(c *record.Container, lowers []string, opt treeOptions) (*tree, error) {
+	cfg := cow.Config{Upper: c.Upper(), Work: c.Work(), Volatile: opt.volatile, Observe: opt.observe}
+	for _, dir := range lowers {
+		cfg.Lowers = append(cfg.Lowers, cow.Lower{Dir: dir})
+	}
+	if c.Config.HostBase {
+		cfg.Lowers = append(cfg.Lowers, hostLower())
+	} else {
+		// Mount points that the image lacks come from a layer below all others,
+		// so that they are no change of the container's.
+		skeleton, err := skeletonDir(filepath.Dir(c.Path()))
+		if err != nil {
+			return nil, err
+		}
+		cfg.Lowers = append(cfg.Lowers, cow.Lower{Dir: skeleton})
+	}
+	u, err := cow.Open(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open the container's filesystem: %w", err)
+	}
+	return &tree{union: u}, nil
+}
+
+// skeletonDir is a layer that has nothing but the mount points that every
+// container needs. It is made once for all containers.
+func skeletonDir(containers string) (string, error) {
+	dir := filepath.Join(containers, "skeleton")
+	if _, err := os.Lstat(filepath.Join(dir, "sys")); err == nil { // made last
+		return dir, nil
+	}
+	fail := func(err error) (string, error) { return "", fmt.Errorf("make the mount points: %w", err) }
+	for _, sub := range []string{"etc", "dev", "proc"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return fail(err)
+		}
+	}
+	for _, name := range []string{"hostname", "hosts", "resolv.conf"} {
+		f, err := os.OpenFile(filepath.Join(dir, "etc", name), os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			return fail(err)
+		}
+		f.Close()
+	}
+	if err := os.Mkdir(filepath.Join(dir, "sys"), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return fail(err)
+	}
+	return dir, nil
+}
+
+func (t *tree) close() error { return t.union.Close() }
+
+// maxLinks bounds the symlinks on the way to one path, as the kernel does.
+const maxLinks = 40
+
+// lookup finds a path, following symlinks inside the tree, the last one only
+// if follow is set. The caller forgets the node.
+func (t *tree) lookup(p string, follow bool) (*cow.Node, cow.Attr, error) {
+	w := walker{t: t, follow: follow}
+	return w.walk(t.union.Root(), p)
+}
+
+// forget gives back a node of lookup.
+func (t *tree) forget(n *cow.Node) {
+	if n != nil && n != t.union.Root() {
+		t.union.Forget(n, 1)
+	}
+}
+
+// walker resolves one path.
+type walker struct {
+	t      *tree
+	follow bool
+	links  int
+}
+
+// walk resolves p, which is taken from the root.
+func (w *walker) walk(root *cow.Node, p string) (n *cow.Node, attr cow.Attr, err error) {
+	u := w.t.union
+	stack := []*cow.Node{root} // the way to where we are, root first
+	defer func() {
+		for i, held := range stack {
+			if i > 0 && (err != nil || held != n) {
+				w.t.forget(held)
+			}
+		}
+	}()
+	rest := splitPath(p)
+	for len(rest) > 0 {
+		name := rest[0]
+		rest = rest[1:]
+		if name == ".." {
+			if len(stack) > 1 {
+				w.t.forget(stack[len(stack)-1])
+				stack = stack[:len(stack)-1]
+			}
+			continue
+		}
+		child, err := u.Lookup(stack[len(stack)-1], name, &attr)
+		if err != nil {
+			return nil, attr, err
+		}
+		if attr.Mode&unix.S_IFMT == unix.S_IFLNK && (len(rest) > 0 || w.follow) {
+			target, err := u.Readlink(child)
+			w.t.forget(child)
+			if err != nil {
+				return nil, attr, err
+			}
+			if w.links++; w.links > maxLinks {
+				return nil, attr, unix.ELOOP
+			}
+			if strings.HasPrefix(target, "/") {
+				for _, held := range stack[1:] {
+					w.t.forget(held)
+				}
+				stack = stack[:1]
+			}
+			rest = append(splitPath(target), rest...)
+			continue
+		}
+		stack = append(stack, child)
+	}
+	n = stack[len(stack)-1]
+	return n, attr, u.Getattr(n, &attr)
+}
+
+// splitPath gives the names of a path; "." and empty ones say nothing.
+func splitPath(p string) []string {
+	var names []string
+	for name := range strings.SplitSeq(p, "/") {
+		if name != "" && name != "." {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// maxAccountFile bounds the account files that are read into memory.
+const maxAccountFile = 16 << 20
+
+// readFile reads a small regular file. A missing one is empty.
+func (t *tree) readFile(p string) ([]byte, error) {
+	n, attr, err := t.lookup(p, true)
+	if err == unix.ENOENT || err == unix.ENOTDIR {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s in the container: %w", p, err)
+	}
+	defer t.forget(n)
+	if attr.Mode&unix.S_IFMT != unix.S_IFREG || attr.Size > maxAccountFile {
+		return nil, fmt.Errorf("read %s in the container: not a regular file of a sensible size", p)
+	}
+	buf := make([]byte, attr.Size)
+	got, err := t.union.Read(n, buf, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read %s in the container: %w", p, err)
+	}
+	return buf[:got], nil
+}
+
+// makeWorkingDir makes a working directory that the image lacks, unless it
+// lies on something that is mounted.
+func (t *tree) makeWorkingDir(dir string, mounts []record.Mount) error {
+	for _, m := range mounts {
+		if target := path.Clean(m.Target); dir == target || strings.HasPrefix(dir, target+"/") {
+			return nil
+		}
+	}
+	n, attr, err := t.lookup(dir, true)
+	if err == nil {
+		t.forget(n)
+		if attr.Mode&unix.S_IFMT != unix.S_IFDIR {
+			return fmt.Errorf("working directory %s is not a directory in the image", dir)
+		}
+		return nil
+	}
+	if err != unix.ENOENT {
+		return fmt.Errorf("find working directory %s: %w", dir, err)
+	}
+	_, err = t.makeDirs(dir)
+	return err
+}
+
+// makeDirs makes a directory and those above it that are missing, and tells
+// which path was the first to be made. A symlink on the way is followed.
+func (t *tree) makeDirs(dir string) (first string, err error) {
+	names := splitPath(dir)
+	for i := range names {
+		p := "/" + strings.Join(names[:i+1], "/")
+		n, attr, err := t.lookup(p, true)
+		if err == nil {
+			t.forget(n)
+			if attr.Mode&unix.S_IFMT != unix.S_IFDIR {
+				return first, fmt.Errorf("make directory %s: %w", p, unix.ENOTDIR)
+			}
+			continue
+		}
+		if err != unix.ENOENT {
+			return first, fmt.Errorf("make directory %s: %w", p, err)
+		}
+		parent, _, err := t.lookup(path.Dir(p), true)
+		if err != nil {
+			return first, fmt.Errorf("make directory %s: %w", p, err)
+		}
+		var out cow.Attr
+		made, err := t.union.Create(cow.Caller{}, parent, names[i], cow.NewObject{Mode: unix.S_IFDIR | 0o755}, &out)
+		t.forget(parent)
+		if err != nil {
+			return first, fmt.Errorf("make directory %s: %w", p, err)
+		}
+		t.forget(made)
+		if first == "" {
+			first = p
+		}
+	}
+	return first, nil
+}

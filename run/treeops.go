@@ -1,0 +1,299 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mica/cow"
+	"mica/layerstore"
+	"mica/run/control"
+	"mica/run/record"
+)
+
+// The operations on a container's filesystem, whether it runs or not. The
+// supervisor does them for its own container; see [Engine.withTree].
+
+// statPath describes one path; nil where there is none.
+func (t *tree) statPath(p string, follow bool) (*control.PathStat, error) {
+	n, attr, err := t.lookup(p, follow)
+	if err == unix.ENOENT || err == unix.ENOTDIR {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s in the container: %w", p, err)
+	}
+	defer t.forget(n)
+	st := &control.PathStat{
+		Name: path.Base(path.Clean("/" + p)), Mode: attr.Mode, Size: attr.Size,
+		Mtime: time.Unix(attr.Mtime.Sec, int64(attr.Mtime.Nsec)).UTC(),
+	}
+	if attr.Mode&unix.S_IFMT == unix.S_IFLNK {
+		if st.Target, err = t.union.Readlink(n); err != nil {
+			return nil, fmt.Errorf("read symlink %s in the container: %w", p, err)
+		}
+	}
+	return st, nil
+}
+
+// diff calls fn for every changed path.
+func (t *tree) diff(ctx context.Context, fn func(control.DiffItem) error) error {
+	return t.union.Changes(ctx, func(c *cow.Change) error {
+		if c.Path == "." {
+			return nil
+		}
+		return fn(control.DiffItem{Kind: c.Kind.String(), Path: "/" + c.Path})
+	})
+}
+
+// upperSize sums the bytes of the files that the container has changed.
+func (t *tree) upperSize(ctx context.Context) (int64, error) {
+	var sum int64
+	err := t.union.Changes(ctx, func(c *cow.Change) error {
+		if c.Kind != cow.Deleted && c.LinkTo == "" && c.Meta.Mode&unix.S_IFMT == unix.S_IFREG {
+			sum += c.Size
+		}
+		return nil
+	})
+	return sum, err
+}
+
+// commit makes an image of the container's changes over its image.
+func (t *tree) commit(ctx context.Context, e *Engine, cfg *record.Config, opt layerstore.CommitOptions) (string, error) {
+	s, err := e.Store()
+	if err != nil {
+		return "", err
+	}
+	var parent *layerstore.Image
+	if cfg.ImageID != "" {
+		if parent, err = s.Resolve(cfg.ImageID); err != nil {
+			return "", fmt.Errorf("find the container's image %s: %w", cfg.Image, err)
+		}
+	}
+	base := cfg.Container
+	base.Hostname, base.Domainname = "", ""
+	if cfg.HostBase && base.Labels[baseLabel] == "" {
+		labels := map[string]string{baseLabel: HostImage}
+		for k, v := range base.Labels {
+			labels[k] = v
+		}
+		base.Labels = labels
+	}
+	opt.Config = &base
+	if opt.CreatedBy == "" {
+		opt.CreatedBy = strings.Join(cfg.Container.Cmd, " ")
+	}
+	img, err := s.Commit(ctx, parent, t.union.Changes, opt)
+	if err != nil {
+		return "", err
+	}
+	return img.ID, nil
+}
+
+// handleTree does the requests that concern the filesystem.
+func (s *supervisor) handleTree(ctx context.Context, conn *control.Conn, req *control.Request) error {
+	sess, err := s.current()
+	if err != nil {
+		return err
+	}
+	t := sess.tree
+	opt := control.CopyOptions{}
+	if req.Copy != nil {
+		opt = *req.Copy
+	}
+	switch req.Op {
+	case control.OpStat:
+		st, err := t.statPath(req.Path, opt.FollowLink)
+		if err != nil {
+			return err
+		}
+		return conn.SendJSON(control.KindOK, st)
+	case control.OpSize:
+		sess.settle()
+		n, err := t.upperSize(ctx)
+		if err != nil {
+			return err
+		}
+		return conn.SendJSON(control.KindOK, control.SizeResult{Upper: n})
+	case control.OpDiff:
+		sess.settle()
+		err := t.diff(ctx, func(i control.DiffItem) error { return conn.SendJSON(control.KindItem, i) })
+		if err != nil {
+			return err
+		}
+		return conn.Send(control.KindEnd, nil)
+	case control.OpExport, control.OpCopyOut:
+		sess.settle()
+		err := t.writeArchive(ctx, control.StreamWriter{Conn: conn, Kind: control.KindData}, req.Path, opt.Name, opt.FollowLink)
+		if err != nil {
+			return err
+		}
+		return conn.Send(control.KindEnd, nil)
+	case control.OpCopyIn:
+		if err := conn.SendJSON(control.KindOK, nil); err != nil {
+			return err
+		}
+		err := t.readArchive(&control.StreamReader{Conn: conn}, req.Path, opt.Archive, sess.changed)
+		if err != nil {
+			return err
+		}
+		return conn.Send(control.KindEnd, nil)
+	case control.OpCommit:
+		if req.Commit == nil {
+			return fmt.Errorf("commit: no options")
+		}
+		id, err := sess.commit(ctx, s.engine, req.Commit)
+		if err != nil {
+			return err
+		}
+		return conn.SendJSON(control.KindOK, control.CommitResult{ID: id})
+	}
+	return fmt.Errorf("the supervisor does not know the request %q: it was started by another version of mica", req.Op)
+}
+
+// withTree runs running with a connection to the supervisor if there is one,
+// and stopped with the tree and under the container's lock if there is none.
+func (e *Engine) withTree(ctx context.Context, c *record.Container, readOnly bool,
+	running func(*control.Conn) error, stopped func(*tree) error) error {
+	if err := c.Refresh(); err != nil {
+		return err
+	}
+	if c.State.Alive() {
+		conn, err := control.Dial(c.Path())
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		stop := context.AfterFunc(ctx, func() { conn.Close() })
+		defer stop()
+		return running(conn)
+	}
+	lock, err := c.Lock()
+	if err != nil {
+		return fmt.Errorf("open container %s: %w", c.Config.Name, err)
+	}
+	defer lock.Release()
+	var lowers []string
+	if c.Config.ImageID != "" {
+		if _, lowers, err = e.base(ctx, c.Config.ImageID); err != nil {
+			return err
+		}
+	}
+	t, err := openTree(c, lowers, treeOptions{observe: readOnly})
+	if err != nil {
+		return err
+	}
+	err = stopped(t)
+	if closeErr := t.close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// Commit makes an image of a container and gives its ID.
+func (e *Engine) Commit(ctx context.Context, c *record.Container, req control.Commit) (id string, err error) {
+	err = e.withTree(ctx, c, true, func(conn *control.Conn) error {
+		var res control.CommitResult
+		if err := ask(conn, control.Request{Op: control.OpCommit, Commit: &req}, &res); err != nil {
+			return err
+		}
+		id = res.ID
+		return nil
+	}, func(t *tree) error {
+		id, err = t.commit(ctx, e, c.Config, req.Options)
+		return err
+	})
+	return id, err
+}
+
+// Diff calls fn for every path that the container has changed.
+func (e *Engine) Diff(ctx context.Context, c *record.Container, fn func(control.DiffItem) error) error {
+	return e.withTree(ctx, c, true, func(conn *control.Conn) error {
+		if err := conn.SendJSON(control.KindRequest, control.Request{Op: control.OpDiff}); err != nil {
+			return err
+		}
+		return conn.Items(func(payload []byte) error {
+			var item control.DiffItem
+			if err := decode(payload, &item); err != nil {
+				return err
+			}
+			return fn(item)
+		})
+	}, func(t *tree) error { return t.diff(ctx, fn) })
+}
+
+// Size is how many bytes the container's own layer holds.
+func (e *Engine) Size(ctx context.Context, c *record.Container) (n int64, err error) {
+	err = e.withTree(ctx, c, true, func(conn *control.Conn) error {
+		var res control.SizeResult
+		err := ask(conn, control.Request{Op: control.OpSize}, &res)
+		n = res.Upper
+		return err
+	}, func(t *tree) error {
+		n, err = t.upperSize(ctx)
+		return err
+	})
+	return n, err
+}
+
+// Stat describes a path in the container, nil where there is none.
+func (e *Engine) Stat(ctx context.Context, c *record.Container, p string, follow bool) (st *control.PathStat, err error) {
+	err = e.withTree(ctx, c, true, func(conn *control.Conn) error {
+		return ask(conn, control.Request{Op: control.OpStat, Path: p, Copy: &control.CopyOptions{FollowLink: follow}}, &st)
+	}, func(t *tree) error {
+		st, err = t.statPath(p, follow)
+		return err
+	})
+	return st, err
+}
+
+// CopyOut writes a path of the container as a tar stream in which it is called
+// name; with the empty name a directory's content stands at the top.
+func (e *Engine) CopyOut(ctx context.Context, c *record.Container, p, name string, follow bool, w io.Writer) error {
+	return e.withTree(ctx, c, true, func(conn *control.Conn) error {
+		req := control.Request{Op: control.OpCopyOut, Path: p, Copy: &control.CopyOptions{Name: name, FollowLink: follow}}
+		if err := conn.SendJSON(control.KindRequest, req); err != nil {
+			return err
+		}
+		_, err := io.Copy(w, &control.StreamReader{Conn: conn})
+		return err
+	}, func(t *tree) error { return t.writeArchive(ctx, w, p, name, follow) })
+}
+
+// Export writes the whole tree of the container as a tar stream.
+func (e *Engine) Export(ctx context.Context, c *record.Container, w io.Writer) error {
+	return e.CopyOut(ctx, c, "/", "", true, w)
+}
+
+// CopyIn unpacks a tar stream into a directory of the container. Without
+// keepOwners all of it belongs to root.
+func (e *Engine) CopyIn(ctx context.Context, c *record.Container, dir string, keepOwners bool, r io.Reader) error {
+	return e.withTree(ctx, c, false, func(conn *control.Conn) error {
+		req := control.Request{Op: control.OpCopyIn, Path: dir, Copy: &control.CopyOptions{Archive: keepOwners}}
+		if err := ask(conn, req, nil); err != nil {
+			return err
+		}
+		_, err := io.Copy(control.StreamWriter{Conn: conn, Kind: control.KindData}, r)
+		if err == nil {
+			err = conn.Send(control.KindEnd, nil)
+		}
+		// The supervisor's own error says more than that it stopped reading.
+		if answer := conn.Expect(control.KindEnd, nil); answer != nil {
+			return answer
+		}
+		return err
+	}, func(t *tree) error { return t.readArchive(r, dir, keepOwners, nil) })
+}
+
+// ask sends a request and waits for its OK.
+func ask(conn *control.Conn, req control.Request, result any) error {
+	if err := conn.SendJSON(control.KindRequest, req); err != nil {
+		return fmt.Errorf("%w: %w", control.ErrGone, err)
+	}
+	return conn.Expect(control.KindOK, result)
+}

@@ -1,0 +1,131 @@
+package run
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"mica/run/sandbox"
+)
+
+// identity is whom a process runs as, looked up in the image.
+type identity struct {
+	sandbox.User
+	home string
+}
+
+// passwdFiles reads the account files of a container.
+type passwdFiles interface {
+	readFile(path string) ([]byte, error) // a missing file is empty
+}
+
+// lookupUser finds USER[:GROUP], each a name or a number, in the container's
+// own /etc/passwd and /etc/group. An empty spec is root. A number need not be
+// listed; the supplementary groups count where no group is named.
+func lookupUser(files passwdFiles, spec string, add []string) (identity, error) {
+	userSpec, groupSpec, hasGroup := strings.Cut(spec, ":")
+	if userSpec == "" {
+		userSpec = "0"
+	}
+	passwd, err := files.readFile("/etc/passwd")
+	if err != nil {
+		return identity{}, fmt.Errorf("look up user %s: %w", userSpec, err)
+	}
+	id := identity{home: "/"}
+	number, numErr := parseID(userSpec)
+	name, found := "", false
+	eachRecord(passwd, 7, func(f []string) bool {
+		uid, err := parseID(f[2])
+		if err != nil || f[0] != userSpec && (numErr != nil || uid != number) {
+			return true
+		}
+		gid, err := parseID(f[3])
+		if err != nil {
+			return true
+		}
+		name, found = f[0], true
+		id.UID, id.GID = uid, gid
+		if f[5] != "" {
+			id.home = f[5]
+		}
+		return false
+	})
+	if !found {
+		if numErr != nil {
+			return identity{}, fmt.Errorf("unable to find user %s: no matching entries in the container's /etc/passwd", userSpec)
+		}
+		id.UID = number
+	}
+	if !hasGroup && name == "" && len(add) == 0 {
+		return id, nil
+	}
+	group, err := files.readFile("/etc/group")
+	if err != nil {
+		return identity{}, fmt.Errorf("look up groups of user %s: %w", userSpec, err)
+	}
+	if hasGroup {
+		gid, ok := findGroup(group, groupSpec)
+		if !ok {
+			return identity{}, fmt.Errorf("unable to find group %s: no matching entries in the container's /etc/group", groupSpec)
+		}
+		id.GID = gid
+	} else if name != "" {
+		eachRecord(group, 4, func(f []string) bool {
+			if gid, err := parseID(f[2]); err == nil && slices.Contains(strings.Split(f[3], ","), name) {
+				id.Groups = append(id.Groups, gid)
+			}
+			return true
+		})
+	}
+	for _, g := range add {
+		gid, ok := findGroup(group, g)
+		if !ok {
+			return identity{}, fmt.Errorf("unable to find group %s: no matching entries in the container's /etc/group", g)
+		}
+		id.Groups = append(id.Groups, gid)
+	}
+	slices.Sort(id.Groups)
+	id.Groups = slices.Compact(id.Groups)
+	return id, nil
+}
+
+func findGroup(file []byte, spec string) (uint32, bool) {
+	var gid uint32
+	found := false
+	eachRecord(file, 4, func(f []string) bool {
+		n, err := parseID(f[2])
+		if err == nil && f[0] == spec {
+			gid, found = n, true
+		}
+		return !found
+	})
+	if !found {
+		n, err := parseID(spec)
+		return n, err == nil
+	}
+	return gid, true
+}
+
+// parseID reads a user or group id; -1 has a meaning of its own to the kernel.
+func parseID(s string) (uint32, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err == nil && n == 1<<32-1 {
+		return 0, fmt.Errorf("id %s is out of range", s)
+	}
+	return uint32(n), err
+}
+
+// eachRecord calls fn with the fields of every line, until it says false.
+// Lines with fewer fields than n are skipped.
+func eachRecord(file []byte, n int, fn func(fields []string) bool) {
+	sc := bufio.NewScanner(bytes.NewReader(file))
+	for sc.Scan() {
+		fields := strings.Split(strings.TrimSpace(sc.Text()), ":")
+		if len(fields) >= n && !fn(fields) {
+			return
+		}
+	}
+}

@@ -1,0 +1,176 @@
+// Package volume keeps named directories that containers mount and that outlive
+// them.
+//
+//	volumes/NAME/_data         what is mounted
+//	volumes/NAME/volume.json   when and how it was made
+//
+// A volume appears and disappears by one rename.
+package volume
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+)
+
+// The errors that callers tell apart with [errors.Is].
+var (
+	ErrNotFound = errors.New("no such volume")
+	ErrExists   = errors.New("volume exists already")
+)
+
+// Volume is one volume.
+type Volume struct {
+	Name      string
+	Created   time.Time
+	Labels    map[string]string `json:",omitempty"`
+	Anonymous bool              `json:",omitempty"`
+	Data      string            `json:"-"` // the directory that is mounted
+}
+
+// Dir is the directory of all volumes.
+type Dir struct{ path string }
+
+// Open gives the volumes below path, which need not exist yet.
+func Open(path string) *Dir { return &Dir{path} }
+
+const stagePrefix = ".new-"
+
+// Create makes a volume. Without a name it is anonymous and gets one.
+func (d *Dir) Create(name string, labels map[string]string) (*Volume, error) {
+	v := &Volume{Name: name, Created: time.Now().UTC(), Labels: labels}
+	if name == "" {
+		v.Name, v.Anonymous = randomID(), true
+	} else if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory of volumes: %w", err)
+	}
+	stage := filepath.Join(d.path, stagePrefix+randomID())
+	defer os.RemoveAll(stage)
+	if err := os.Mkdir(stage, 0o700); err != nil {
+		return nil, fmt.Errorf("make volume %s: %w", v.Name, err)
+	}
+	if err := os.Mkdir(filepath.Join(stage, "_data"), 0o755); err != nil {
+		return nil, fmt.Errorf("make volume %s: %w", v.Name, err)
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("make volume %s: %w", v.Name, err)
+	}
+	if err := os.WriteFile(filepath.Join(stage, "volume.json"), data, 0o600); err != nil {
+		return nil, fmt.Errorf("make volume %s: %w", v.Name, err)
+	}
+	final := filepath.Join(d.path, v.Name)
+	if err := os.Rename(stage, final); err != nil {
+		if errors.Is(err, os.ErrExist) {
+			return nil, fmt.Errorf("%w: %s", ErrExists, v.Name)
+		}
+		return nil, fmt.Errorf("make volume %s: %w", v.Name, err)
+	}
+	v.Data = filepath.Join(final, "_data")
+	return v, nil
+}
+
+// Ensure gives the volume of that name and makes it if there is none.
+func (d *Dir) Ensure(name string) (*Volume, error) {
+	v, err := d.Get(name)
+	if !errors.Is(err, ErrNotFound) {
+		return v, err
+	}
+	v, err = d.Create(name, nil)
+	if errors.Is(err, ErrExists) { // made by somebody else meanwhile
+		return d.Get(name)
+	}
+	return v, err
+}
+
+// Get looks a volume up.
+func (d *Dir) Get(name string) (*Volume, error) {
+	if CheckName(name) != nil {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, name)
+	}
+	data, err := os.ReadFile(filepath.Join(d.path, name, "volume.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read volume: %w", err)
+	}
+	v := new(Volume)
+	if err := json.Unmarshal(data, v); err != nil {
+		return nil, fmt.Errorf("read volume %s: %w", name, err)
+	}
+	v.Name, v.Data = name, filepath.Join(d.path, name, "_data")
+	return v, nil
+}
+
+// List gives all volumes by name.
+func (d *Dir) List() ([]*Volume, error) {
+	entries, err := os.ReadDir(d.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list volumes: %w", err)
+	}
+	var list []*Volume
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		v, err := d.Get(e.Name())
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })
+	return list, nil
+}
+
+// Remove deletes a volume by way of discard, which deletes a directory tree.
+func (d *Dir) Remove(v *Volume, discard func(dir string) error) error {
+	gone := filepath.Join(d.path, stagePrefix+randomID())
+	if err := os.Rename(filepath.Join(d.path, v.Name), gone); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("%w: %s", ErrNotFound, v.Name)
+		}
+		return fmt.Errorf("remove volume %s: %w", v.Name, err)
+	}
+	if err := discard(gone); err != nil {
+		return fmt.Errorf("remove volume %s: %w", v.Name, err)
+	}
+	return nil
+}
+
+// CheckName tells whether a name is one that Docker would allow.
+func CheckName(name string) error {
+	ok := len(name) >= 2 && len(name) <= 255
+	for i := 0; ok && i < len(name); i++ {
+		c := name[i]
+		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		ok = alnum || i > 0 && (c == '_' || c == '.' || c == '-')
+	}
+	if !ok {
+		return fmt.Errorf("volume name %q: want a letter or digit, then letters, digits, '_', '.', '-', at least two in all", name)
+	}
+	return nil
+}
+
+func randomID() string {
+	var b [32]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}

@@ -1,0 +1,151 @@
+package run
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"sort"
+
+	"mica/run/record"
+	"mica/run/sandbox"
+	"mica/run/volume"
+)
+
+// Volumes are the named volumes of the store.
+func (e *Engine) Volumes() *volume.Dir { return volume.Open(filepath.Join(e.root, "volumes")) }
+
+// prepareVolumes makes the volumes that the container asks for and one for
+// each VOLUME of its image that nothing else is mounted at. It gives those that it made without being told a
+// name, to drop them if the container does not come about.
+func (e *Engine) prepareVolumes(cfg *record.Config) (made []*volume.Volume, err error) {
+	taken := make(map[string]bool)
+	for _, m := range cfg.Host.Mounts {
+		if taken[m.Target] {
+			return nil, fmt.Errorf("two mounts at %s: leave one out", m.Target)
+		}
+		taken[m.Target] = true
+	}
+	var targets []string
+	for target := range cfg.Container.Volumes {
+		if target = path.Clean(target); path.IsAbs(target) && target != "/" && !taken[target] {
+			targets = append(targets, target)
+		}
+	}
+	sort.Strings(targets)
+	for _, target := range targets {
+		cfg.Host.Mounts = append(cfg.Host.Mounts, record.Mount{Type: record.MountVolume, Target: target})
+	}
+	defer func() {
+		if err != nil {
+			e.dropVolumes(made)
+		}
+	}()
+	for i := range cfg.Host.Mounts {
+		m := &cfg.Host.Mounts[i]
+		if m.Type != record.MountVolume {
+			continue
+		}
+		if m.Volume == "" {
+			v, err := e.Volumes().Create("", nil)
+			if err != nil {
+				return made, err
+			}
+			made = append(made, v)
+			m.Volume, m.Anonymous, m.Source = v.Name, true, v.Data
+			continue
+		}
+		v, err := e.Volumes().Ensure(m.Volume)
+		if err != nil {
+			return made, err
+		}
+		m.Source = v.Data
+	}
+	return made, nil
+}
+
+func (e *Engine) dropVolumes(list []*volume.Volume) {
+	for _, v := range list {
+		_ = e.Volumes().Remove(v, os.RemoveAll)
+	}
+}
+
+// VolumeUsers lists the containers that mount each volume, by volume.
+func (e *Engine) VolumeUsers() (map[string][]string, error) {
+	list, err := e.Containers.List()
+	if err != nil {
+		return nil, err
+	}
+	users := make(map[string][]string)
+	for _, c := range list {
+		for _, m := range c.Config.Host.Mounts {
+			if m.Type == record.MountVolume {
+				users[m.Volume] = append(users[m.Volume], c.ID()[:12])
+			}
+		}
+	}
+	return users, nil
+}
+
+// RemoveVolume deletes a volume that no container uses.
+func (e *Engine) RemoveVolume(name string) error {
+	v, err := e.Volumes().Get(name)
+	if err != nil {
+		return err
+	}
+	users, err := e.VolumeUsers()
+	if err != nil {
+		return err
+	}
+	if ids := users[name]; len(ids) > 0 {
+		return fmt.Errorf("volume %s is in use by container %s: remove that first", name, ids[0])
+	}
+	return e.Volumes().Remove(v, discardTree)
+}
+
+// removeAnonymous deletes the volumes that were made for this container alone.
+func (e *Engine) removeAnonymous(cfg *record.Config) error {
+	for _, m := range cfg.Host.Mounts {
+		if m.Type != record.MountVolume || !m.Anonymous {
+			continue
+		}
+		if v, err := e.Volumes().Get(m.Volume); err == nil {
+			if err := e.Volumes().Remove(v, discardTree); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sandboxMounts puts mounts in the terms of the sandbox, those nearer to the
+// root first.
+func sandboxMounts(mounts []record.Mount) ([]sandbox.Mount, error) {
+	sorted := append([]record.Mount(nil), mounts...)
+	sort.SliceStable(sorted, func(i, j int) bool { return depth(sorted[i].Target) < depth(sorted[j].Target) })
+	var out []sandbox.Mount
+	for _, m := range sorted {
+		sm := sandbox.Mount{Target: m.Target, ReadOnly: m.ReadOnly, NoExec: m.NoExec, NoSuid: m.NoSuid, NoDev: m.NoDev}
+		switch m.Type {
+		case record.MountTmpfs:
+			sm.Kind, sm.Options = sandbox.MountTmpfs, m.Options
+		default:
+			sm.Kind, sm.Source = sandbox.MountBind, m.Source
+			if _, err := os.Stat(m.Source); err != nil {
+				return nil, fmt.Errorf("mount at %s: %w", m.Target, err)
+			}
+		}
+		out = append(out, sm)
+	}
+	return out, nil
+}
+
+func depth(p string) int {
+	n := 0
+	for _, c := range path.Clean(p) {
+		if c == '/' {
+			n++
+		}
+	}
+	return n
+}
