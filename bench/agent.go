@@ -101,7 +101,7 @@ func (a *agent) probe(t *task) (*sample, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.mount(); err != nil {
+	if err := e.open(&Workload{Fixture: "empty"}); err != nil {
 		return nil, err
 	}
 	_, err = os.Stat(e.root)

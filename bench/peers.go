@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -24,7 +25,7 @@ const (
 // builtinPeers are the filesystems that are always known, in the order of the report.
 func builtinPeers(mica string, options []string) []peerSpec {
 	const places = "lowerdir={lower},upperdir={upper},workdir={work}"
-	own := append([]string{places, "stats={stats}", "copyup=block"}, options...)
+	own := append([]string{places, "stats={stats}", "copyup=blocks", "redirect_dir=on", "owners=stored"}, options...)
 	return []peerSpec{
 		{Name: peerNative, Kind: peerFlat, Version: "plain directory"},
 		{Name: peerKern, Kind: peerKernel, Version: "overlayfs of Linux " + kernelRelease() + ", userxattr"},
@@ -54,18 +55,23 @@ func isToolPeer(name string) bool {
 	return false
 }
 
-// versionOf asks a program for its version: the first line that has a digit.
+// versionOf asks a program for its version: the first line with its name and a digit, else the first with a digit.
 func versionOf(program string) string {
 	out, err := exec.Command(program, "--version").CombinedOutput()
 	if err != nil {
 		return ""
 	}
+	version := ""
 	for line := range strings.Lines(string(out)) {
-		if strings.ContainsAny(line, "0123456789") {
-			return strings.TrimSpace(line)
+		line = strings.TrimSpace(line)
+		if !strings.ContainsAny(line, "0123456789") {
+			continue
+		}
+		if strings.HasPrefix(line, filepath.Base(program)) && !strings.HasPrefix(version, filepath.Base(program)) || version == "" {
+			version = line
 		}
 	}
-	return ""
+	return version
 }
 
 func kernelRelease() string {

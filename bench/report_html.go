@@ -11,7 +11,7 @@ import (
 	"math"
 )
 
-//go:embed assets/echarts.simple.min.js.gz
+//go:embed assets/echarts.common.min.js.gz
 var chartLibrary []byte
 
 //go:embed assets/report.html.tmpl

@@ -29,10 +29,10 @@ func fullScale() scale {
 
 func quickScale() scale {
 	return scale{
-		RootFiles: 3000, RootDirs: 300, RootLayers: 10,
-		SourceFiles: 800, SourceDirs: 80,
-		BigBytes: 64 << 20, DirFiles: 2000, LayerFiles: 1000, ManyFiles: 20000,
-		SmallFiles: 500, FioBytes: 32 << 20, SqliteSync: 10, SqliteFast: 500,
-		GoPackages: 5, CommitFiles: 1000, MinPassMillis: 30,
+		RootFiles: 2000, RootDirs: 200, RootLayers: 10,
+		SourceFiles: 300, SourceDirs: 30,
+		BigBytes: 64 << 20, DirFiles: 300, LayerFiles: 500, ManyFiles: 10000,
+		SmallFiles: 200, FioBytes: 32 << 20, SqliteSync: 10, SqliteFast: 200,
+		GoPackages: 5, CommitFiles: 1000, MinPassMillis: 20,
 	}
 }

@@ -85,7 +85,7 @@ func buildWorkloads() []Workload {
 		{Name: "go-build", Group: "programs", About: "go build of a module with an empty cache, all in the tree", Fixture: "go", Mutates: true, Once: true,
 			Needs: []Tool{{"go", "golang-go"}}, prepare: makeGoDirs, pass: passGoBuild,
 			answer: func(e *env) (string, error) { return output(command(e.root, e.path("module", "out"))) }},
-		{Name: "dpkg-install", Group: "programs", About: "dpkg -i of one package", Fixture: "dpkg", Mutates: true, Once: true, Quick: true,
+		{Name: "dpkg-install", Group: "programs", About: "dpkg -i of one package", Fixture: "dpkg", Mutates: true, Once: true,
 			Needs: []Tool{{"dpkg", "dpkg"}, {"dpkg-deb", "dpkg"}}, pass: passDpkg, answer: dpkgAnswer},
 	}
 }
