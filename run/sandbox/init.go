@@ -21,7 +21,7 @@ func Main() {
 	}
 	// This thread carries the parent-death signal.
 	runtime.LockOSThread()
-	i := &initProcess{conn: &conn{fd: controlFD}, procs: map[int]int{}, spawned: make(chan struct{}, 1)}
+	i := &initProcess{conn: &conn{fd: controlFD}, procs: map[int]int{}, spawned: make(chan struct{}, 1), usual: make(chan struct{})}
 	if err := i.run(); err != nil {
 		i.conn.send(&message{Op: opError, Msg: err.Error()})
 		os.Exit(1)
@@ -37,7 +37,8 @@ type initProcess struct {
 	pts   int // O_PATH descriptor of the sandbox's devpts
 	null  int // the sandbox's /dev/null
 
-	mainTTY *tty // of the main process, until that takes it
+	usual   chan struct{} // closed when the usual signals are forwarded
+	mainTTY *tty          // of the main process, until that takes it
 
 	mu      sync.Mutex
 	procs   map[int]int   // process id -> process number
@@ -59,12 +60,12 @@ func (i *initProcess) run() error {
 	}
 	i.setup = m.Setup
 	i.last = lastCap()
+	go i.forward(i.usual)
 	if err := i.build(); err != nil {
 		return err
 	}
 	i.start(0, &i.setup.Main, fds)
 	go i.reap()
-	go i.forward()
 	for {
 		m, fds, err := i.conn.recv()
 		if err != nil { // the supervisor is gone
@@ -108,47 +109,48 @@ func closeInherited() {
 
 // start starts a process and reports how that went. For the main process a failure is the end.
 func (i *initProcess) start(id int, spec *wireSpec, fds []int) {
-	type result struct {
-		pid, tty int
-		err      error
-	}
-	done := make(chan result)
+	done := make(chan error)
 	go func() {
 		// What is limited here is limited for this thread, which ends with the goroutine because it stays locked.
 		runtime.LockOSThread()
-		i.mu.Lock()
-		defer i.mu.Unlock()
-		pid, tty, err := i.spawn(spec, fds)
-		if err == nil {
-			i.procs[pid] = id
-		}
-		done <- result{pid, tty, err}
+		done <- i.startLocked(id, spec, fds)
 	}()
-	r := <-done
+	err := <-done
 	closeAll(fds)
-	if r.err != nil {
-		answer := &message{Op: opError, ID: id, Msg: r.err.Error()}
-		var se *StartError
-		if errors.As(r.err, &se) {
-			answer.Code = se.Code
-		}
-		i.conn.send(answer)
-		if id == 0 {
-			os.Exit(0)
+	if err == nil {
+		select {
+		case i.spawned <- struct{}{}:
+		default:
 		}
 		return
 	}
-	answer := &message{Op: opStarted, ID: id, PID: r.pid}
-	if r.tty >= 0 {
-		i.conn.send(answer, r.tty)
-		unix.Close(r.tty)
-	} else {
-		i.conn.send(answer)
+	answer := &message{Op: opError, ID: id, Msg: err.Error()}
+	var se *StartError
+	if errors.As(err, &se) {
+		answer.Code = se.Code
 	}
-	select {
-	case i.spawned <- struct{}{}:
-	default:
+	i.conn.send(answer)
+	if id == 0 {
+		os.Exit(0)
 	}
+}
+
+// startLocked starts, enters and reports a process while nothing can be reaped, so that its start is reported before its end.
+func (i *initProcess) startLocked(id int, spec *wireSpec, fds []int) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	pid, master, err := i.spawn(spec, fds)
+	if err != nil {
+		return err
+	}
+	i.procs[pid] = id
+	<-i.usual
+	answer := &message{Op: opStarted, ID: id, PID: pid}
+	if master < 0 {
+		return i.conn.send(answer)
+	}
+	defer unix.Close(master)
+	return i.conn.send(answer, master)
 }
 
 // reap waits for every child, its own and the orphans of the sandbox. It ends the sandbox with the main process.
@@ -194,26 +196,31 @@ func (i *initProcess) signal(id int, sig syscall.Signal) {
 	}
 }
 
-// forward hands signals that init receives on to the main process. To ask for a signal costs two switches between threads,
-// so the usual ones come first, and none of it holds up the start.
-func (i *initProcess) forward() {
+// usualSignals are asked for before the main process is reported as started; the others follow in the background, because to
+// ask for one costs two switches between threads.
+var usualSignals = [...]syscall.Signal{
+	unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGWINCH, unix.SIGUSR1, unix.SIGUSR2,
+}
+
+// forward hands signals that init receives on to the main process. It closes usual once it does so for the usual ones.
+func (i *initProcess) forward(usual chan<- struct{}) {
 	signals := make(chan os.Signal, 64)
 	go func() {
 		for s := range signals {
 			i.signal(0, s.(syscall.Signal))
 		}
 	}()
-	usual := []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGWINCH, unix.SIGUSR1, unix.SIGUSR2}
-	for _, s := range usual {
+	for _, s := range usualSignals {
 		signal.Notify(signals, s)
 	}
+	close(usual)
 	for s := syscall.Signal(1); s <= 64; s++ {
 		switch s {
 		case unix.SIGKILL, unix.SIGSTOP, 32, 33: // the kernel's and the C library's
 		case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE: // about children, Go's scheduler, the control socket
 		case unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGTRAP, unix.SIGSYS, unix.SIGPROF: // init's own faults
 		default:
-			if !slices.Contains(usual, s) {
+			if !slices.Contains(usualSignals[:], s) {
 				signal.Notify(signals, s)
 			}
 		}

@@ -2,15 +2,19 @@ package sandbox
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"mica/internal/testenv"
 )
@@ -115,15 +119,42 @@ var commands = map[string]func(args []string) error{
 		_, err = c.Write([]byte("from inside"))
 		return err
 	},
+	// fds prints the open descriptors, but for those that the Go runtime opens for itself.
 	"fds": func([]string) error {
 		entries, err := os.ReadDir("/proc/self/fd")
 		for _, e := range entries {
-			if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && !strings.Contains(to, "anon_inode") {
+			if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && !strings.Contains(to, "anon_inode") && !strings.HasPrefix(to, "/sys/fs/cgroup") {
 				fmt.Println(e.Name(), to)
 			}
 		}
 		return err
 	},
+}
+
+func init() {
+	commands["signals"] = func([]string) error {
+		c := make(chan os.Signal, 16)
+		signal.Notify(c, unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH)
+		fmt.Println("ready")
+		for s := range c {
+			fmt.Println(s)
+		}
+		return nil
+	}
+	commands["sleep"] = func([]string) error {
+		fmt.Println("sleeping")
+		return unix.Pause()
+	}
+	commands["supervise"] = func([]string) error {
+		scratch = os.Getenv("SCRATCH")
+		cfg := sh("echo sleeping; sleep 1000 & sleep 1000")
+		cfg.Process.Stdout = os.Stdout
+		s, err := Start(context.Background(), cfg)
+		if err == nil {
+			_, err = s.Wait()
+		}
+		return err
+	}
 }
 
 func lines(s string) []string { return slices.Collect(strings.Lines(strings.TrimSpace(s))) }

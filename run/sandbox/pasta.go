@@ -28,6 +28,10 @@ func (s *Sandbox) connectPasta() error {
 	if _, err := exec.LookPath("pasta"); err != nil {
 		return errors.New("connect network: pasta is not installed (Debian: apt install passt); or choose --network host or none")
 	}
+	const tun = "/dev/net/tun"
+	if err := unix.Access(tun, unix.R_OK|unix.W_OK); err != nil {
+		return fmt.Errorf("connect network: open %s: %w: pasta needs it; load it with: modprobe tun, open it to users with: chmod 666 %s (lasting: a udev rule KERNEL==\"tun\", MODE=\"0666\")", tun, err, tun)
+	}
 	tcp, udp, err := portArgs(s.cfg.Ports)
 	if err != nil {
 		return err

@@ -120,7 +120,7 @@ func (s *Sandbox) launch(bounding uint64) error {
 	exe, closeExe, err := executable(bounding)
 	if err == nil {
 		attr := &syscall.ProcAttr{
-			Env:   []string{"GOMAXPROCS=2", "GOGC=off", "GOMEMLIMIT=64MiB", "GOTRACEBACK=all"},
+			Env:   []string{"GOMAXPROCS=2", "GOGC=off", "GOMEMLIMIT=64MiB", "GOTRACEBACK=all", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"},
 			Files: []uintptr{uintptr(null), uintptr(null), uintptr(errPipe[1]), uintptr(pair[1])},
 			Sys:   s.attributes(),
 		}
