@@ -50,7 +50,9 @@ type Result struct {
 	Workload, Group, About, Unit, Peer string
 	// Cold results were measured right after the mount; Dropped, with the kernel's caches dropped as well.
 	Cold, Dropped bool `json:",omitempty"`
-	Samples       []sample
+	// Tool results are of programs that are measured as wholes, which have peers of their own.
+	Tool    bool `json:",omitempty"`
+	Samples []sample
 	// Failed is why there are no more samples.
 	Failed string `json:",omitempty"`
 	Summary
@@ -158,7 +160,7 @@ func (r *Report) toolPeer(name string) peerSpec {
 // Row is a workload with its results by peer.
 type Row struct {
 	Workload, Group, About, Unit string
-	Cold, Dropped                bool
+	Cold, Dropped, Tool          bool
 	ByPeer                       map[string]*Result
 }
 
@@ -171,12 +173,53 @@ func (r *Report) Rows() []Row {
 		if !ok {
 			i = len(rows)
 			at[res.Workload] = i
-			rows = append(rows, Row{Workload: res.Workload, Group: res.Group, About: res.About, Unit: res.Unit, Cold: res.Cold, ByPeer: map[string]*Result{}})
+			rows = append(rows, Row{Workload: res.Workload, Group: res.Group, About: res.About, Unit: res.Unit, Cold: res.Cold, Tool: res.Tool, ByPeer: map[string]*Result{}})
 		}
 		rows[i].Dropped = rows[i].Dropped || res.Dropped
 		rows[i].ByPeer[res.Peer] = res
 	}
 	return rows
+}
+
+// section is a table of its own: rows that have peers in common.
+type section struct {
+	peers []string
+	rows  []Row
+}
+
+// sections puts filesystems and programs in tables of their own, each with the peers that were measured in it.
+func (r *Report) sections() []section {
+	var out []section
+	for _, tool := range []bool{false, true} {
+		s := section{}
+		took := map[string]bool{}
+		for _, row := range r.Rows() {
+			if row.Tool != tool {
+				continue
+			}
+			s.rows = append(s.rows, row)
+			for name := range row.ByPeer {
+				took[name] = true
+			}
+		}
+		for _, p := range r.Peers {
+			if took[p.Name] {
+				s.peers = append(s.peers, p.Name)
+			}
+		}
+		if len(s.rows) > 0 {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// others are the peers of the section that the subject is compared with.
+func (s section) others(subject string) []string {
+	if !slices.Contains(s.peers, subject) {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(s.peers), func(p string) bool { return p == subject })
 }
 
 // Ratio is the subject's median over another peer's: below 1 the subject takes less. It is 0 where one is missing.

@@ -38,7 +38,7 @@ func (r *Report) WriteHTML(w io.Writer, changes []Change) error {
 	var b bytes.Buffer
 	err = page.Execute(&b, map[string]any{
 		"Heading": r.heading(), "Footing": r.footing(), "Subject": r.Subject,
-		"Header": r.pageHeader(), "Rows": r.pageRows(), "Changes": pageChanges(changes),
+		"Sections": r.pageSections(), "Changes": pageChanges(changes),
 		"Library": template.JS(library), //nolint:gosec // it is the embedded library
 		"Charts":  template.JS(charts),  //nolint:gosec // json.Marshal escapes what could end a script
 	})
@@ -108,81 +108,31 @@ func (c *chart) dropEmpty() {
 	c.Series = kept
 }
 
+type pageSection struct {
+	Header []string
+	Rows   []pageRow
+}
+
 type pageRow struct {
 	Group, Workload, About string
-	Cells                  []pageCell
+	Cells                  []cell
 }
 
-type pageCell struct{ Text, Hint, Class string }
-
-func (r *Report) pageHeader() []string {
-	head := []string{"workload"}
-	for _, p := range r.Peers {
-		head = append(head, p.Name)
-	}
-	for _, p := range r.Peers {
-		if p.Name != r.Subject {
-			head = append(head, "/ "+p.Name)
-		}
-	}
-	return append(head, "requests/op", "server CPU")
-}
-
-func (r *Report) pageRows() []pageRow {
-	var out []pageRow
-	group := ""
-	for _, row := range r.Rows() {
-		p := pageRow{Workload: row.Workload, About: row.About}
-		if row.Group != group {
-			group, p.Group = row.Group, row.Group
-		}
-		for i, cell := range r.tableRow(row)[1:] {
-			c := pageCell{Text: fmt.Sprint(cell)}
-			r.decorate(&c, row, i)
-			p.Cells = append(p.Cells, c)
+func (r *Report) pageSections() []pageSection {
+	var out []pageSection
+	for _, sec := range r.sections() {
+		p := pageSection{Header: r.header(sec)}
+		group := ""
+		for _, row := range sec.rows {
+			line := pageRow{Workload: row.Workload, About: row.About, Cells: r.cells(sec, row)}
+			if row.Group != group {
+				group, line.Group = row.Group, row.Group
+			}
+			p.Rows = append(p.Rows, line)
 		}
 		out = append(out, p)
 	}
 	return out
-}
-
-// decorate adds the hint to a result's cell and the colour to a ratio's. The columns are tableRow's.
-func (r *Report) decorate(c *pageCell, row Row, column int) {
-	if column < len(r.Peers) {
-		if res := row.ByPeer[r.Peers[column].Name]; res != nil && len(res.Samples) > 0 {
-			c.Hint = fmt.Sprintf("%d samples, %s to %s, %d operations. %s", len(res.Samples), formatValue(res, res.Min), formatValue(res, res.Max), res.Ops, res.Note)
-		} else if res != nil {
-			c.Hint = res.Failed
-		}
-		return
-	}
-	column -= len(r.Peers)
-	for _, p := range r.Peers {
-		if p.Name == r.Subject {
-			continue
-		}
-		if column == 0 {
-			switch x := row.Ratio(r.Subject, p.Name); {
-			case x == 0:
-			case x <= 0.95:
-				c.Class = "faster"
-			case x > 1.1:
-				c.Class = "slower"
-			}
-			return
-		}
-		column--
-	}
-	if s := row.ByPeer[r.Subject]; s != nil && column == 0 {
-		c.Hint = s.describeRequests()
-	}
-}
-
-func formatValue(res *Result, v float64) string {
-	if res.Unit == "kB" {
-		return fmt.Sprintf("%.1f MB", v/1024)
-	}
-	return formatSeconds(v)
 }
 
 func pageChanges(changes []Change) []pageRow {
@@ -195,7 +145,7 @@ func pageChanges(changes []Change) []pageRow {
 		case c.Beyond:
 			class = "faster"
 		}
-		out = append(out, pageRow{Workload: c.Workload, Cells: []pageCell{
+		out = append(out, pageRow{Workload: c.Workload, Cells: []cell{
 			{Text: c.Peer}, {Text: formatResult(c.Old)}, {Text: formatResult(c.New)}, {Text: formatRatio(c.Ratio), Class: class},
 		}})
 	}

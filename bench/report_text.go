@@ -16,8 +16,8 @@ func (r *Report) WriteText(w io.Writer) error {
 	for _, line := range r.heading() {
 		b.WriteString(line + "\n")
 	}
-	if len(r.Results) > 0 {
-		b.WriteString(r.table(false).Render() + "\n")
+	for _, sec := range r.sections() {
+		b.WriteString(r.table(sec, true).Render() + "\n")
 	}
 	for _, line := range r.footing() {
 		b.WriteString(line + "\n")
@@ -34,7 +34,10 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 	for _, line := range r.heading() {
 		b.WriteString(line + "  \n")
 	}
-	b.WriteString("\n" + r.table(true).RenderMarkdown() + "\n\n")
+	for _, sec := range r.sections() {
+		b.WriteString("\n" + r.table(sec, false).RenderMarkdown() + "\n")
+	}
+	b.WriteString("\n")
 	for _, line := range r.footing() {
 		b.WriteString("- " + line + "\n")
 	}
@@ -44,64 +47,89 @@ func (r *Report) WriteMarkdown(w io.Writer) error {
 	return nil
 }
 
-// table has a row for each workload: the median and spread of each peer, the ratio of the subject to each other peer,
-// and what the subject's server had to do.
-func (r *Report) table(markdown bool) table.Writer {
+// header names the columns of a section: the peers, the ratios to them, and what the subject's server had to do.
+func (r *Report) header(sec section) []string {
+	head := append([]string{"workload"}, sec.peers...)
+	for _, p := range sec.others(r.Subject) {
+		head = append(head, "/ "+p)
+	}
+	return append(head, "req/op", "server cpu")
+}
+
+// table has a row for each workload of a section.
+func (r *Report) table(sec section, lines bool) table.Writer {
 	t := table.NewWriter()
 	style := table.StyleLight
 	style.Format.Header = text.FormatDefault
 	style.Options.SeparateColumns, style.Options.DrawBorder = false, false
 	t.SetStyle(style)
-	head := table.Row{"workload"}
+	head := table.Row{}
 	var columns []table.ColumnConfig
-	add := func(name string) {
+	for i, name := range r.header(sec) {
 		head = append(head, name)
-		columns = append(columns, table.ColumnConfig{Number: len(head), Align: text.AlignRight, AlignHeader: text.AlignRight})
-	}
-	for _, p := range r.Peers {
-		add(p.Name)
-	}
-	for _, p := range r.Peers {
-		if p.Name != r.Subject {
-			add("/ " + p.Name)
+		if i > 0 {
+			columns = append(columns, table.ColumnConfig{Number: i + 1, Align: text.AlignRight, AlignHeader: text.AlignRight})
 		}
 	}
-	add("req/op")
-	add("server cpu")
 	t.AppendHeader(head)
 	t.SetColumnConfigs(columns)
 	group := ""
-	for _, row := range r.Rows() {
-		if row.Group != group && group != "" && !markdown {
+	for _, row := range sec.rows {
+		if row.Group != group && group != "" && lines {
 			t.AppendSeparator()
 		}
 		group = row.Group
-		t.AppendRow(r.tableRow(row))
+		cells := table.Row{row.Workload}
+		for _, c := range r.cells(sec, row) {
+			cells = append(cells, c.Text)
+		}
+		t.AppendRow(cells)
 	}
 	return t
 }
 
-func (r *Report) tableRow(row Row) table.Row {
-	cells := table.Row{row.Workload}
-	for _, p := range r.Peers {
-		cells = append(cells, formatResult(row.ByPeer[p.Name]))
+// cell is one figure, with what a page shows beside it.
+type cell struct{ Text, Hint, Class string }
+
+// cells are the figures of a row, in the order of the header.
+func (r *Report) cells(sec section, row Row) []cell {
+	var out []cell
+	for _, p := range sec.peers {
+		out = append(out, cell{Text: formatResult(row.ByPeer[p]), Hint: row.ByPeer[p].hint()})
 	}
-	for _, p := range r.Peers {
-		if p.Name == r.Subject {
-			continue
+	for _, p := range sec.others(r.Subject) {
+		x := row.Ratio(r.Subject, p)
+		c := cell{Text: formatRatio(x)}
+		switch {
+		case x > 1.1:
+			c.Class = "slower"
+		case x > 0 && x <= 0.95:
+			c.Class = "faster"
 		}
-		cells = append(cells, formatRatio(row.Ratio(r.Subject, p.Name)))
+		out = append(out, c)
 	}
-	requests, cpu := "", ""
+	var requests, cpu cell
 	if s := row.ByPeer[r.Subject]; s != nil && len(s.Samples) > 0 {
 		if n, ok := s.requestsPerOp(); ok {
-			requests = fmt.Sprintf("%.3g", n)
+			requests = cell{Text: fmt.Sprintf("%.3g", n), Hint: s.describeRequests()}
 		}
 		if s.ServerCPU >= 0 {
-			cpu = formatSeconds(s.ServerCPU)
+			cpu.Text = formatSeconds(s.ServerCPU)
 		}
 	}
-	return append(cells, requests, cpu)
+	return append(out, requests, cpu)
+}
+
+// hint is what stands behind a figure.
+func (res *Result) hint() string {
+	switch {
+	case res == nil:
+		return ""
+	case len(res.Samples) == 0:
+		return res.Failed
+	}
+	return strings.TrimSpace(fmt.Sprintf("%d samples, %s to %s, %d operations. %s",
+		len(res.Samples), formatValue(res, res.Min), formatValue(res, res.Max), res.Ops, res.Note))
 }
 
 // heading says what was measured where.
@@ -161,10 +189,16 @@ func formatResult(res *Result) string {
 		return "failed"
 	case len(res.Samples) == 0:
 		return "-"
-	case res.Unit == "kB":
-		return fmt.Sprintf("%.1f MB ±%.0f%%", res.Median/1024, res.Spread*100)
 	}
-	return fmt.Sprintf("%s ±%.0f%%", formatSeconds(res.Median), res.Spread*100)
+	return fmt.Sprintf("%s ±%.0f%%", formatValue(res, res.Median), res.Spread*100)
+}
+
+// formatValue writes a value in the result's unit.
+func formatValue(res *Result, v float64) string {
+	if res.Unit == "kB" {
+		return fmt.Sprintf("%.1f MB", v/1024)
+	}
+	return formatSeconds(v)
 }
 
 // formatSeconds takes the unit that leaves three figures.

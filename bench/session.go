@@ -122,7 +122,7 @@ func (s *session) pairs() []pair {
 			continue
 		}
 		for _, spec := range s.peersOf(w) {
-			r := &Result{Workload: w.Name, Group: w.Group, About: w.About, Unit: w.unit(), Peer: spec.Name, Cold: w.Cold}
+			r := &Result{Workload: w.Name, Group: w.Group, About: w.About, Unit: w.unit(), Peer: spec.Name, Cold: w.Cold, Tool: w.Kind == OnTool, Samples: []sample{}}
 			s.report.Results = append(s.report.Results, r)
 			all = append(all, pair{workload: w, peer: spec, result: r})
 		}

@@ -52,8 +52,11 @@ func checkExit(run runner) func(*env) error {
 	return func(e *env) error {
 		_, err := output(run(e, "false"))
 		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.ExitCode() != 1 {
-			return fmt.Errorf("run false: want exit code 1: %w", errors.Join(err, errors.New("it is another")))
+		switch {
+		case err == nil:
+			return errors.New("run false: want exit code 1, got 0")
+		case !errors.As(err, &exit) || exit.ExitCode() != 1:
+			return fmt.Errorf("run false: want exit code 1: %w", err)
 		}
 		e.found = "false exits with 1"
 		return nil
@@ -66,7 +69,7 @@ func bwrapRun(e *env, name string) *exec.Cmd {
 }
 
 func crunRun(e *env, name string) *exec.Cmd {
-	return command(filepath.Join(e.tmp, name), "crun", "--root", filepath.Join(e.tmp, "state"), "run", "bench-"+strconv.Itoa(os.Getpid()))
+	return command(filepath.Join(e.tmp, name), "crun", "--cgroup-manager", "disabled", "--root", filepath.Join(e.tmp, "state"), "run", "bench-"+strconv.Itoa(os.Getpid()))
 }
 
 // setupCrun writes a bundle for each of the two programs.
@@ -115,7 +118,7 @@ func storeTool(e *env, program string, args ...string) *exec.Cmd {
 }
 
 func podmanRun(e *env, name string) *exec.Cmd {
-	return storeTool(e, "podman", "--cgroup-manager=cgroupfs", "run", "--rm", "--network", "host", "bench", "/bin/"+name)
+	return storeTool(e, "podman", "run", "--rm", "--cgroups=disabled", "--network", "host", "bench", "/bin/"+name)
 }
 
 func setupPodman(e *env) error {

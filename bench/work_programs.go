@@ -74,7 +74,7 @@ func gitWorkloads() []Workload {
 	}
 	for i := range all {
 		w := &all[i]
-		w.Group, w.Fixture, w.Needs, w.Mutates, w.Once, w.Quick = "programs", "git", []Tool{{"git", "git"}}, true, true, true
+		w.Group, w.Fixture, w.Needs, w.Mutates, w.Once, w.Quick = "programs", "git", []Tool{{"git", "git"}}, true, true, w.Name == "git-status"
 	}
 	return all
 }
