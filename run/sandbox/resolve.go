@@ -23,43 +23,64 @@ func inRoot(root int, file string) (int, error) {
 }
 
 // target opens a mount point below root and makes it, with its parents, when it is missing: a directory, or an empty file.
+// A symbolic link that leads to nothing is followed, inside the root, and what it names is made.
 func target(root int, file string, dir bool) (int, error) {
-	fd, err := inRoot(root, file)
-	if err == nil || !errors.Is(err, unix.ENOENT) {
-		return fd, wrapTarget(file, err)
+	want := file
+	for range 40 { // as many links as the kernel follows
+		fd, err := inRoot(root, want)
+		if errors.Is(err, unix.ENOENT) {
+			var next string
+			if fd, next, err = make1(root, want, dir); next != "" {
+				want = next
+				continue
+			}
+		}
+		if err != nil {
+			return -1, fmt.Errorf("make mount point %s: %w", file, err)
+		}
+		return fd, nil
 	}
+	return -1, fmt.Errorf("make mount point %s: %w", file, unix.ELOOP)
+}
+
+// make1 makes a path below root, or says where a dangling symbolic link on the way leads.
+func make1(root int, file string, dir bool) (fd int, next string, err error) {
 	at, err := unix.FcntlInt(uintptr(root), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return -1, wrapTarget(file, err)
+		return -1, "", err
 	}
 	parts := strings.Split(strings.Trim(path.Clean("/"+file), "/"), "/")
 	for n, name := range parts {
-		last := n == len(parts)-1
-		next, err := inRoot(root, path.Join(parts[:n+1]...))
+		here := path.Join(parts[:n+1]...)
+		child, err := inRoot(root, here)
 		if errors.Is(err, unix.ENOENT) {
-			if last && !dir {
+			if n == len(parts)-1 && !dir {
 				err = unix.Mknodat(at, name, unix.S_IFREG|0o644, 0)
 			} else {
 				err = unix.Mkdirat(at, name, 0o755)
 			}
+			var buf [unix.PathMax]byte
+			if errors.Is(err, unix.EEXIST) {
+				if l, linkErr := unix.Readlinkat(at, name, buf[:]); linkErr == nil {
+					unix.Close(at)
+					to := string(buf[:l])
+					if !path.IsAbs(to) {
+						to = path.Join("/", path.Dir(here), to)
+					}
+					return -1, path.Join(append([]string{to}, parts[n+1:]...)...), nil
+				}
+			}
 			if err == nil {
-				next, err = inRoot(root, path.Join(parts[:n+1]...))
+				child, err = inRoot(root, here)
 			}
 		}
 		unix.Close(at)
 		if err != nil {
-			return -1, wrapTarget(file, err)
+			return -1, "", err
 		}
-		at = next
+		at = child
 	}
-	return at, nil
-}
-
-func wrapTarget(file string, err error) error {
-	if err != nil {
-		return fmt.Errorf("make mount point %s: %w", file, err)
-	}
-	return nil
+	return at, "", nil
 }
 
 // fdPath names an open descriptor for a call that takes only paths. It needs the host's or the sandbox's /proc.

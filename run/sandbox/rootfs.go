@@ -108,6 +108,7 @@ type builder struct {
 	devices []clone
 	mounts  []clone // by index of setup.Mounts; fd is -1 for what is not a bind mount
 	files   []clone // by index of setup.Files
+	rootDir clone   // when the root is a directory
 	sys     int
 }
 
@@ -168,6 +169,21 @@ func (b *builder) cloneSources() error {
 		}
 		b.mounts = append(b.mounts, c)
 	}
+	for _, f := range b.setup.Files {
+		c := clone{fd: -1}
+		if f.Source != "" {
+			var err error
+			if c, err = bind(f.Source, 0); err != nil {
+				return err
+			}
+		}
+		b.files = append(b.files, c)
+	}
+	if b.setup.RootDir != "" {
+		if err := b.cloneRoot(); err != nil {
+			return err
+		}
+	}
 	if b.setup.HostNet {
 		c, err := bind("/sys", unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
 		if err != nil {
@@ -223,31 +239,30 @@ func stageDir() (string, error) {
 func (b *builder) makeFiles() error {
 	var dir string
 	for n, f := range b.setup.Files {
-		source := f.Source
-		if source == "" {
-			if dir == "" {
-				var err error
-				if dir, err = stageDir(); err != nil {
-					return err
-				}
-				if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
-					return fmt.Errorf("mount tmpfs for generated files: %w", err)
-				}
+		if f.Source != "" {
+			continue
+		}
+		if dir == "" {
+			var err error
+			if dir, err = stageDir(); err != nil {
+				return err
 			}
-			source = dir + "/" + strconv.Itoa(n)
-			mode := f.Mode
-			if mode == 0 {
-				mode = 0o644
-			}
-			if err := os.WriteFile(source, f.Content, os.FileMode(mode&0o777)); err != nil {
-				return fmt.Errorf("make %s: %w", f.Target, err)
+			if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
+				return fmt.Errorf("mount tmpfs for generated files: %w", err)
 			}
 		}
-		c, err := bind(source, 0)
+		source := dir + "/" + strconv.Itoa(n)
+		mode := f.Mode
+		if mode == 0 {
+			mode = 0o644
+		}
+		err := os.WriteFile(source, f.Content, os.FileMode(mode&0o777))
+		if err == nil {
+			b.files[n], err = bind(source, 0)
+		}
 		if err != nil {
-			return err
+			return fmt.Errorf("make %s: %w", f.Target, err)
 		}
-		b.files = append(b.files, c)
 	}
 	return nil
 }
@@ -272,26 +287,31 @@ func (b *builder) mountRoot() error {
 	return nil
 }
 
-func (b *builder) mountRootDir(dir string) error {
+// cloneRoot clones the directory that is to be the root.
+func (b *builder) cloneRoot() error {
 	attr := uint64(0)
 	if b.setup.ReadOnlyRoot {
 		attr = unix.MOUNT_ATTR_RDONLY
 	}
-	c, err := bind(b.setup.RootDir, attr)
-	if err != nil {
+	var err error
+	if b.rootDir, err = bind(b.setup.RootDir, attr); err != nil {
 		return err
 	}
-	defer unix.Close(c.fd)
 	if b.setup.ReadOnlyRoot {
 		// The top one stays writable for mount points until protect. Where it was read-only before this fails, rightly.
-		unix.MountSetattr(c.fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY})
+		unix.MountSetattr(b.rootDir.fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY})
 	}
+	return nil
+}
+
+func (b *builder) mountRootDir(dir string) error {
+	defer unix.Close(b.rootDir.fd)
 	point, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("mount root: %w", err)
 	}
 	defer unix.Close(point)
-	if err := attach(c.fd, point); err != nil {
+	if err := attach(b.rootDir.fd, point); err != nil {
 		return fmt.Errorf("mount root: %w", err)
 	}
 	return nil
