@@ -1,0 +1,48 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// serveHost serves the host's root as a FUSE filesystem, passing everything through.
+func serveHost(dev *os.File) error {
+	defer dev.Close()
+	root, err := fs.NewLoopbackRoot("/")
+	if err != nil {
+		return err
+	}
+	server, err := fuse.NewServer(fs.NewNodeFS(root, &fs.Options{}), fmt.Sprintf("/dev/fd/%d", dev.Fd()), &fuse.MountOptions{})
+	if err != nil {
+		return err
+	}
+	server.Serve()
+	return nil
+}
+
+func TestFuseRoot(t *testing.T) {
+	cfg := sh("grep ' / / ' /proc/self/mountinfo; cat /etc/passwd | head -1")
+	cfg.Root = Root{ServeRoot: serveHost, FUSEOptions: "allow_other,default_permissions"}
+	out, st := output(t, cfg)
+	if st.Code != 0 || !strings.Contains(out, "fuse.mica") || !strings.Contains(out, "root:") {
+		t.Errorf("status %+v, output:\n%s", st, out)
+	}
+}
+
+func TestServerFailure(t *testing.T) {
+	cfg := sh("sleep 1000")
+	want := errors.New("disk on fire")
+	cfg.Root = Root{FUSEOptions: "allow_other", ServeRoot: func(dev *os.File) error {
+		dev.Close()
+		return want
+	}}
+	if _, err := Start(t.Context(), cfg); err == nil {
+		t.Error("a root that fails at once: no error")
+	}
+}
