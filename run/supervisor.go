@@ -32,6 +32,8 @@ func Main() {
 	switch {
 	case len(args) == 2 && args[0] == supervisorName:
 		os.Exit(supervise(args[1]))
+	case len(args) == 1 && args[0] == mountServerName:
+		os.Exit(serveMount())
 	case len(args) == 3 && args[1] == supervisorFlag:
 		os.Exit(supervise(args[2]))
 	case len(args) > 2 && args[1] == helperFlag:

@@ -1,0 +1,321 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mica/fs"
+	"mica/layerstore"
+	"mica/run/record"
+)
+
+// MountOptions say what to mount for inspection, and where.
+type MountOptions struct {
+	Ref  string // of a container or an image
+	Dir  string // empty: a directory named for Ref
+	RW   bool   // let changes in; of an image, into a new container
+	Name string // of that container
+}
+
+// Mounted is one mount for inspection. It is also its record on disk.
+type Mounted struct {
+	Dir       string    `json:"dir"`
+	Ref       string    `json:"ref"`
+	Container string    `json:"container,omitempty"` // name of the container, if it is one's tree
+	RW        bool      `json:"rw,omitempty"`
+	Made      bool      `json:"made,omitempty"` // mica made Dir and takes it away again
+	PID       int       `json:"pid"`            // of the server
+	Since     time.Time `json:"since"`
+}
+
+// mountsDir is where the records of mounts are, one file each.
+const mountsDir = "mounts"
+
+// Mount mounts the tree of an image or container where its owner can look at
+// it with any program: whatever modes and owners the image has inside, they
+// are shown and not enforced. A server in the background keeps it up until
+// Unmount.
+func (e *Engine) Mount(ctx context.Context, opt MountOptions) (*Mounted, error) {
+	if _, err := e.Mounts(); err != nil { // takes away stale ones
+		return nil, err
+	}
+	job, err := e.mountJob(ctx, opt)
+	if err != nil {
+		return nil, err
+	}
+	if job.lock != nil {
+		defer job.lock.Release()
+	}
+	if err := job.prepareDir(opt.Dir); err != nil {
+		return nil, err
+	}
+	if err := job.start(); err != nil {
+		job.dropDir()
+		return nil, err
+	}
+	return &job.Mounted, nil
+}
+
+// mountJob is what the server of a mount is told.
+type mountJob struct {
+	Mounted
+	Record string   // how the name of the file for the record begins
+	Lowers []string // of the image, topmost first
+	Dirs   string   // the container's directory; empty: an image
+	Host   bool     // the machine's own root lies below all
+
+	lock *record.Lock
+}
+
+// mountJob finds what is to be mounted. A container comes before an image of
+// the same name.
+func (e *Engine) mountJob(ctx context.Context, opt MountOptions) (*mountJob, error) {
+	job := &mountJob{
+		Mounted: Mounted{Ref: opt.Ref, RW: opt.RW, Since: time.Now().UTC()},
+		Record:  filepath.Join(e.root, mountsDir, "mount-"),
+	}
+	c, err := e.Containers.Find(opt.Ref)
+	switch {
+	case err == nil:
+		return job, e.mountContainer(ctx, job, c)
+	case !errors.Is(err, record.ErrNotFound):
+		return nil, err
+	}
+	if opt.RW {
+		made, err := e.Create(ctx, CreateOptions{Image: opt.Ref, Name: opt.Name, Command: []string{"/bin/sh"}})
+		if err != nil {
+			return nil, err
+		}
+		job.lock = made.Lock
+		job.use(made.Container, made.Lowers)
+		return job, nil
+	}
+	img, lowers, err := e.base(ctx, opt.Ref)
+	if err != nil {
+		if errors.Is(err, layerstore.ErrNotFound) {
+			return nil, fmt.Errorf("no such container or image: %s; see \"mica ps -a\" and \"mica images\"", opt.Ref)
+		}
+		return nil, err
+	}
+	job.Lowers = lowers
+	job.Host = img == nil || img.Config.Config.Labels[baseLabel] == HostImage
+	return job, nil
+}
+
+// mountContainer prepares the mount of a container's tree. To change it, it
+// must not run; what runs is shown as it is now.
+func (e *Engine) mountContainer(ctx context.Context, job *mountJob, c *record.Container) error {
+	var lowers []string
+	if c.Config.ImageID != "" {
+		var err error
+		if _, lowers, err = e.base(ctx, c.Config.ImageID); err != nil {
+			return err
+		}
+	}
+	if job.RW {
+		lock, err := c.Lock()
+		if err != nil {
+			return fmt.Errorf("mount container %s for writing: %w; stop it first, or use \"mica exec\"", c.Config.Name, err)
+		}
+		job.lock = lock
+	}
+	job.use(c, lowers)
+	return nil
+}
+
+func (job *mountJob) use(c *record.Container, lowers []string) {
+	job.Container, job.Dirs, job.Lowers, job.Host = c.Config.Name, c.Path(), lowers, c.Config.HostBase
+}
+
+// prepareDir checks the mountpoint, or makes one.
+func (job *mountJob) prepareDir(dir string) error {
+	if dir == "" {
+		name := strings.NewReplacer("/", "_", ":", "_").Replace(job.Ref)
+		dir = filepath.Join(runtimeDir(), "mnt", name)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make the mountpoint: %w", err)
+		}
+		job.Made = true
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return fmt.Errorf("find the mountpoint: %w", err)
+	}
+	st, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, unix.ENOTCONN):
+		// The server of an earlier mount has died without a record.
+		if err := fs.Unmount(dir); err != nil {
+			return err
+		}
+	case err != nil:
+		return fmt.Errorf("mount on %s: %w", dir, err)
+	case !st.IsDir():
+		return fmt.Errorf("mount on %s: it is no directory", dir)
+	}
+	job.Dir = dir
+	return nil
+}
+
+func (job *mountJob) dropDir() {
+	if job.Made {
+		_ = os.Remove(job.Dir)
+	}
+}
+
+// runtimeDir is where things live that need not survive the session.
+func runtimeDir() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		if unix.Access(dir, unix.W_OK) == nil {
+			return filepath.Join(dir, "mica")
+		}
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("mica-%d", os.Getuid()))
+}
+
+// mountServerName is argv[0] of the server of a mount.
+const mountServerName = "mica-mount"
+
+// start starts the server and waits until the mount answers.
+func (job *mountJob) start() error {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make a socket pair: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "server"), os.NewFile(uintptr(fds[1]), "command")
+	defer ours.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		theirs.Close()
+		return fmt.Errorf("start the mount's server: %w", err)
+	}
+	defer null.Close()
+	files := []*os.File{null, null, null, theirs}
+	if job.lock != nil {
+		files = append(files, job.lock.File())
+	}
+	p, err := os.StartProcess("/proc/self/exe", []string{mountServerName}, &os.ProcAttr{
+		Dir: "/", Files: files, Env: os.Environ(), Sys: &syscall.SysProcAttr{Setsid: true},
+	})
+	theirs.Close()
+	if err != nil {
+		return fmt.Errorf("start the mount's server: %w", err)
+	}
+	job.PID = p.Pid
+	_ = p.Release() // it outlives this process
+	if err := json.NewEncoder(ours).Encode(job); err != nil {
+		return fmt.Errorf("speak to the mount's server: %w", err)
+	}
+	var reply mountReply
+	if err := json.NewDecoder(ours).Decode(&reply); err != nil {
+		return fmt.Errorf("start the mount's server: it ended at once: %w", err)
+	}
+	if reply.Error != "" {
+		return errors.New(reply.Error)
+	}
+	return nil
+}
+
+// mountReply is what the server says once: an error, or that the mount is there.
+type mountReply struct{ Error string }
+
+// Mounts lists the mounts and takes away those whose server is gone.
+func (e *Engine) Mounts() ([]Mounted, error) {
+	files, err := filepath.Glob(filepath.Join(e.root, mountsDir, "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	var list []Mounted
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue // unmounted just now
+		}
+		var m Mounted
+		if json.Unmarshal(data, &m) != nil || !m.alive() {
+			m.clear(file)
+			continue
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+// alive tells whether the server still runs.
+func (m *Mounted) alive() bool {
+	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", m.PID))
+	return err == nil && strings.HasPrefix(string(cmdline), mountServerName)
+}
+
+// clear takes away what a dead server has left.
+func (m *Mounted) clear(file string) {
+	if m.Dir != "" {
+		if _, err := os.Stat(m.Dir); errors.Is(err, unix.ENOTCONN) {
+			_ = fs.Unmount(m.Dir)
+		}
+		if m.Made {
+			_ = os.Remove(m.Dir)
+		}
+	}
+	_ = os.Remove(file)
+}
+
+// Unmount takes a mount away, by its directory, its image or container, and
+// waits until what was changed is safe.
+func (e *Engine) Unmount(what string) error {
+	list, err := e.Mounts()
+	if err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(what)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", what, err)
+	}
+	found := false
+	for _, m := range list {
+		if m.Dir != dir && m.Ref != what && m.Container != what {
+			continue
+		}
+		found = true
+		if err := m.unmount(); err != nil {
+			return err
+		}
+	}
+	if found {
+		return nil
+	}
+	if _, err := os.Stat(dir); errors.Is(err, unix.ENOTCONN) {
+		return fs.Unmount(dir)
+	}
+	return fmt.Errorf("nothing is mounted for %s: see \"mica mount\"", what)
+}
+
+// unmount takes the mount away and waits for its server to end.
+func (m *Mounted) unmount() error {
+	pidfd, err := unix.PidfdOpen(m.PID, 0)
+	if err := fs.Unmount(m.Dir); err != nil {
+		return err
+	}
+	if err == nil {
+		defer unix.Close(pidfd)
+		for {
+			_, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, -1)
+			if err != unix.EINTR {
+				break
+			}
+		}
+	}
+	if m.Made {
+		_ = os.Remove(m.Dir)
+	}
+	return nil
+}
