@@ -1,0 +1,244 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"mica/layerstore"
+	"mica/run"
+	"mica/run/record"
+)
+
+// containerFlags are the flags of run and create.
+type containerFlags struct {
+	name, entrypoint, workdir, user, hostname, domainname, stopSignal, network, userns, restart, cidfile, pull, platform string
+	env, envFiles, volumes, mounts, tmpfs, labels, labelFiles, ports, expose, capAdd, capDrop, securityOpt, ulimits      []string
+	addHosts, dns, dnsSearch, dnsOptions, devices, groupAdd, attach                                                      []string
+	tty, interactive, remove, readOnly, privileged, initFlag, noHealth                                                   bool
+	shmSize, memory, cpus                                                                                                string
+	pidsLimit                                                                                                            int64
+	stopTimeout                                                                                                          int
+	health                                                                                                               healthFlags
+}
+
+func (f *containerFlags) register(fl *pflag.FlagSet) {
+	fl.SetInterspersed(false)
+	fl.StringVar(&f.name, "name", "", "name of the container")
+	fl.StringVar(&f.entrypoint, "entrypoint", "", "command that the image's entry point is replaced by; empty for none")
+	fl.StringArrayVarP(&f.env, "env", "e", nil, "set a variable NAME=VALUE, or pass NAME on")
+	fl.StringArrayVar(&f.envFiles, "env-file", nil, "read variables from a file, one per line")
+	fl.StringVarP(&f.workdir, "workdir", "w", "", "working directory in the container")
+	fl.StringVarP(&f.user, "user", "u", "", "user, and group after a colon, by name or number")
+	fl.StringArrayVar(&f.groupAdd, "group-add", nil, "supplementary group, by name or number")
+	fl.StringVarP(&f.hostname, "hostname", "h", "", "host name in the container (default the short ID)")
+	fl.StringVar(&f.domainname, "domainname", "", "domain name in the container")
+	fl.StringArrayVarP(&f.volumes, "volume", "v", nil, "mount a host path or a named volume: SRC:DST[:ro]")
+	fl.StringArrayVar(&f.mounts, "mount", nil, "mount: type=bind|volume|tmpfs,source=SRC,target=DST[,readonly]")
+	fl.StringArrayVar(&f.tmpfs, "tmpfs", nil, "mount an empty tmpfs: DST[:OPTIONS]")
+	fl.BoolVar(&f.readOnly, "read-only", false, "mount the root filesystem read-only")
+	fl.BoolVar(&f.remove, "rm", false, "remove the container when it ends")
+	fl.BoolVarP(&f.interactive, "interactive", "i", false, "keep standard input open")
+	fl.BoolVarP(&f.tty, "tty", "t", false, "give the command a terminal")
+	fl.StringArrayVarP(&f.labels, "label", "l", nil, "set a label KEY=VALUE")
+	fl.StringArrayVar(&f.labelFiles, "label-file", nil, "read labels from a file, one per line")
+	fl.StringVar(&f.cidfile, "cidfile", "", "write the container's ID to this new file")
+	fl.StringVar(&f.stopSignal, "stop-signal", "", "signal that stops the container")
+	fl.IntVar(&f.stopTimeout, "stop-timeout", 10, "seconds before a stop kills the container")
+	fl.StringVar(&f.restart, "restart", "no", "start again when it ends: no, on-failure[:N], always, unless-stopped")
+	fl.StringVar(&f.network, "network", "", "host, none or pasta (default host; pasta with --publish)")
+	fl.StringVar(&f.network, "net", "", "as --network")
+	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "lead a port of the host to the container: [IP:]HOST:CONTAINER[/udp]")
+	fl.StringArrayVar(&f.expose, "expose", nil, "note a port that the container listens on")
+	fl.StringArrayVar(&f.addHosts, "add-host", nil, "add NAME:ADDRESS to /etc/hosts")
+	fl.StringArrayVar(&f.dns, "dns", nil, "name server")
+	fl.StringArrayVar(&f.dnsSearch, "dns-search", nil, "search domain")
+	fl.StringArrayVar(&f.dnsOptions, "dns-option", nil, "resolver option")
+	fl.StringArrayVar(&f.capAdd, "cap-add", nil, "add a capability, or ALL")
+	fl.StringArrayVar(&f.capDrop, "cap-drop", nil, "drop a capability, or ALL")
+	fl.StringArrayVar(&f.securityOpt, "security-opt", nil, "no-new-privileges, seccomp=unconfined, seccomp=FILE, systempaths=unconfined")
+	fl.BoolVar(&f.privileged, "privileged", false, "all capabilities of the container's user namespace, no system call filter, no masked paths; never more than your own rights")
+	fl.StringVar(&f.userns, "userns", "auto", "ids in the container: auto, full (subordinate ids), single, keep-id")
+	fl.StringArrayVar(&f.ulimits, "ulimit", nil, "resource limit NAME=SOFT[:HARD]")
+	fl.StringVar(&f.shmSize, "shm-size", "", "size of /dev/shm (default 64m)")
+	fl.StringArrayVar(&f.devices, "device", nil, "give the container a device: SRC[:DST]")
+	fl.StringVarP(&f.memory, "memory", "m", "", "limit of memory, such as 512m")
+	fl.StringVar(&f.cpus, "cpus", "", "limit of processors, such as 1.5")
+	fl.Int64Var(&f.pidsLimit, "pids-limit", 0, "limit of processes")
+	fl.BoolVar(&f.initFlag, "init", true, "run an init that reaps processes (always on)")
+	fl.StringVar(&f.pull, "pull", "missing", "accepted; images come from import and load")
+	fl.StringVar(&f.platform, "platform", "", "accepted when it is this machine's")
+	fl.StringArrayVarP(&f.attach, "attach", "a", nil, "attach to stdin, stdout or stderr only")
+	f.health.register(fl)
+}
+
+// options puts the flags and arguments together: IMAGE [COMMAND...].
+func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOptions, error) {
+	opt := run.CreateOptions{
+		Image: args[0], Command: args[1:], Name: f.name, WorkingDir: f.workdir, User: f.user, Hostname: f.hostname, Domainname: f.domainname,
+		StopSignal: f.stopSignal, Expose: normalPorts(f.expose), TTY: f.tty, OpenStdin: f.interactive,
+		Host: record.HostConfig{
+			AutoRemove: f.remove, ReadOnly: f.readOnly, Privileged: f.privileged, UserNS: f.userns, GroupAdd: f.groupAdd,
+			CapAdd: f.capAdd, CapDrop: f.capDrop, ExtraHosts: f.addHosts, DNS: f.dns, DNSSearch: f.dnsSearch, DNSOptions: f.dnsOptions,
+		},
+	}
+	h := &opt.Host
+	changed := c.Flags().Changed
+	if changed("entrypoint") {
+		opt.Entrypoint = &f.entrypoint
+	}
+	if changed("stop-timeout") {
+		opt.StopTimeout = &f.stopTimeout
+	}
+	steps := []func() error{
+		func() (err error) { opt.Env, err = readEnv(f.envFiles, f.env); return },
+		func() (err error) { opt.Labels, err = readLabels(f.labelFiles, f.labels); return },
+		func() (err error) { h.Mounts, err = parseMounts(f.volumes, f.mounts, f.tmpfs); return },
+		func() (err error) { h.Ports, err = parsePorts(f.ports); return },
+		func() (err error) { h.Ulimits, err = parseUlimits(f.ulimits); return },
+		func() (err error) { h.Devices, err = parseDevices(f.devices); return },
+		func() (err error) { h.Restart, err = parseRestart(f.restart); return },
+		func() (err error) { h.SecurityOpt, err = readSecurity(f.securityOpt); return },
+		func() (err error) { h.Network, err = chooseNetwork(f.network, len(h.Ports) > 0); return },
+		func() (err error) { opt.Healthcheck, err = f.health.check(c); return },
+		func() error { return f.limits(h) },
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return opt, err
+		}
+	}
+	if h.AutoRemove && h.Restart.String() != "no" {
+		return opt, errors.New("--rm and --restart exclude each other: leave one out")
+	}
+	return opt, nil
+}
+
+// limits reads sizes and limits.
+func (f *containerFlags) limits(h *record.HostConfig) error {
+	if f.shmSize != "" {
+		n, err := units.RAMInBytes(f.shmSize)
+		if err != nil || n <= 0 {
+			return fmt.Errorf("--shm-size %q: want a size such as 64m", f.shmSize)
+		}
+		h.ShmSize = n
+	}
+	if f.memory != "" {
+		n, err := units.RAMInBytes(f.memory)
+		if err != nil || n < 6<<20 {
+			return fmt.Errorf("--memory %q: want a size of at least 6m", f.memory)
+		}
+		h.Memory = n
+	}
+	if f.cpus != "" {
+		if _, err := fmt.Sscanf(f.cpus, "%g", &h.CPUs); err != nil || h.CPUs <= 0 {
+			return fmt.Errorf("--cpus %q: want a number such as 1.5", f.cpus)
+		}
+	}
+	h.PidsLimit = max(f.pidsLimit, 0)
+	if h.Memory != 0 || h.CPUs != 0 || h.PidsLimit != 0 {
+		return run.CheckLimits()
+	}
+	return nil
+}
+
+func chooseNetwork(name string, ports bool) (string, error) {
+	switch name {
+	case "":
+		if ports {
+			return "pasta", nil
+		}
+		return "host", nil
+	case "bridge", "slirp4netns", "private":
+		name = "pasta" // what a plain user can have of these
+	case "host", "none", "pasta":
+	default:
+		return "", fmt.Errorf("network %q: want host, none or pasta", name)
+	}
+	if ports && name != "pasta" {
+		return "", fmt.Errorf("--publish needs --network pasta: with %s there is nothing to lead to", name)
+	}
+	return name, nil
+}
+
+// readEnv reads variables from files, then those given, which win.
+func readEnv(files, given []string) ([]string, error) {
+	var env []string
+	for _, path := range files {
+		list, err := readKeyValues(path)
+		if err != nil {
+			return nil, err
+		}
+		env = append(env, list...)
+	}
+	return append(env, given...), nil
+}
+
+func readLabels(files, given []string) (map[string]string, error) {
+	list, err := readEnv(files, given)
+	if err != nil {
+		return nil, err
+	}
+	labels := make(map[string]string, len(list))
+	for _, kv := range list {
+		key, value, _ := strings.Cut(kv, "=")
+		if key == "" {
+			return nil, fmt.Errorf("label %q has no key: want KEY=VALUE", kv)
+		}
+		labels[key] = value
+	}
+	return labels, nil
+}
+
+// readKeyValues reads a file of NAME=VALUE lines; empty lines and those that
+// begin with # say nothing.
+func readKeyValues(path string) ([]string, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	n := 0
+	for line := range strings.Lines(strings.TrimPrefix(string(data), "\ufeff")) {
+		n++
+		line = strings.TrimLeft(strings.TrimRight(line, "\r\n"), " \t")
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		name, _, _ := strings.Cut(line, "=")
+		if name == "" || strings.ContainsAny(name, " \t") {
+			return nil, fmt.Errorf("%s, line %d: want NAME=VALUE", path, n)
+		}
+		list = append(list, line)
+	}
+	return list, nil
+}
+
+// readSecurity puts the content of a seccomp profile in place of its file's
+// name, since the container may start from elsewhere.
+func readSecurity(opts []string) ([]string, error) {
+	var out []string
+	for _, opt := range opts {
+		for _, sep := range []string{"=", ":"} {
+			path, ok := strings.CutPrefix(opt, "seccomp"+sep)
+			if !ok || path == "unconfined" {
+				continue
+			}
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return nil, fmt.Errorf("read the seccomp profile: %w", err)
+			}
+			opt = "seccomp=" + string(data)
+			break
+		}
+		out = append(out, opt)
+	}
+	return out, nil
+}
+
+var _ = layerstore.Healthcheck{}

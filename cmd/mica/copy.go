@@ -1,0 +1,120 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"mica/run"
+	"mica/run/record"
+)
+
+// place is one side of a copy: a path, in a container or on the host.
+type place struct {
+	container string // empty: the host
+	path      string
+}
+
+// parsePlace reads CONTAINER:PATH, PATH or "-". A path with a slash before the
+// colon is the host's.
+func parsePlace(s string) place {
+	if name, p, ok := strings.Cut(s, ":"); ok && name != "" && !strings.Contains(name, "/") && name != "." && name != ".." {
+		return place{name, p}
+	}
+	return place{"", s}
+}
+
+func (a *app) newCopyCommand() *cobra.Command {
+	var opt run.CopyOptions
+	var quiet bool
+	c := &cobra.Command{
+		Use:   "cp [flags] CONTAINER:SRC DST|-  |  cp [flags] SRC|- CONTAINER:DST",
+		Short: "Copy files between a container and the host",
+		Long: `Copy files between a container, running or not, and the host. "-" is a tar stream on standard input or output.
+A source directory that ends with "/." has its content copied. What is copied into a container belongs to root unless -a
+keeps owners.`,
+		Example: lines("mica cp app.js web:/srv/", "mica cp web:/etc/nginx ./nginx", "mica cp web:/var/log - | tar t"),
+		Args:    cobra.ExactArgs(2),
+	}
+	c.Flags().BoolVarP(&opt.Archive, "archive", "a", false, "keep owners")
+	c.Flags().BoolVarP(&opt.FollowLink, "follow-link", "L", false, "follow symlinks in the source")
+	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "accepted; nothing is printed")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		src, dst := parsePlace(args[0]), parsePlace(args[1])
+		if (src.container == "") == (dst.container == "") {
+			return errors.New("cp copies between a container and the host: give exactly one side as CONTAINER:PATH")
+		}
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		find := func(name string) (*record.Container, error) { return e.Containers.Find(name) }
+		if src.container != "" {
+			ct, err := find(src.container)
+			if err != nil {
+				return err
+			}
+			if dst.path == "-" {
+				return e.CopyOut(c.Context(), ct, src.path, path.Base(path.Clean("/"+src.path)), opt.FollowLink, os.Stdout)
+			}
+			return e.CopyToHost(c.Context(), ct, src.path, dst.path, opt)
+		}
+		ct, err := find(dst.container)
+		if err != nil {
+			return err
+		}
+		if src.path == "-" {
+			st, err := e.Stat(c.Context(), ct, dst.path, true)
+			if err != nil {
+				return err
+			}
+			if st == nil || !st.IsDir() {
+				return fmt.Errorf("%s is not a directory in the container: a tar stream needs one", dst.path)
+			}
+			return e.CopyIn(c.Context(), ct, dst.path, opt.Archive, os.Stdin)
+		}
+		return e.CopyFromHost(c.Context(), ct, filepath.Clean(src.path)+trailing(src.path), dst.path, opt)
+	}
+	return c
+}
+
+// trailing keeps the end of a path that means something: "/" and "/.".
+func trailing(p string) string {
+	switch {
+	case strings.HasSuffix(p, "/."), p == ".":
+		return "/."
+	case strings.HasSuffix(p, "/"):
+		return "/"
+	}
+	return ""
+}
+
+func (a *app) newExportCommand() *cobra.Command {
+	var output string
+	c := &cobra.Command{
+		Use:               "export [flags] CONTAINER",
+		Short:             "Write a container's whole filesystem as a tar archive",
+		Example:           lines("mica export -o root.tar web", "mica export web | mica import - flat"),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeContainers(anyState, 1),
+	}
+	c.Flags().StringVarP(&output, "output", "o", "", "file to write (default standard output)")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		ct, err := e.Containers.Find(args[0])
+		if err != nil {
+			return err
+		}
+		return writeOutput(output, func(w io.Writer) error { return e.Export(c.Context(), ct, w) })
+	}
+	return c
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"mica/layerstore"
+	"mica/run"
+	"mica/run/record"
+	"mica/run/volume"
+)
+
+// The documents that inspect prints have the shape of Docker's, so that
+// templates written for it work.
+
+type containerDoc struct {
+	ID              string `json:"Id"`
+	Created         time.Time
+	Path            string
+	Args            []string
+	State           stateDoc
+	Image           string
+	ResolvConfPath  string
+	HostnamePath    string
+	HostsPath       string
+	LogPath         string
+	Name            string
+	RestartCount    int
+	Driver          string
+	Platform        string
+	HostConfig      hostConfigDoc
+	GraphDriver     graphDriverDoc
+	SizeRw          *int64 `json:",omitempty"`
+	Mounts          []mountDoc
+	Config          configDoc
+	NetworkSettings networkDoc
+}
+
+type stateDoc struct {
+	Status                                       string
+	Running, Paused, Restarting, OOMKilled, Dead bool
+	Pid, ExitCode                                int
+	Error                                        string
+	StartedAt, FinishedAt                        time.Time
+	Health                                       *record.Health `json:",omitempty"`
+}
+
+type hostConfigDoc struct {
+	AutoRemove, Privileged, ReadonlyRootfs, Init bool
+	NetworkMode, UsernsMode                      string
+	RestartPolicy                                restartDoc
+	CapAdd, CapDrop, SecurityOpt, GroupAdd       []string
+	Dns, DnsSearch, DnsOptions, ExtraHosts       []string
+	PortBindings                                 map[string][]bindingDoc
+	Ulimits                                      []record.Ulimit
+	Devices                                      []record.DeviceMapping
+	Binds                                        []string
+	ShmSize, Memory, NanoCpus, PidsLimit         int64
+}
+
+type restartDoc struct {
+	Name              string
+	MaximumRetryCount int
+}
+
+type bindingDoc struct{ HostIp, HostPort string }
+
+type graphDriverDoc struct {
+	Name string
+	Data map[string]string
+}
+
+type mountDoc struct {
+	Type, Name, Source, Destination, Mode string
+	RW                                    bool
+}
+
+// configDoc is the container's configuration with what only it has.
+type configDoc struct {
+	layerstore.ContainerConfig
+	Hostname, Domainname       string
+	AttachStdin                bool
+	AttachStdout, AttachStderr bool
+	Tty, OpenStdin             bool
+	Image                      string
+	Entrypoint, Cmd, Env       []string
+	User, WorkingDir           string
+	Labels                     map[string]string
+}
+
+type networkDoc struct {
+	Ports    map[string][]bindingDoc
+	Networks map[string]struct{}
+}
+
+func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
+	cfg, st, h := c.Config, c.State, &c.Config.Host
+	args := append(cfg.Args(), "")[:len(cfg.Args())]
+	bindings := make(map[string][]bindingDoc)
+	for _, p := range h.Ports {
+		key := containerSide(p)
+		bindings[key] = append(bindings[key], bindingDoc{p.HostIP, strconv.Itoa(int(p.Host))})
+	}
+	shm := h.ShmSize
+	if shm == 0 {
+		shm = 64 << 20
+	}
+	doc := &containerDoc{
+		ID: cfg.ID, Created: cfg.Created, Path: args[0], Args: args[1:], Image: cfg.ImageID, LogPath: c.LogPath(), Name: "/" + cfg.Name,
+		RestartCount: st.Restarts, Driver: "mica", Platform: "linux",
+		State: stateDoc{
+			Status: string(st.Status), Running: st.Alive(), Restarting: st.Status == record.Restarting, Dead: st.Status == record.Dead,
+			Pid: st.PID, ExitCode: st.ExitCode, Error: st.Error, StartedAt: st.StartedAt, FinishedAt: st.FinishedAt, Health: st.Health,
+		},
+		HostConfig: hostConfigDoc{
+			AutoRemove: h.AutoRemove, Privileged: h.Privileged, ReadonlyRootfs: h.ReadOnly, Init: true, NetworkMode: networkShown(cfg), UsernsMode: h.UserNS,
+			RestartPolicy: restartDoc{h.Restart.String(), h.Restart.MaxRetries}, CapAdd: h.CapAdd, CapDrop: h.CapDrop, SecurityOpt: h.SecurityOpt,
+			GroupAdd: h.GroupAdd, Dns: h.DNS, DnsSearch: h.DNSSearch, DnsOptions: h.DNSOptions, ExtraHosts: h.ExtraHosts, PortBindings: bindings,
+			Ulimits: h.Ulimits, Devices: h.Devices, ShmSize: shm, Memory: h.Memory, NanoCpus: int64(h.CPUs * 1e9), PidsLimit: h.PidsLimit,
+		},
+		GraphDriver:     graphDriverDoc{"mica", map[string]string{"UpperDir": c.Upper(), "WorkDir": c.Work()}},
+		Mounts:          []mountDoc{},
+		NetworkSettings: networkDoc{Ports: bindings, Networks: map[string]struct{}{networkShown(cfg): {}}},
+		Config: configDoc{
+			ContainerConfig: cfg.Container, Hostname: cfg.Container.Hostname, Domainname: cfg.Container.Domainname,
+			AttachStdin: cfg.OpenStdin, AttachStdout: true, AttachStderr: true, Tty: cfg.TTY, OpenStdin: cfg.OpenStdin, Image: cfg.Image,
+			Entrypoint: cfg.Container.Entrypoint, Cmd: cfg.Container.Cmd, Env: cfg.Container.Env, User: cfg.Container.User,
+			WorkingDir: cfg.Container.WorkingDir, Labels: cfg.Container.Labels,
+		},
+	}
+	for _, m := range h.Mounts {
+		source := m.Source
+		if m.Type == record.MountVolume {
+			source = filepath.Join(e.Root(), "volumes", m.Volume, "_data")
+		}
+		mode := ""
+		if m.ReadOnly {
+			mode = "ro"
+		}
+		doc.Mounts = append(doc.Mounts, mountDoc{string(m.Type), m.Volume, source, m.Target, mode, !m.ReadOnly})
+		if m.Type == record.MountBind {
+			bind := m.Source + ":" + m.Target
+			if m.ReadOnly {
+				bind += ":ro"
+			}
+			doc.HostConfig.Binds = append(doc.HostConfig.Binds, bind)
+		}
+	}
+	return doc
+}
+
+type imageDoc struct {
+	ID           string `json:"Id"`
+	RepoTags     []string
+	RepoDigests  []string
+	Parent       string
+	Comment      string
+	Created      time.Time
+	Author       string
+	Config       layerstore.ContainerConfig
+	Architecture string
+	Variant      string `json:",omitempty"`
+	Os           string
+	Size         int64
+	VirtualSize  int64
+	GraphDriver  graphDriverDoc
+	RootFS       rootFSDoc
+	Metadata     struct{}
+}
+
+type rootFSDoc struct {
+	Type   string
+	Layers []string
+}
+
+func imageDocument(e *run.Engine, img *layerstore.Image) *imageDoc {
+	cfg := img.Config
+	doc := &imageDoc{
+		ID: img.ID, RepoTags: img.Names, RepoDigests: []string{}, Created: img.Created, Author: cfg.Author, Config: cfg.Config,
+		Architecture: cfg.Architecture, Variant: cfg.Variant, Os: cfg.OS, Size: img.Size, VirtualSize: img.Size,
+		GraphDriver: graphDriverDoc{"mica", map[string]string{"Root": e.Root()}}, RootFS: rootFSDoc{Type: "layers"},
+	}
+	if doc.RepoTags == nil {
+		doc.RepoTags = []string{}
+	}
+	if n := len(cfg.History); n > 0 {
+		doc.Comment = cfg.History[n-1].Comment
+	}
+	for _, id := range cfg.RootFS.DiffIDs {
+		doc.RootFS.Layers = append(doc.RootFS.Layers, id.String())
+	}
+	return doc
+}
+
+type volumeDoc struct {
+	CreatedAt  time.Time
+	Driver     string
+	Labels     map[string]string
+	Mountpoint string
+	Name       string
+	Options    map[string]string
+	Scope      string
+}
+
+func volumeDocument(v *volume.Volume) *volumeDoc {
+	return &volumeDoc{CreatedAt: v.Created, Driver: "local", Labels: v.Labels, Mountpoint: v.Data, Name: v.Name, Scope: "local"}
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"mica/run"
+	"mica/run/control"
+)
+
+func (a *app) newExecCommand() *cobra.Command {
+	var x control.Exec
+	var interactive bool
+	var envFiles []string
+	var detachKeys string
+	c := &cobra.Command{
+		Use:               "exec [flags] CONTAINER COMMAND [ARG...]",
+		Short:             "Run a further command in a running container",
+		Example:           lines("mica exec -it web bash", "mica exec -u postgres -w /tmp db psql -c 'select 1'"),
+		Args:              cobra.MinimumNArgs(2),
+		ValidArgsFunction: a.completeContainers(runningOnly, 1),
+	}
+	fl := c.Flags()
+	fl.SetInterspersed(false)
+	fl.BoolVarP(&interactive, "interactive", "i", false, "keep standard input open")
+	fl.BoolVarP(&x.TTY, "tty", "t", false, "give the command a terminal")
+	fl.BoolVarP(&x.Detach, "detach", "d", false, "run in the background")
+	fl.StringArrayVarP(&x.Env, "env", "e", nil, "set a variable NAME=VALUE, or pass NAME on")
+	fl.StringArrayVar(&envFiles, "env-file", nil, "read variables from a file, one per line")
+	fl.StringVarP(&x.User, "user", "u", "", "user, and group after a colon, by name or number")
+	fl.StringVarP(&x.WorkingDir, "workdir", "w", "", "working directory")
+	fl.BoolVar(&x.Privileged, "privileged", false, "all capabilities of the container's user namespace")
+	fl.StringVar(&detachKeys, "detach-keys", run.DefaultDetachKeys, "keys that leave the command running")
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		keys, err := run.ParseDetachKeys(detachKeys)
+		if err != nil {
+			return err
+		}
+		if x.TTY && interactive && !x.Detach && !term.IsTerminal(0) {
+			return errors.New("the input device is not a terminal: leave -t out")
+		}
+		if x.Env, err = readEnv(envFiles, x.Env); err != nil {
+			return err
+		}
+		if x.Env, err = run.ResolveEnv(x.Env); err != nil {
+			return err
+		}
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		ct, err := e.Containers.Find(args[0])
+		if err != nil {
+			return err
+		}
+		x.Args, x.Stdin = args[1:], interactive && !x.Detach
+		if x.TTY {
+			x.Size = run.TerminalSize(os.Stdin)
+		}
+		conn, err := e.Exec(ct, &x)
+		if err != nil {
+			return err
+		}
+		if x.Detach {
+			return conn.Close()
+		}
+		att := &control.Attach{Stdin: x.Stdin, Stdout: true, Stderr: true}
+		return finishAttach(run.Stream(conn, streams(att, x.TTY, true, keys)))
+	}
+	return c
+}
+
+func (a *app) newLogsCommand() *cobra.Command {
+	var opt run.LogOptions
+	var tail, since, until string
+	c := &cobra.Command{
+		Use:               "logs [flags] CONTAINER",
+		Short:             "Print what a container's command has written",
+		Example:           lines("mica logs -f --tail 20 web", "mica logs --since 10m -t web"),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeContainers(anyState, 1),
+	}
+	c.Flags().BoolVarP(&opt.Follow, "follow", "f", false, "go on as more is written")
+	c.Flags().BoolVarP(&opt.Timestamps, "timestamps", "t", false, "show when each line was written")
+	c.Flags().StringVarP(&tail, "tail", "n", "all", "lines to show from the end")
+	c.Flags().StringVar(&since, "since", "", "leave out what is older: a time, or a duration such as 10m")
+	c.Flags().StringVar(&until, "until", "", "leave out what is newer: a time, or a duration such as 10m")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		opt.Tail = -1
+		if tail != "all" {
+			if _, err := fmt.Sscanf(tail, "%d", &opt.Tail); err != nil || opt.Tail < 0 {
+				return fmt.Errorf("--tail %q: want a number of lines, or all", tail)
+			}
+		}
+		var err error
+		if opt.Since, err = parseMoment(since); err != nil {
+			return err
+		}
+		if opt.Until, err = parseMoment(until); err != nil {
+			return err
+		}
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		ct, err := e.Containers.Find(args[0])
+		if err != nil {
+			return err
+		}
+		return run.Logs(c.Context(), ct, opt, os.Stdout, os.Stderr)
+	}
+	return c
+}

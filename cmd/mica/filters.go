@@ -1,0 +1,124 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"mica/internal/format"
+)
+
+// filters are the conditions of --filter by key; values of one key are
+// alternatives.
+type filters map[string][]string
+
+// parseFilters reads KEY=VALUE conditions with the keys known.
+func parseFilters(list []string, known ...string) (filters, error) {
+	f := make(filters)
+	for _, s := range list {
+		key, value, ok := strings.Cut(s, "=")
+		if negated, is := strings.CutSuffix(key, "!"); is {
+			key = negated + "!"
+		}
+		if !ok || !slices.Contains(known, key) {
+			return nil, fmt.Errorf("filter %q: want one of %s", s, strings.Join(known, "=, ")+"=")
+		}
+		f[key] = append(f[key], value)
+	}
+	return f, nil
+}
+
+// any tells whether some value of key satisfies match; a key without values
+// is satisfied.
+func (f filters) any(key string, match func(string) bool) bool {
+	return len(f[key]) == 0 || slices.ContainsFunc(f[key], match)
+}
+
+// labels tells whether labels satisfy all of label=, and none of label!=.
+func (f filters) labels(labels map[string]string) bool {
+	has := func(cond string) bool {
+		key, value, exact := strings.Cut(cond, "=")
+		got, ok := labels[key]
+		return ok && (!exact || got == value)
+	}
+	for _, cond := range f["label"] {
+		if !has(cond) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(f["label!"], has)
+}
+
+// before tells whether t is before every until=.
+func (f filters) before(t, now time.Time) bool {
+	return !slices.ContainsFunc(f["until"], func(s string) bool {
+		limit, err := momentAt(s, now)
+		return err != nil || !t.Before(limit)
+	})
+}
+
+// flag reads a filter that is true or false.
+func (f filters) flag(key string) (value, set bool, err error) {
+	if len(f[key]) == 0 {
+		return false, false, nil
+	}
+	value, err = strconv.ParseBool(f[key][0])
+	if err != nil {
+		return false, false, fmt.Errorf("filter %s=%s: want true or false", key, f[key][0])
+	}
+	return value, true, nil
+}
+
+// parseMoment reads a time, or a duration before now; empty is no time.
+func parseMoment(s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	return momentAt(s, time.Now())
+}
+
+func momentAt(s string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(s); err == nil {
+		return now.Add(-d), nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	if seconds, err := strconv.ParseFloat(s, 64); err == nil {
+		return time.Unix(0, int64(seconds*1e9)), nil
+	}
+	return time.Time{}, fmt.Errorf("time %q: want one such as 2026-01-31T12:00:00, or a duration such as 10m", s)
+}
+
+// confirm asks on the terminal, unless force is set.
+func confirm(force bool, what string) error {
+	if force {
+		return nil
+	}
+	if !term.IsTerminal(0) {
+		return errors.New("there is no terminal to ask on: add -f to go ahead")
+	}
+	fmt.Fprintf(os.Stderr, "%s Go on? [y/N] ", what)
+	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	if err != nil || !strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y") {
+		return errors.New("nothing was removed")
+	}
+	return nil
+}
+
+// printReclaimed is the last line of every prune.
+func printReclaimed(after bool, n int64) {
+	if after {
+		fmt.Println()
+	}
+	fmt.Println("Total reclaimed space:", format.Size(n))
+}

@@ -1,0 +1,377 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mica/run"
+	"mica/run/control"
+	"mica/run/record"
+)
+
+// each does one thing with every container named, reports what failed, and
+// prints the names of the others.
+func (a *app) each(args []string, do func(*run.Engine, *record.Container) error) error {
+	e, err := a.open()
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, ref := range args {
+		c, err := e.Containers.Find(ref)
+		if err == nil {
+			err = do(e, c)
+		}
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		fmt.Println(ref)
+	}
+	return allOf(failed)
+}
+
+// allOf prints all errors but the last, which it gives back.
+func allOf(errs []error) error {
+	for i, err := range errs {
+		if i == len(errs)-1 {
+			return err
+		}
+		fmt.Fprintln(os.Stderr, "mica:", err)
+	}
+	return nil
+}
+
+func (a *app) newStartCommand() *cobra.Command {
+	var attach, interactive bool
+	var detachKeys string
+	c := &cobra.Command{
+		Use:               "start [flags] CONTAINER...",
+		Short:             "Start containers that are not running",
+		Example:           lines("mica start db", "mica start -ai shell"),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeContainers(stoppedOnly, 0),
+	}
+	c.Flags().BoolVarP(&attach, "attach", "a", false, "attach to output and pass signals on")
+	c.Flags().BoolVarP(&interactive, "interactive", "i", false, "attach to input too")
+	c.Flags().StringVar(&detachKeys, "detach-keys", run.DefaultDetachKeys, "keys that leave the container running")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if !attach && !interactive {
+			return a.each(args, func(e *run.Engine, ct *record.Container) error { return startDetached(c.Context(), e, ct) })
+		}
+		if len(args) != 1 {
+			return errors.New("only one container can be attached to: name one, or leave -a and -i out")
+		}
+		keys, err := run.ParseDetachKeys(detachKeys)
+		if err != nil {
+			return err
+		}
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		ct, err := e.Containers.Find(args[0])
+		if err != nil {
+			return err
+		}
+		att := &control.Attach{Stdin: interactive && ct.Config.OpenStdin, Stdout: true, Stderr: true}
+		if ct.Config.TTY {
+			att.Size = run.TerminalSize(os.Stdin)
+		}
+		conn, err := e.Restart(c.Context(), ct, att)
+		if err != nil {
+			return err
+		}
+		return finishAttach(run.Stream(conn, streams(att, ct.Config.TTY, true, keys)))
+	}
+	return c
+}
+
+// startDetached starts a container unless it runs.
+func startDetached(ctx context.Context, e *run.Engine, c *record.Container) error {
+	if c.State.Alive() {
+		return nil
+	}
+	conn, err := e.Restart(ctx, c, nil)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// stopFlags are the flags of stop and restart.
+type stopFlags struct {
+	timeout float64
+	signal  string
+}
+
+func (f *stopFlags) register(c *cobra.Command) {
+	c.Flags().Float64VarP(&f.timeout, "timeout", "t", 10, "seconds to wait before killing; -1 for ever")
+	c.Flags().Float64Var(&f.timeout, "time", 10, "as --timeout")
+	c.Flags().StringVarP(&f.signal, "signal", "s", "", "signal to send")
+	_ = c.Flags().MarkHidden("time")
+}
+
+// stop stops a container that runs.
+func (f *stopFlags) stop(c *cobra.Command, e *run.Engine, ct *record.Container) error {
+	var timeout *float64
+	if c.Flags().Changed("timeout") || c.Flags().Changed("time") {
+		timeout = &f.timeout
+	}
+	sig := 0
+	if f.signal != "" {
+		s, err := run.ParseSignal(f.signal)
+		if err != nil {
+			return err
+		}
+		sig = int(s)
+	}
+	return e.Stop(c.Context(), ct, sig, timeout)
+}
+
+func (a *app) newStopCommand() *cobra.Command {
+	var f stopFlags
+	c := &cobra.Command{
+		Use:               "stop [flags] CONTAINER...",
+		Short:             "Stop running containers",
+		Example:           lines("mica stop web", "mica stop -t 2 web db"),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeContainers(runningOnly, 0),
+	}
+	f.register(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return a.each(args, func(e *run.Engine, ct *record.Container) error { return f.stop(c, e, ct) })
+	}
+	return c
+}
+
+func (a *app) newRestartCommand() *cobra.Command {
+	var f stopFlags
+	c := &cobra.Command{
+		Use:               "restart [flags] CONTAINER...",
+		Short:             "Stop containers and start them again",
+		Example:           lines("mica restart web"),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeContainers(anyState, 0),
+	}
+	f.register(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return a.each(args, func(e *run.Engine, ct *record.Container) error {
+			if err := f.stop(c, e, ct); err != nil {
+				return err
+			}
+			if err := ct.Refresh(); err != nil {
+				return err
+			}
+			return startDetached(c.Context(), e, ct)
+		})
+	}
+	return c
+}
+
+func (a *app) newKillCommand() *cobra.Command {
+	var signal string
+	c := &cobra.Command{
+		Use:               "kill [flags] CONTAINER...",
+		Short:             "Send a signal to running containers",
+		Example:           lines("mica kill web", "mica kill -s HUP web"),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeContainers(runningOnly, 0),
+	}
+	c.Flags().StringVarP(&signal, "signal", "s", "KILL", "signal to send")
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		sig, err := run.ParseSignal(signal)
+		if err != nil {
+			return err
+		}
+		return a.each(args, func(e *run.Engine, ct *record.Container) error { return e.Signal(ct, sig) })
+	}
+	return c
+}
+
+func (a *app) newWaitCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "wait CONTAINER...",
+		Short:             "Wait until containers end and print their exit codes",
+		Example:           lines("mica wait job"),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeContainers(anyState, 0),
+		RunE: func(c *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			var failed []error
+			for _, ref := range args {
+				ct, err := e.Containers.Find(ref)
+				if err != nil {
+					failed = append(failed, err)
+					continue
+				}
+				code, err := e.Wait(c.Context(), ct)
+				if err != nil {
+					failed = append(failed, err)
+					continue
+				}
+				fmt.Println(code)
+			}
+			return allOf(failed)
+		},
+	}
+}
+
+func (a *app) newRmCommand() *cobra.Command {
+	var force, volumes bool
+	c := &cobra.Command{
+		Use:               "rm [flags] CONTAINER...",
+		Aliases:           []string{"remove"},
+		Short:             "Remove containers",
+		Example:           lines("mica rm web", "mica rm -f $(mica ps -aq)"),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeContainers(anyState, 0),
+	}
+	c.Flags().BoolVarP(&force, "force", "f", false, "kill running containers first, and do not mind missing ones")
+	c.Flags().BoolVarP(&volumes, "volumes", "v", false, "remove the container's anonymous volumes too")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		var failed []error
+		for _, ref := range args {
+			ct, err := e.Containers.Find(ref)
+			if force && errors.Is(err, record.ErrNotFound) {
+				continue
+			}
+			if err == nil {
+				err = e.Remove(c.Context(), ct, run.RemoveOptions{Force: force, Volumes: volumes})
+			}
+			if err != nil {
+				failed = append(failed, err)
+				continue
+			}
+			fmt.Println(ref)
+		}
+		return allOf(failed)
+	}
+	return c
+}
+
+func (a *app) newRenameCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "rename CONTAINER NAME",
+		Short:             "Give a container another name",
+		Example:           lines("mica rename calm_garnet web"),
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: a.completeContainers(anyState, 1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			ct, err := e.Containers.Find(args[0])
+			if err != nil {
+				return err
+			}
+			return e.Containers.Rename(ct, args[1])
+		},
+	}
+}
+
+func (a *app) newAttachCommand() *cobra.Command {
+	var noStdin, sigProxy bool
+	var detachKeys string
+	c := &cobra.Command{
+		Use:               "attach [flags] CONTAINER",
+		Short:             "Connect this terminal to a running container",
+		Example:           lines("mica attach shell"),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeContainers(runningOnly, 1),
+	}
+	c.Flags().BoolVar(&noStdin, "no-stdin", false, "do not attach to input")
+	c.Flags().BoolVar(&sigProxy, "sig-proxy", true, "pass signals on")
+	c.Flags().StringVar(&detachKeys, "detach-keys", run.DefaultDetachKeys, "keys that leave the container running")
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		keys, err := run.ParseDetachKeys(detachKeys)
+		if err != nil {
+			return err
+		}
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		ct, err := e.Containers.Find(args[0])
+		if err != nil {
+			return err
+		}
+		att := &control.Attach{Stdin: ct.Config.OpenStdin && !noStdin, Stdout: true, Stderr: true}
+		if ct.Config.TTY {
+			att.Size = run.TerminalSize(os.Stdin)
+		}
+		conn, err := e.Attach(ct, att)
+		if err != nil {
+			return err
+		}
+		return finishAttach(run.Stream(conn, streams(att, ct.Config.TTY, sigProxy, keys)))
+	}
+	return c
+}
+
+func (a *app) newContainerPruneCommand() *cobra.Command {
+	var force bool
+	var filters []string
+	c := &cobra.Command{
+		Use:     "prune [flags]",
+		Short:   "Remove all containers that are not running",
+		Example: lines("mica container prune -f", "mica container prune -f --filter until=24h"),
+		Args:    cobra.NoArgs,
+	}
+	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
+	c.Flags().StringArrayVar(&filters, "filter", nil, "until=DURATION, label=KEY[=VALUE]")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := confirm(force, "This removes all stopped containers."); err != nil {
+			return err
+		}
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		flt, err := parseFilters(filters, "until", "label", "label!")
+		if err != nil {
+			return err
+		}
+		return pruneContainers(c.Context(), e, flt)
+	}
+	return c
+}
+
+func pruneContainers(ctx context.Context, e *run.Engine, flt filters) error {
+	list, err := e.Containers.List()
+	if err != nil {
+		return err
+	}
+	var reclaimed int64
+	header := false
+	for _, ct := range list {
+		if ct.State.Alive() || !flt.labels(ct.Config.Container.Labels) || !flt.before(ct.Config.Created, time.Now()) {
+			continue
+		}
+		size, _ := e.Size(ctx, ct)
+		if err := e.Remove(ctx, ct, run.RemoveOptions{}); err != nil {
+			return err
+		}
+		if !header {
+			fmt.Println("Deleted Containers:")
+			header = true
+		}
+		fmt.Println(ct.ID())
+		reclaimed += size
+	}
+	printReclaimed(header, reclaimed)
+	return nil
+}

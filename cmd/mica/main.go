@@ -1,0 +1,46 @@
+// Command mica runs, mounts, commits and inspects container images with no
+// root and no daemon.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"mica/run"
+	"mica/run/control"
+)
+
+// exitOurs is the exit code of mica's own errors, as Docker has it.
+const exitOurs = 125
+
+// exitCode ends the program with a code and prints nothing: whatever there was
+// to say has been said, or is the contained command's own business.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+func main() {
+	run.Main()
+	os.Exit(execute(os.Args))
+}
+
+// execute does one command line and gives the exit code.
+func execute(args []string) int {
+	root := newRootCommand(args[0])
+	root.SetArgs(args[1:])
+	err := root.Execute()
+	var code exitCode
+	var coded *control.Error
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	case errors.As(err, &coded) && coded.Code != 0:
+		fmt.Fprintln(os.Stderr, "mica:", err)
+		return coded.Code
+	}
+	fmt.Fprintln(os.Stderr, "mica:", err)
+	return exitOurs
+}

@@ -1,0 +1,375 @@
+package main
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"mica/layerstore"
+	"mica/run"
+	"mica/run/record"
+	"mica/run/volume"
+)
+
+// parseMounts reads -v, --mount and --tmpfs.
+func parseMounts(volumes, mounts, tmpfs []string) ([]record.Mount, error) {
+	var list []record.Mount
+	for _, parse := range []struct {
+		flags []string
+		read  func(string) (record.Mount, error)
+	}{{volumes, parseVolume}, {mounts, parseMount}, {tmpfs, parseTmpfs}} {
+		for _, s := range parse.flags {
+			m, err := parse.read(s)
+			if err != nil {
+				return nil, err
+			}
+			if !path.IsAbs(m.Target) || path.Clean(m.Target) == "/" {
+				return nil, fmt.Errorf("mount %q: its place %q in the container must be absolute, and not /", s, m.Target)
+			}
+			m.Target = path.Clean(m.Target)
+			list = append(list, m)
+		}
+	}
+	return list, nil
+}
+
+// parseVolume reads [SRC:]DST[:OPTIONS]. A source with a slash is a host path,
+// made when missing as Docker does; any other is a volume.
+func parseVolume(s string) (record.Mount, error) {
+	parts := strings.Split(s, ":")
+	m := record.Mount{Type: record.MountVolume}
+	switch {
+	case len(parts) == 1:
+		m.Target = parts[0]
+		return m, nil
+	case len(parts) > 3 || parts[0] == "" || parts[1] == "":
+		return m, fmt.Errorf("volume %q: want SRC:DST[:ro]", s)
+	}
+	source := parts[0]
+	m.Target = parts[1]
+	if len(parts) == 3 {
+		for opt := range strings.SplitSeq(parts[2], ",") {
+			switch opt {
+			case "ro", "readonly":
+				m.ReadOnly = true
+			case "nocopy":
+				m.NoCopy = true
+			case "noexec":
+				m.NoExec = true
+			case "nosuid":
+				m.NoSuid = true
+			case "nodev":
+				m.NoDev = true
+			case "rw", "z", "Z", "rprivate", "private", "rslave", "slave", "cached", "delegated", "consistent", "rbind", "bind", "exec", "suid", "dev":
+			default:
+				return m, fmt.Errorf("volume %q: unknown option %q; want ro, nocopy, noexec, nosuid or nodev", s, opt)
+			}
+		}
+	}
+	if !strings.Contains(source, "/") && source != "." && source != ".." && source != "~" {
+		m.Volume = source
+		return m, volume.CheckName(source)
+	}
+	abs, err := filepath.Abs(source)
+	if err != nil {
+		return m, fmt.Errorf("volume %q: %w", s, err)
+	}
+	if err := os.MkdirAll(abs, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		if _, statErr := os.Stat(abs); statErr != nil {
+			return m, fmt.Errorf("volume %q: %w", s, err)
+		}
+	}
+	m.Type, m.Source = record.MountBind, abs
+	return m, nil
+}
+
+// parseMount reads Docker's comma separated form.
+func parseMount(s string) (record.Mount, error) {
+	fields, err := csv.NewReader(strings.NewReader(s)).Read()
+	if err != nil {
+		return record.Mount{}, fmt.Errorf("mount %q: %w", s, err)
+	}
+	m := record.Mount{Type: record.MountVolume}
+	source := ""
+	var options []string
+	for _, field := range fields {
+		key, value, has := strings.Cut(field, "=")
+		on := !has || value == "true" || value == "1"
+		switch strings.ToLower(key) {
+		case "type":
+			m.Type = record.MountType(value)
+		case "source", "src":
+			source = value
+		case "target", "destination", "dst":
+			m.Target = value
+		case "readonly", "ro":
+			m.ReadOnly = on
+		case "volume-nocopy":
+			m.NoCopy = on
+		case "tmpfs-size":
+			n, err := units.RAMInBytes(value)
+			if err != nil {
+				return m, fmt.Errorf("mount %q: size %q: want one such as 64m", s, value)
+			}
+			options = append(options, fmt.Sprintf("size=%d", n))
+		case "tmpfs-mode":
+			if _, err := strconv.ParseUint(value, 8, 12); err != nil {
+				return m, fmt.Errorf("mount %q: mode %q: want an octal number", s, value)
+			}
+			options = append(options, "mode="+value)
+		case "bind-propagation", "consistency", "bind-nonrecursive", "volume-driver":
+		default:
+			return m, fmt.Errorf("mount %q: unknown key %q; want type, source, target, readonly, tmpfs-size or tmpfs-mode", s, key)
+		}
+	}
+	switch m.Type {
+	case record.MountBind:
+		if source == "" {
+			return m, fmt.Errorf("mount %q: a bind mount needs a source", s)
+		}
+		if m.Source, err = filepath.Abs(source); err != nil {
+			return m, fmt.Errorf("mount %q: %w", s, err)
+		}
+		if _, err := os.Stat(m.Source); err != nil {
+			return m, fmt.Errorf("mount %q: %w", s, err)
+		}
+	case record.MountVolume:
+		if m.Volume = source; source != "" {
+			if err := volume.CheckName(source); err != nil {
+				return m, err
+			}
+		}
+	case record.MountTmpfs:
+		if source != "" {
+			return m, fmt.Errorf("mount %q: a tmpfs has no source", s)
+		}
+		m.Options = strings.Join(options, ",")
+	default:
+		return m, fmt.Errorf("mount %q: type %q: want bind, volume or tmpfs", s, m.Type)
+	}
+	return m, nil
+}
+
+// parseTmpfs reads DST[:OPTIONS] with the options of mount(8).
+func parseTmpfs(s string) (record.Mount, error) {
+	target, options, _ := strings.Cut(s, ":")
+	m := record.Mount{Type: record.MountTmpfs, Target: target, NoExec: true, NoSuid: true, NoDev: true}
+	var rest []string
+	if options != "" {
+		for opt := range strings.SplitSeq(options, ",") {
+			key, _, _ := strings.Cut(opt, "=")
+			switch key {
+			case "ro":
+				m.ReadOnly = true
+			case "rw", "noexec", "nosuid", "nodev":
+			case "exec":
+				m.NoExec = false
+			case "suid":
+				m.NoSuid = false
+			case "dev":
+				m.NoDev = false
+			case "size", "mode", "uid", "gid", "nr_inodes", "nr_blocks":
+				rest = append(rest, opt)
+			default:
+				return m, fmt.Errorf("tmpfs %q: unknown option %q", s, opt)
+			}
+		}
+	}
+	m.Options = strings.Join(rest, ",")
+	return m, nil
+}
+
+// parsePorts reads [IP:][HOST:]CONTAINER[/PROTOCOL], each port possibly a range.
+func parsePorts(flags []string) ([]record.Port, error) {
+	var list []record.Port
+	for _, s := range flags {
+		spec, protocol, has := strings.Cut(s, "/")
+		if !has {
+			protocol = "tcp"
+		}
+		bad := fmt.Errorf("port %q: want [IP:]HOST:CONTAINER[/tcp|udp]", s)
+		if protocol != "tcp" && protocol != "udp" {
+			return nil, bad
+		}
+		ip, host, container := "", "", ""
+		if strings.HasPrefix(spec, "[") {
+			end := strings.Index(spec, "]:")
+			if end < 0 {
+				return nil, bad
+			}
+			ip, spec = spec[1:end], spec[end+2:]
+		}
+		parts := strings.Split(spec, ":")
+		switch {
+		case len(parts) == 1:
+			host, container = parts[0], parts[0]
+		case len(parts) == 2:
+			host, container = parts[0], parts[1]
+		case len(parts) == 3 && ip == "":
+			ip, host, container = parts[0], parts[1], parts[2]
+		default:
+			return nil, bad
+		}
+		if host == "" {
+			host = container
+		}
+		h1, h2, err1 := portRange(host)
+		c1, c2, err2 := portRange(container)
+		if err1 != nil || err2 != nil || h2-h1 != c2-c1 {
+			return nil, bad
+		}
+		for i := 0; i <= h2-h1; i++ {
+			list = append(list, record.Port{HostIP: ip, Host: uint16(h1 + i), Container: uint16(c1 + i), Protocol: protocol})
+		}
+	}
+	return list, nil
+}
+
+func portRange(s string) (first, last int, err error) {
+	a, b, has := strings.Cut(s, "-")
+	if !has {
+		b = a
+	}
+	lo, err := strconv.ParseUint(a, 10, 16)
+	if err != nil {
+		return 0, 0, err
+	}
+	hi, err := strconv.ParseUint(b, 10, 16)
+	if err != nil {
+		return 0, 0, err
+	}
+	if lo == 0 || hi < lo {
+		return 0, 0, errors.New("empty range of ports")
+	}
+	return int(lo), int(hi), nil
+}
+
+// normalPorts gives exposed ports their protocol.
+func normalPorts(list []string) []string {
+	var out []string
+	for _, p := range list {
+		if !strings.Contains(p, "/") {
+			p += "/tcp"
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// parseUlimits reads NAME=SOFT[:HARD].
+func parseUlimits(flags []string) ([]record.Ulimit, error) {
+	var list []record.Ulimit
+	for _, s := range flags {
+		name, value, ok := strings.Cut(s, "=")
+		softText, hardText, two := strings.Cut(value, ":")
+		if !two {
+			hardText = softText
+		}
+		soft, err1 := limitValue(softText)
+		hard, err2 := limitValue(hardText)
+		if !ok || err1 != nil || err2 != nil || !run.KnownLimit(name) || hard >= 0 && (soft < 0 || soft > hard) {
+			return nil, fmt.Errorf("ulimit %q: want NAME=SOFT[:HARD], such as nofile=1024:4096", s)
+		}
+		list = append(list, record.Ulimit{Name: name, Soft: soft, Hard: hard})
+	}
+	return list, nil
+}
+
+func limitValue(s string) (int64, error) {
+	if s == "unlimited" {
+		return -1, nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err == nil && n < -1 {
+		return 0, strconv.ErrRange
+	}
+	return n, err
+}
+
+// parseDevices reads SRC[:DST[:PERMISSIONS]].
+func parseDevices(flags []string) ([]record.DeviceMapping, error) {
+	var list []record.DeviceMapping
+	for _, s := range flags {
+		parts := strings.Split(s, ":")
+		d := record.DeviceMapping{Source: parts[0], Target: parts[0]}
+		if len(parts) > 1 && strings.HasPrefix(parts[1], "/") {
+			d.Target = parts[1]
+		}
+		if len(parts) > 3 || !path.IsAbs(d.Source) {
+			return nil, fmt.Errorf("device %q: want SRC[:DST]", s)
+		}
+		if _, err := os.Stat(d.Source); err != nil {
+			return nil, fmt.Errorf("device %q: %w", s, err)
+		}
+		list = append(list, d)
+	}
+	return list, nil
+}
+
+// parseRestart reads a restart policy.
+func parseRestart(s string) (record.RestartPolicy, error) {
+	name, count, has := strings.Cut(s, ":")
+	p := record.RestartPolicy{Name: name}
+	switch name {
+	case "no", "":
+		p.Name = ""
+	case "always", "unless-stopped", "on-failure":
+	default:
+		return p, fmt.Errorf("restart policy %q: want no, on-failure[:N], always or unless-stopped", s)
+	}
+	if has {
+		n, err := strconv.Atoi(count)
+		if err != nil || n < 0 || name != "on-failure" {
+			return p, fmt.Errorf("restart policy %q: want no, on-failure[:N], always or unless-stopped", s)
+		}
+		p.MaxRetries = n
+	}
+	return p, nil
+}
+
+// healthFlags change the image's health check.
+type healthFlags struct {
+	cmd                                           string
+	interval, timeout, startPeriod, startInterval time.Duration
+	retries                                       int
+	none                                          bool
+}
+
+func (f *healthFlags) register(fl *pflag.FlagSet) {
+	fl.StringVar(&f.cmd, "health-cmd", "", "command that checks the container's health")
+	fl.DurationVar(&f.interval, "health-interval", 0, "time between health checks (default 30s)")
+	fl.DurationVar(&f.timeout, "health-timeout", 0, "time that a health check may take (default 30s)")
+	fl.DurationVar(&f.startPeriod, "health-start-period", 0, "time in which failures do not count")
+	fl.DurationVar(&f.startInterval, "health-start-interval", 0, "time between health checks in the start period")
+	fl.IntVar(&f.retries, "health-retries", 0, "failures in a row that make it unhealthy (default 3)")
+	fl.BoolVar(&f.none, "no-healthcheck", false, "leave the image's health check out")
+}
+
+// check gives the health check that the flags describe, nil for the image's.
+func (f *healthFlags) check(c *cobra.Command) (*layerstore.Healthcheck, error) {
+	if f.none {
+		return &layerstore.Healthcheck{Test: []string{"NONE"}}, nil
+	}
+	if f.cmd == "" {
+		for _, name := range []string{"health-interval", "health-timeout", "health-start-period", "health-start-interval", "health-retries"} {
+			if c.Flags().Changed(name) {
+				return nil, fmt.Errorf("--%s needs --health-cmd", name)
+			}
+		}
+		return nil, nil
+	}
+	return &layerstore.Healthcheck{
+		Test: []string{"CMD-SHELL", f.cmd}, Interval: f.interval, Timeout: f.timeout,
+		StartPeriod: f.startPeriod, StartInterval: f.startInterval, Retries: f.retries,
+	}, nil
+}

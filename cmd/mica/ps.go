@@ -1,0 +1,285 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mica/internal/format"
+	"mica/run"
+	"mica/run/record"
+)
+
+// containerRow is one line of ps.
+type containerRow struct {
+	Command, CreatedAt, ID, Image, Labels, LocalVolumes, Mounts, Names, Networks, Ports, RunningFor, Size, State, Status string
+
+	labels map[string]string
+}
+
+// Label is the value of one label, for {{.Label "key"}}.
+func (r containerRow) Label(key string) string { return r.labels[key] }
+
+var containerTable = format.Table{
+	Header: format.Header{
+		"Command": "COMMAND", "CreatedAt": "CREATED AT", "ID": "CONTAINER ID", "Image": "IMAGE", "Labels": "LABELS",
+		"LocalVolumes": "LOCAL VOLUMES", "Mounts": "MOUNTS", "Names": "NAMES", "Networks": "NETWORKS", "Ports": "PORTS",
+		"RunningFor": "CREATED", "Size": "SIZE", "State": "STATE", "Status": "STATUS",
+	},
+	Default: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+	Quiet:   "{{.ID}}",
+}
+
+func (a *app) newPsCommand(use string) *cobra.Command {
+	var all, latest, noTrunc, size bool
+	var last int
+	var opt format.Options
+	var list []string
+	c := &cobra.Command{
+		Use:     use + " [flags]",
+		Short:   "List containers",
+		Example: lines("mica ps -a", "mica ps -a --filter status=exited --format '{{.Names}}: {{.Status}}'", "mica ps --format json"),
+		Args:    cobra.NoArgs,
+	}
+	fl := c.Flags()
+	fl.BoolVarP(&all, "all", "a", false, "show all, not only running ones")
+	fl.BoolVarP(&latest, "latest", "l", false, "show the one made last")
+	fl.IntVarP(&last, "last", "n", -1, "show so many, those made last")
+	fl.BoolVar(&noTrunc, "no-trunc", false, "do not shorten")
+	fl.BoolVarP(&opt.Quiet, "quiet", "q", false, "print IDs only")
+	fl.BoolVarP(&size, "size", "s", false, "show the size of the container's own layer")
+	fl.StringVar(&opt.Format, "format", "", "table, json, or a Go template")
+	fl.StringArrayVarP(&list, "filter", "f", nil, "ancestor, before, exited, health, id, label, name, since, status, volume")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		flt, err := parseFilters(list, "ancestor", "before", "exited", "health", "id", "label", "label!", "name", "since", "status", "volume", "network", "publish", "expose")
+		if err != nil {
+			return err
+		}
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		containers, err := e.Containers.List()
+		if err != nil {
+			return err
+		}
+		if latest {
+			last = 1
+		}
+		if last < 0 && !all && len(flt["status"]) == 0 && len(flt["exited"]) == 0 {
+			containers = slices.DeleteFunc(containers, func(ct *record.Container) bool { return !ct.State.Alive() })
+		}
+		match, err := containerFilter(e, flt)
+		if err != nil {
+			return err
+		}
+		containers = slices.DeleteFunc(containers, func(ct *record.Container) bool { return !match(ct) })
+		if last >= 0 && len(containers) > last {
+			containers = containers[:last]
+		}
+		table := containerTable
+		if size {
+			table.Default += "\t{{.Size}}"
+		}
+		rows := make([]containerRow, 0, len(containers))
+		for _, ct := range containers {
+			row := newContainerRow(ct, noTrunc, time.Now())
+			if size || strings.Contains(opt.Format, ".Size") {
+				row.Size = containerSize(c.Context(), e, ct)
+			}
+			rows = append(rows, row)
+		}
+		return format.Write(os.Stdout, table, opt, rows)
+	}
+	return c
+}
+
+func containerSize(ctx context.Context, e *run.Engine, ct *record.Container) string {
+	n, err := e.Size(ctx, ct)
+	if err != nil {
+		return "N/A"
+	}
+	virtual := n
+	if ct.Config.ImageID != "" {
+		if img, err := e.Image(ct.Config.ImageID); err == nil {
+			virtual += img.Size
+		}
+	}
+	return fmt.Sprintf("%s (virtual %s)", format.Size(n), format.Size(virtual))
+}
+
+func newContainerRow(ct *record.Container, noTrunc bool, now time.Time) containerRow {
+	cfg := ct.Config
+	row := containerRow{
+		ID: cfg.ID, Image: imageShown(cfg), Command: strconv.Quote(cfg.Command()), CreatedAt: format.Stamp(cfg.Created),
+		RunningFor: format.Ago(cfg.Created, now), State: string(ct.State.Status), Status: ct.State.Describe(now, format.Duration),
+		Names: cfg.Name, Ports: "", Labels: joinLabels(cfg.Container.Labels), Networks: networkShown(cfg), Size: "0B", labels: cfg.Container.Labels,
+	}
+	if ct.State.Alive() {
+		row.Ports = joinPorts(cfg.Host.Ports)
+	}
+	var mounts []string
+	volumes := 0
+	for _, m := range cfg.Host.Mounts {
+		switch {
+		case m.Type == record.MountVolume:
+			volumes++
+			name := m.Volume
+			if !noTrunc {
+				name = format.Ellipsis(name, 15)
+			}
+			mounts = append(mounts, name)
+		case m.Type == record.MountBind:
+			source := m.Source
+			if !noTrunc {
+				source = format.Ellipsis(source, 15)
+			}
+			mounts = append(mounts, source)
+		}
+	}
+	row.Mounts, row.LocalVolumes = strings.Join(mounts, ","), strconv.Itoa(volumes)
+	if !noTrunc {
+		row.ID = format.ShortID(cfg.ID)
+		row.Command = strconv.Quote(format.Ellipsis(cfg.Command(), 20))
+	}
+	return row
+}
+
+// imageShown is the image as it was asked for, IDs in short form.
+func imageShown(cfg *record.Config) string {
+	name := cfg.Image
+	if hex, ok := strings.CutPrefix(name, "sha256:"); ok && len(hex) == 64 {
+		return format.ShortID(name)
+	}
+	return name
+}
+
+func networkShown(cfg *record.Config) string {
+	if cfg.Host.Network == "" {
+		return "host"
+	}
+	return cfg.Host.Network
+}
+
+func joinLabels(labels map[string]string) string {
+	list := make([]string, 0, len(labels))
+	for k, v := range labels {
+		list = append(list, k+"="+v)
+	}
+	sort.Strings(list)
+	return strings.Join(list, ",")
+}
+
+func joinPorts(ports []record.Port) string {
+	var list []string
+	for _, p := range ports {
+		list = append(list, hostSide(p)+"->"+containerSide(p))
+	}
+	return strings.Join(list, ", ")
+}
+
+func hostSide(p record.Port) string {
+	ip := p.HostIP
+	switch {
+	case ip == "":
+		ip = "0.0.0.0"
+	case strings.Contains(ip, ":"):
+		ip = "[" + ip + "]"
+	}
+	return ip + ":" + strconv.Itoa(int(p.Host))
+}
+
+func containerSide(p record.Port) string { return strconv.Itoa(int(p.Container)) + "/" + p.Protocol }
+
+// containerFilter makes the test that the filters of ps describe.
+func containerFilter(e *run.Engine, f filters) (func(*record.Container) bool, error) {
+	made := func(key string) (func(time.Time) bool, error) {
+		if len(f[key]) == 0 {
+			return func(time.Time) bool { return true }, nil
+		}
+		ct, err := e.Containers.Find(f[key][0])
+		if err != nil {
+			return nil, err
+		}
+		if key == "before" {
+			return ct.Config.Created.After, nil
+		}
+		return func(t time.Time) bool { return t.After(ct.Config.Created) }, nil
+	}
+	before, err := made("before")
+	if err != nil {
+		return nil, err
+	}
+	since, err := made("since")
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range f["status"] {
+		if !slices.Contains([]string{"created", "running", "restarting", "exited", "dead", "paused", "removing"}, s) {
+			return nil, fmt.Errorf("filter status=%s: want created, running, restarting, exited or dead", s)
+		}
+	}
+	ancestors := make(map[string]bool)
+	for _, ref := range f["ancestor"] {
+		ancestors[ref] = true
+		if img, err := e.Image(ref); err == nil {
+			ancestors[img.ID] = true
+		}
+	}
+	return func(ct *record.Container) bool {
+		cfg := ct.Config
+		health := "none"
+		if ct.State.Health != nil {
+			health = ct.State.Health.Status
+		}
+		return f.any("id", func(v string) bool { return strings.HasPrefix(cfg.ID, v) }) &&
+			f.any("name", func(v string) bool {
+				return strings.Contains(cfg.Name, strings.Trim(v, "^$/")) && exactName(cfg.Name, v)
+			}) &&
+			f.any("status", func(v string) bool { return string(ct.State.Status) == v }) &&
+			f.any("exited", func(v string) bool {
+				return ct.State.Status == record.Exited && strconv.Itoa(ct.State.ExitCode) == v
+			}) &&
+			f.any("health", func(v string) bool { return health == v }) &&
+			f.any("network", func(v string) bool { return networkShown(cfg) == v }) &&
+			f.any("publish", func(v string) bool { return portListed(cfg.Host.Ports, v, true) }) &&
+			f.any("expose", func(v string) bool { return portListed(cfg.Host.Ports, v, false) }) &&
+			f.any("volume", func(v string) bool {
+				return slices.ContainsFunc(cfg.Host.Mounts, func(m record.Mount) bool { return m.Volume == v || m.Source == v || m.Target == v })
+			}) &&
+			f.any("ancestor", func(string) bool { return ancestors[cfg.Image] || ancestors[cfg.ImageID] }) &&
+			f.labels(cfg.Container.Labels) && before(cfg.Created) && since(cfg.Created)
+	}, nil
+}
+
+// exactName honours the anchors that scripts put into name=^web$.
+func exactName(name, pattern string) bool {
+	if p, ok := strings.CutPrefix(pattern, "^"); ok {
+		if whole, ok := strings.CutSuffix(p, "$"); ok {
+			return name == strings.TrimPrefix(whole, "/")
+		}
+		return strings.HasPrefix(name, strings.TrimPrefix(p, "/"))
+	}
+	if p, ok := strings.CutSuffix(pattern, "$"); ok {
+		return strings.HasSuffix(name, p)
+	}
+	return true
+}
+
+func portListed(ports []record.Port, want string, host bool) bool {
+	number, protocol, has := strings.Cut(want, "/")
+	return slices.ContainsFunc(ports, func(p record.Port) bool {
+		n := p.Container
+		if host {
+			n = p.Host
+		}
+		return strconv.Itoa(int(n)) == number && (!has || p.Protocol == protocol)
+	})
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"mica/internal/version"
+	"mica/layerstore"
+	"mica/run"
+)
+
+// app is what all commands share.
+type app struct {
+	root   string // of the store; empty: the default
+	engine *run.Engine
+}
+
+// open opens the store and the containers on first use.
+func (a *app) open() (*run.Engine, error) {
+	if a.engine != nil {
+		return a.engine, nil
+	}
+	root, err := a.storeRoot()
+	if err != nil {
+		return nil, err
+	}
+	a.engine, err = run.Open(root)
+	return a.engine, err
+}
+
+// storeRoot is where the store is: --root, $MICA_ROOT, or the default.
+func (a *app) storeRoot() (string, error) {
+	root := a.root
+	if root == "" {
+		root = os.Getenv("MICA_ROOT")
+	}
+	if root == "" {
+		return layerstore.DefaultRoot()
+	}
+	return filepath.Abs(root)
+}
+
+// store opens the image store.
+func (a *app) store() (*layerstore.Store, error) {
+	e, err := a.open()
+	if err != nil {
+		return nil, err
+	}
+	return e.Store()
+}
+
+// The groups of the short commands in the help.
+const (
+	groupContainer = "container"
+	groupImage     = "image"
+	groupTree      = "tree"
+	groupManage    = "manage"
+)
+
+// newRootCommand builds the whole command line. name is how the program was called.
+func newRootCommand(name string) *cobra.Command {
+	a := new(app)
+	root := &cobra.Command{
+		Use:   "mica",
+		Short: "Run, mount, commit and inspect container images: no root, no daemon",
+		Long: `mica runs, mounts, commits and inspects container images with no root and no daemon.
+
+Images are kept as an OCI layout in the store, by default ~/.local/share/mica. Containers run in namespaces of the
+calling user over mica's own union filesystem; each is looked after by a process of its own.`,
+		Example: `  mica import debian.tar debian
+  mica run -it debian
+  mica commit -m "Add node" CONTAINER node-base
+  mica history node-base
+  mica run --rm host        # this machine's own root, copy-on-write`,
+		Version:           version.Short(),
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetVersionTemplate("mica version {{.Version}}\n")
+	root.PersistentFlags().StringVar(&a.root, "root", "", "directory of the store (default $MICA_ROOT or ~/.local/share/mica)")
+	root.AddGroup(
+		&cobra.Group{ID: groupContainer, Title: "Containers:"},
+		&cobra.Group{ID: groupImage, Title: "Images:"},
+		&cobra.Group{ID: groupTree, Title: "Filesystems:"},
+		&cobra.Group{ID: groupManage, Title: "Management:"},
+	)
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add(groupContainer, a.containerCommands(true)...)
+	add(groupImage, a.imageCommands(true)...)
+	add(groupTree, a.treeCommands()...)
+	add(groupManage, a.containerGroup(), a.imageGroup(), a.volumeGroup(), a.systemGroup(), a.newVersionCommand(), a.newInfoCommand(),
+		a.newLoginCommand("login"), a.newLoginCommand("logout"))
+	root.AddCommand(newDocsCommand())
+	_ = name
+	return root
+}
+
+// group makes a command that only has others below it.
+func group(use, short string, cmds ...*cobra.Command) *cobra.Command {
+	g := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	g.AddCommand(cmds...)
+	return g
+}
+
+// lines joins the lines of an example.
+func lines(l ...string) string { return "  " + strings.Join(l, "\n  ") }

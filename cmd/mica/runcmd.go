@@ -1,0 +1,181 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"mica/run"
+	"mica/run/control"
+)
+
+func (a *app) newRunCommand() *cobra.Command {
+	var f containerFlags
+	var detach, sigProxy bool
+	var detachKeys string
+	c := &cobra.Command{
+		Use:   "run [flags] IMAGE [COMMAND [ARG...]]",
+		Short: "Make a container of an image and run a command in it",
+		Long: `Make a container of an image and run a command in it: the image's own, or the one given.
+
+The image "host" is built in: it is this machine's own root, read-only, with a copy-on-write layer over it.
+The exit code is the command's; 125 when mica itself failed, 126 and 127 when the command cannot be run or found.`,
+		Example: lines("mica run -it debian", "mica run --rm debian cat /etc/os-release",
+			"mica run -d --name web -p 8080:80 -v site:/srv nginx", "mica run --rm host sh -c 'rm -rf /usr; ls /'"),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeImages(1),
+	}
+	fl := c.Flags()
+	fl.Bool("help", false, "help for run")
+	f.register(fl)
+	fl.BoolVarP(&detach, "detach", "d", false, "run in the background and print the container's ID")
+	fl.BoolVar(&sigProxy, "sig-proxy", true, "pass signals on to the command")
+	fl.StringVar(&detachKeys, "detach-keys", run.DefaultDetachKeys, "keys that leave the container running")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		keys, err := run.ParseDetachKeys(detachKeys)
+		if err != nil {
+			return err
+		}
+		if f.tty && f.interactive && !detach && !term.IsTerminal(0) {
+			return errors.New("the input device is not a terminal: leave -t out")
+		}
+		e, created, err := a.create(c, &f, args)
+		if err != nil {
+			return err
+		}
+		id := created.ID()
+		if detach {
+			conn, err := e.Start(created, nil)
+			if err != nil {
+				return err
+			}
+			conn.Close()
+			fmt.Println(id)
+			return nil
+		}
+		att := f.attachment()
+		if f.tty {
+			att.Size = run.TerminalSize(os.Stdin)
+		}
+		conn, err := e.Start(created, att)
+		if err != nil {
+			return err
+		}
+		return finishAttach(run.Stream(conn, streams(att, f.tty, sigProxy, keys)))
+	}
+	return c
+}
+
+// create makes the container that flags and arguments describe, and its cidfile.
+func (a *app) create(c *cobra.Command, f *containerFlags, args []string) (*run.Engine, *run.Created, error) {
+	opt, err := f.options(c, args)
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := a.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	var cidfile *os.File
+	if f.cidfile != "" {
+		cidfile, err = os.OpenFile(f.cidfile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if err != nil {
+			return nil, nil, fmt.Errorf("write the container's ID: %w; remove the file or name another", err)
+		}
+		defer cidfile.Close()
+	}
+	created, err := e.Create(c.Context(), opt)
+	if err != nil {
+		if cidfile != nil {
+			os.Remove(f.cidfile)
+		}
+		return nil, nil, err
+	}
+	if cidfile != nil {
+		if _, err := cidfile.WriteString(created.ID()); err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("write the container's ID: %w", err), created.Remove(created.Lock))
+		}
+	}
+	return e, created, nil
+}
+
+// attachment is what run attaches to: all, or what -a names.
+func (f *containerFlags) attachment() *control.Attach {
+	if len(f.attach) == 0 {
+		return &control.Attach{Stdin: f.interactive, Stdout: true, Stderr: true}
+	}
+	att := new(control.Attach)
+	for _, name := range f.attach {
+		switch strings.ToLower(name) {
+		case "stdin":
+			att.Stdin = f.interactive
+		case "stdout":
+			att.Stdout = true
+		case "stderr":
+			att.Stderr = true
+		}
+	}
+	return att
+}
+
+// streams connects this process's own streams.
+func streams(att *control.Attach, tty, sigProxy bool, keys []byte) run.AttachOptions {
+	opt := run.AttachOptions{TTY: tty, SigProxy: sigProxy && !tty, DetachKeys: keys}
+	if att.Stdin {
+		opt.In = os.Stdin
+	}
+	if !tty || !term.IsTerminal(0) {
+		if !tty {
+			opt.DetachKeys = nil
+		}
+		opt.SigProxy = sigProxy
+	}
+	if att.Stdout {
+		opt.Out = os.Stdout
+	}
+	if att.Stderr {
+		opt.Err = os.Stderr
+	}
+	return opt
+}
+
+// finishAttach turns the end of an attached process into this one's.
+func finishAttach(code int, err error) error {
+	if errors.Is(err, run.ErrDetached) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return exitCode(code)
+	}
+	return nil
+}
+
+func (a *app) newCreateCommand() *cobra.Command {
+	var f containerFlags
+	c := &cobra.Command{
+		Use:               "create [flags] IMAGE [COMMAND [ARG...]]",
+		Short:             "Make a container without starting it",
+		Example:           lines("mica create --name db -v data:/var/lib/data debian sleep infinity", "mica start db"),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeImages(1),
+	}
+	c.Flags().Bool("help", false, "help for create")
+	f.register(c.Flags())
+	c.RunE = func(c *cobra.Command, args []string) error {
+		_, created, err := a.create(c, &f, args)
+		if err != nil {
+			return err
+		}
+		created.Lock.Release()
+		fmt.Println(created.ID())
+		return nil
+	}
+	return c
+}

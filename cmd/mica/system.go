@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"mica/internal/format"
+	"mica/internal/version"
+	"mica/run"
+)
+
+func (a *app) systemGroup() *cobra.Command {
+	return group("system", "Look after the store", a.newSystemCheckCommand(), a.newSystemDfCommand(), a.newSystemPruneCommand(), a.newInfoCommand())
+}
+
+func (a *app) newSystemCheckCommand() *cobra.Command {
+	var repair, quiet bool
+	c := &cobra.Command{
+		Use:   "check [flags]",
+		Short: "Verify every digest and reference of the store",
+		Long: `Verify every digest and reference of the store. The exit code is 0 when nothing is wrong, or when all that was wrong
+has been repaired, and 1 otherwise.`,
+		Example: lines("mica system check", "mica system check --repair"),
+		Args:    cobra.NoArgs,
+	}
+	c.Flags().BoolVar(&repair, "repair", false, "remove what is broken or unreferenced")
+	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print problems only")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		s, err := e.Store()
+		if err != nil {
+			return err
+		}
+		report, err := s.Check(c.Context(), repair)
+		if err != nil {
+			return err
+		}
+		clean := report.Clean()
+		for _, p := range report.Problems {
+			repaired := ""
+			if p.Repaired {
+				repaired = " (repaired)"
+			}
+			fmt.Printf("%s: %s%s\n", p.Path, p.What, repaired)
+		}
+		containers, err := e.CheckContainers(repair)
+		if err != nil {
+			return err
+		}
+		for _, p := range containers {
+			fmt.Println(p)
+			clean = clean && p.Repaired
+		}
+		if !clean {
+			return exitCode(1)
+		}
+		if !quiet {
+			list, err := e.Containers.List()
+			if err != nil {
+				return err
+			}
+			fmt.Printf("The store is clean: %d images, %d blobs, %d layers, %d containers.\n", report.Images, report.Blobs, report.Layers, len(list))
+		}
+		return nil
+	}
+	return c
+}
+
+// dfRow is one line of system df.
+type dfRow struct {
+	Active, Reclaimable, Size, TotalCount, Type string
+}
+
+var dfTable = format.Table{
+	Header:  format.Header{"Active": "ACTIVE", "Reclaimable": "RECLAIMABLE", "Size": "SIZE", "TotalCount": "TOTAL", "Type": "TYPE"},
+	Default: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
+	Quiet:   "{{.Type}}",
+}
+
+func (a *app) newSystemDfCommand() *cobra.Command {
+	var opt format.Options
+	c := &cobra.Command{
+		Use: "df [flags]", Short: "Show what the store takes on disk", Example: lines("mica system df"), Args: cobra.NoArgs,
+	}
+	c.Flags().StringVar(&opt.Format, "format", "", "table, json, or a Go template")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		use, err := e.DiskUse(c.Context())
+		if err != nil {
+			return err
+		}
+		var rows []dfRow
+		for _, u := range use {
+			percent := 0
+			if u.Size > 0 {
+				percent = int(u.Reclaimable * 100 / u.Size)
+			}
+			rows = append(rows, dfRow{
+				Type: u.Type, TotalCount: fmt.Sprint(u.Total), Active: fmt.Sprint(u.Active), Size: format.Size(u.Size),
+				Reclaimable: fmt.Sprintf("%s (%d%%)", format.Size(u.Reclaimable), percent),
+			})
+		}
+		return format.Write(os.Stdout, dfTable, opt, rows)
+	}
+	return c
+}
+
+func (a *app) newSystemPruneCommand() *cobra.Command {
+	var all, force, volumes bool
+	var list []string
+	c := &cobra.Command{
+		Use: "prune [flags]", Short: "Remove what is not used: stopped containers, images, volumes",
+		Example: lines("mica system prune -f", "mica system prune -af --volumes"), Args: cobra.NoArgs,
+	}
+	c.Flags().BoolVarP(&all, "all", "a", false, "remove all images that no container uses, not only those without a name")
+	c.Flags().BoolVar(&volumes, "volumes", false, "remove anonymous volumes too")
+	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
+	c.Flags().StringArrayVar(&list, "filter", nil, "until=DURATION, label=KEY[=VALUE]")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := confirm(force, "This removes all stopped containers and unused images."); err != nil {
+			return err
+		}
+		flt, err := parseFilters(list, "until", "label", "label!")
+		if err != nil {
+			return err
+		}
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		return pruneAll(c.Context(), e, all, volumes, flt)
+	}
+	return c
+}
+
+func pruneAll(ctx context.Context, e *run.Engine, all, volumes bool, flt filters) error {
+	if err := pruneContainers(ctx, e, flt); err != nil {
+		return err
+	}
+	if volumes {
+		if err := pruneVolumes(e, false); err != nil {
+			return err
+		}
+	}
+	return pruneImages(ctx, e, all, flt)
+}
+
+// versionDoc is what version prints.
+type versionDoc struct {
+	Client versionPart
+}
+
+type versionPart struct {
+	Version, GoVersion, GitCommit, Built, Os, Arch string
+}
+
+func (a *app) newVersionCommand() *cobra.Command {
+	var text string
+	c := &cobra.Command{
+		Use: "version [flags]", Short: "Show the version", Example: lines("mica version", "mica version --format '{{.Client.Version}}'"), Args: cobra.NoArgs,
+	}
+	c.Flags().StringVarP(&text, "format", "f", "", "json, or a Go template")
+	c.RunE = func(_ *cobra.Command, _ []string) error {
+		v := version.Get()
+		doc := versionDoc{versionPart{v.Version, v.Go, v.Commit, v.Built, v.OS, v.Arch}}
+		if text == "json" {
+			text = "{{json .}}"
+		}
+		if text != "" {
+			return format.Execute(os.Stdout, text, doc)
+		}
+		fmt.Printf("mica:\n Version:    %s\n Go version: %s\n Git commit: %s\n Built:      %s\n OS/Arch:    %s/%s\n",
+			v.Version, v.Go, v.Commit, v.Built, v.OS, v.Arch)
+		return nil
+	}
+	return c
+}
+
+func (a *app) newInfoCommand() *cobra.Command {
+	var text string
+	c := &cobra.Command{
+		Use: "info [flags]", Short: "Show what this machine offers and what the store holds",
+		Example: lines("mica info", "mica info --format '{{.Root}}'"), Args: cobra.NoArgs,
+	}
+	c.Flags().StringVarP(&text, "format", "f", "", "json, or a Go template")
+	c.RunE = func(_ *cobra.Command, _ []string) error {
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		info.Version, info.OSType, info.Architecture, info.NCPU = version.Short(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU()
+		switch text {
+		case "":
+			info.Print(os.Stdout)
+			return nil
+		case "json":
+			text = "{{json .}}"
+		}
+		return format.Execute(os.Stdout, text, info)
+	}
+	return c
+}
+
+// newLoginCommand makes login and logout, which have nothing to do.
+func (a *app) newLoginCommand(use string) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Hidden: true, Short: "Not needed: images come from archives",
+		RunE: func(*cobra.Command, []string) error {
+			return errors.New("there is no registry to log in to: bring images with \"mica load\" or \"mica import\"")
+		},
+	}
+}

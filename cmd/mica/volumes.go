@@ -1,0 +1,204 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"mica/internal/format"
+	"mica/run"
+	"mica/run/volume"
+)
+
+// volumeRow is one line of volume ls.
+type volumeRow struct {
+	Availability, Driver, Group, Labels, Links, Mountpoint, Name, Scope, Size, Status string
+
+	labels map[string]string
+}
+
+// Label is the value of one label.
+func (r volumeRow) Label(key string) string { return r.labels[key] }
+
+var volumeTable = format.Table{
+	Header: format.Header{
+		"Driver": "DRIVER", "Labels": "LABELS", "Links": "LINKS", "Mountpoint": "MOUNTPOINT", "Name": "VOLUME NAME", "Scope": "SCOPE", "Size": "SIZE",
+		"Availability": "AVAILABILITY", "Group": "GROUP", "Status": "STATUS",
+	},
+	Default: "{{.Driver}}\t{{.Name}}",
+	Quiet:   "{{.Name}}",
+}
+
+func (a *app) volumeGroup() *cobra.Command {
+	return group("volume", "Manage volumes", a.newVolumeCreateCommand(), a.newVolumeListCommand(), a.newVolumeRemoveCommand(),
+		a.newInspectCommand(inspectVolumes), a.newVolumePruneCommand())
+}
+
+func (a *app) newVolumeCreateCommand() *cobra.Command {
+	var labels []string
+	var driver string
+	c := &cobra.Command{
+		Use: "create [flags] [NAME]", Short: "Make a volume", Example: lines("mica volume create data"), Args: cobra.MaximumNArgs(1),
+	}
+	c.Flags().StringArrayVar(&labels, "label", nil, "set a label KEY=VALUE")
+	c.Flags().StringVarP(&driver, "driver", "d", "local", "local is the one there is")
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		if driver != "local" {
+			return fmt.Errorf("volume driver %q: want local", driver)
+		}
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		m, err := readLabels(nil, labels)
+		if err != nil {
+			return err
+		}
+		var v *volume.Volume
+		if len(args) == 1 {
+			if v, err = e.Volumes().Get(args[0]); err == nil {
+				fmt.Println(v.Name)
+				return nil
+			}
+			v, err = e.Volumes().Create(args[0], m)
+		} else {
+			v, err = e.Volumes().Create("", m)
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Println(v.Name)
+		return nil
+	}
+	return c
+}
+
+func (a *app) newVolumeListCommand() *cobra.Command {
+	var opt format.Options
+	var list []string
+	c := &cobra.Command{
+		Use: "ls [flags]", Aliases: []string{"list"}, Short: "List volumes", Example: lines("mica volume ls -q"), Args: cobra.NoArgs,
+	}
+	c.Flags().BoolVarP(&opt.Quiet, "quiet", "q", false, "print names only")
+	c.Flags().StringVar(&opt.Format, "format", "", "table, json, or a Go template")
+	c.Flags().StringArrayVarP(&list, "filter", "f", nil, "dangling, label, name")
+	c.RunE = func(_ *cobra.Command, _ []string) error {
+		flt, err := parseFilters(list, "dangling", "label", "label!", "name", "driver")
+		if err != nil {
+			return err
+		}
+		dangling, hasDangling, err := flt.flag("dangling")
+		if err != nil {
+			return err
+		}
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		volumes, err := e.Volumes().List()
+		if err != nil {
+			return err
+		}
+		users, err := e.VolumeUsers()
+		if err != nil {
+			return err
+		}
+		var rows []volumeRow
+		for _, v := range volumes {
+			if hasDangling && (len(users[v.Name]) == 0) != dangling || !flt.labels(v.Labels) ||
+				!flt.any("name", func(s string) bool { return strings.Contains(v.Name, s) }) || !flt.any("driver", func(s string) bool { return s == "local" }) {
+				continue
+			}
+			rows = append(rows, volumeRow{
+				Availability: "N/A", Driver: "local", Group: "N/A", Labels: joinLabels(v.Labels), Links: fmt.Sprint(len(users[v.Name])),
+				Mountpoint: v.Data, Name: v.Name, Scope: "local", Size: "N/A", Status: "N/A", labels: v.Labels,
+			})
+		}
+		return format.Write(os.Stdout, volumeTable, opt, rows)
+	}
+	return c
+}
+
+func (a *app) newVolumeRemoveCommand() *cobra.Command {
+	var force bool
+	c := &cobra.Command{
+		Use: "rm [flags] VOLUME...", Aliases: []string{"remove"}, Short: "Remove volumes", Example: lines("mica volume rm data"),
+		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVolumes,
+	}
+	c.Flags().BoolVarP(&force, "force", "f", false, "do not mind missing ones")
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		var failed []error
+		for _, name := range args {
+			if _, err := e.Volumes().Get(name); err != nil && force {
+				continue
+			}
+			if err := e.RemoveVolume(name); err != nil {
+				failed = append(failed, err)
+				continue
+			}
+			fmt.Println(name)
+		}
+		return allOf(failed)
+	}
+	return c
+}
+
+func (a *app) newVolumePruneCommand() *cobra.Command {
+	var all, force bool
+	c := &cobra.Command{
+		Use: "prune [flags]", Short: "Remove volumes that no container uses", Example: lines("mica volume prune -f", "mica volume prune -af"), Args: cobra.NoArgs,
+	}
+	c.Flags().BoolVarP(&all, "all", "a", false, "remove named volumes too, not only anonymous ones")
+	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
+	c.RunE = func(_ *cobra.Command, _ []string) error {
+		what := "This removes all anonymous volumes that no container uses."
+		if all {
+			what = "This removes all volumes that no container uses."
+		}
+		if err := confirm(force, what); err != nil {
+			return err
+		}
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		return pruneVolumes(e, all)
+	}
+	return c
+}
+
+func pruneVolumes(e *run.Engine, all bool) error {
+	volumes, err := e.Volumes().List()
+	if err != nil {
+		return err
+	}
+	users, err := e.VolumeUsers()
+	if err != nil {
+		return err
+	}
+	var reclaimed int64
+	header := false
+	for _, v := range volumes {
+		if len(users[v.Name]) > 0 || !all && !v.Anonymous {
+			continue
+		}
+		size := run.DiskUsage(v.Data)
+		if err := e.RemoveVolume(v.Name); err != nil {
+			return err
+		}
+		if !header {
+			fmt.Println("Deleted Volumes:")
+			header = true
+		}
+		fmt.Println(v.Name)
+		reclaimed += size
+	}
+	printReclaimed(header, reclaimed)
+	return nil
+}

@@ -1,0 +1,246 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"mica/run/record"
+	"mica/run/sandbox"
+)
+
+// DiskUsage sums the bytes on disk of all files below dir, as far as they can
+// be read.
+func DiskUsage(dir string) int64 {
+	var sum int64
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil
+		}
+		if st, err := d.Info(); err == nil {
+			sum += st.Sys().(*syscall.Stat_t).Blocks * 512
+		}
+		return nil
+	})
+	return sum
+}
+
+// Use is what one kind of object takes on disk.
+type Use struct {
+	Type              string
+	Total, Active     int
+	Size, Reclaimable int64 // bytes
+}
+
+// DiskUse tells what images, containers and volumes take.
+func (e *Engine) DiskUse(ctx context.Context) ([]Use, error) {
+	s, err := e.Store()
+	if err != nil {
+		return nil, err
+	}
+	images, err := s.Images()
+	if err != nil {
+		return nil, err
+	}
+	containers, err := e.Containers.List()
+	if err != nil {
+		return nil, err
+	}
+	used := make(map[string]bool)
+	cu := Use{Type: "Containers", Total: len(containers)}
+	for _, c := range containers {
+		used[c.Config.ImageID] = true
+		size := DiskUsage(c.Upper())
+		cu.Size += size
+		if c.State.Alive() {
+			cu.Active++
+		} else {
+			cu.Reclaimable += size
+		}
+	}
+	iu := Use{Type: "Images", Total: len(images)}
+	layers := make(map[string]int64) // by chain, so that shared ones count once
+	needed := make(map[string]bool)
+	for _, img := range images {
+		if used[img.ID] {
+			iu.Active++
+		}
+		for _, l := range img.Layers {
+			layers[string(l.ChainID)] = l.Size
+			if used[img.ID] {
+				needed[string(l.ChainID)] = true
+			}
+		}
+	}
+	for id, size := range layers {
+		iu.Size += size
+		if !needed[id] {
+			iu.Reclaimable += size
+		}
+	}
+	volumes, err := e.Volumes().List()
+	if err != nil {
+		return nil, err
+	}
+	users, err := e.VolumeUsers()
+	if err != nil {
+		return nil, err
+	}
+	vu := Use{Type: "Local Volumes", Total: len(volumes)}
+	for _, v := range volumes {
+		size := DiskUsage(v.Data)
+		vu.Size += size
+		if len(users[v.Name]) > 0 {
+			vu.Active++
+		} else {
+			vu.Reclaimable += size
+		}
+	}
+	return []Use{iu, cu, vu}, ctx.Err()
+}
+
+// ContainerProblem is one thing wrong among the containers.
+type ContainerProblem struct {
+	Path     string // relative to the store's root
+	What     string
+	Repaired bool
+}
+
+// String is the problem as one line.
+func (p ContainerProblem) String() string {
+	s := p.Path + ": " + p.What
+	if p.Repaired {
+		s += " (repaired)"
+	}
+	return s
+}
+
+// CheckContainers looks for containers that cannot be read or whose image is
+// gone. With repair, what is of no use to anybody is removed.
+func (e *Engine) CheckContainers(repair bool) ([]ContainerProblem, error) {
+	s, err := e.Store()
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(e.Containers.Path())
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	var list []ContainerProblem
+	for _, entry := range entries {
+		if len(entry.Name()) != 64 {
+			continue
+		}
+		rel := filepath.Join("containers", entry.Name())
+		c, err := record.Load(filepath.Join(e.Containers.Path(), entry.Name()))
+		if err != nil {
+			list = append(list, ContainerProblem{Path: rel, What: err.Error()})
+			continue
+		}
+		if c.Config.ImageID != "" {
+			if _, err := s.Resolve(c.Config.ImageID); err != nil {
+				list = append(list, ContainerProblem{Path: rel, What: fmt.Sprintf("its image %s: %v", c.Config.Image, err)})
+			}
+		}
+		for _, dir := range []string{c.Upper(), c.Work()} {
+			if _, err := os.Stat(dir); err != nil {
+				p := ContainerProblem{Path: rel, What: filepath.Base(dir) + " is missing"}
+				if repair && dir == c.Work() {
+					p.Repaired = os.Mkdir(dir, 0o700) == nil
+				}
+				list = append(list, p)
+			}
+		}
+	}
+	return list, nil
+}
+
+// Info is what `mica info` shows.
+type Info struct {
+	Version, OSType, Architecture, KernelVersion, Root string
+	NCPU                                               int
+	Containers, ContainersRunning, ContainersStopped   int
+	Images                                             int
+	Fuse, UserNamespaces, SubordinateIDs, Pasta        string
+	Cgroups, Fusermount                                string
+}
+
+// Info looks at the store and at what the machine offers.
+func (e *Engine) Info() (*Info, error) {
+	s, err := e.Store()
+	if err != nil {
+		return nil, err
+	}
+	images, err := s.Images()
+	if err != nil {
+		return nil, err
+	}
+	containers, err := e.Containers.List()
+	if err != nil {
+		return nil, err
+	}
+	i := &Info{Root: e.root, Images: len(images), Containers: len(containers)}
+	for _, c := range containers {
+		if c.State.Alive() {
+			i.ContainersRunning++
+		} else {
+			i.ContainersStopped++
+		}
+	}
+	var uts unix.Utsname
+	if unix.Uname(&uts) == nil {
+		i.KernelVersion = unix.ByteSliceToString(uts.Release[:])
+	}
+	i.Fuse = "/dev/fuse is open to you"
+	if err := unix.Access("/dev/fuse", unix.R_OK|unix.W_OK); err != nil {
+		i.Fuse = fmt.Sprintf("/dev/fuse: %v; root makes it usable with \"chmod 666 /dev/fuse\"", err)
+	}
+	i.UserNamespaces = "available"
+	if data, err := os.ReadFile("/proc/sys/user/max_user_namespaces"); err == nil && strings.TrimSpace(string(data)) == "0" {
+		i.UserNamespaces = "forbidden: root allows them with \"sysctl user.max_user_namespaces=15000\""
+	}
+	i.SubordinateIDs = "none: containers have one id"
+	if m, err := sandbox.ResolveIDs(sandbox.IDsFull); err == nil {
+		var n uint32
+		for _, r := range m.UIDs {
+			n += r.Size
+		}
+		i.SubordinateIDs = fmt.Sprintf("%d ids by newuidmap", n)
+	}
+	i.Pasta, i.Fusermount = tool("pasta", "passt"), tool("fusermount3", "fuse3")
+	i.Cgroups = "limits by systemd"
+	if err := CheckLimits(); err != nil {
+		i.Cgroups = "not delegated: no limits of memory, cpus and processes"
+	}
+	return i, nil
+}
+
+// tool tells where a program is, or which package has it.
+func tool(name, pkg string) string {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "missing: install the package " + pkg
+	}
+	return path
+}
+
+// Print writes the information for people to read.
+func (i *Info) Print(w io.Writer) {
+	for _, line := range []struct{ key, value string }{
+		{"Version", i.Version}, {"Store", i.Root}, {"Kernel", i.KernelVersion},
+		{"Machine", fmt.Sprintf("%s/%s, %d processors", i.OSType, i.Architecture, i.NCPU)},
+		{"Containers", fmt.Sprintf("%d (%d running, %d stopped)", i.Containers, i.ContainersRunning, i.ContainersStopped)},
+		{"Images", fmt.Sprint(i.Images)}, {"FUSE", i.Fuse}, {"User namespaces", i.UserNamespaces}, {"Subordinate ids", i.SubordinateIDs},
+		{"Network (pasta)", i.Pasta}, {"Host mounts", i.Fusermount}, {"Cgroups", i.Cgroups},
+	} {
+		fmt.Fprintf(w, "%-16s %s\n", line.key+":", line.value)
+	}
+}
