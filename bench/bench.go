@@ -65,6 +65,9 @@ type Options struct {
 	Progress io.Writer
 	// Log receives one line for each thing left out and why; nil for none.
 	Log io.Writer
+
+	// sizes takes the place of the full or quick ones in tests.
+	sizes *scale
 }
 
 // Run measures and returns the report. When ctx is cancelled half-way it returns what was measured so far, with

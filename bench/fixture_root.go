@@ -129,7 +129,7 @@ func syntheticRoot(sc scale) []entry {
 		g.add(entry{path: libs + "/lib" + strconv.Itoa(i) + ".so", mode: fs.ModeSymlink | 0o777, target: lib})
 		g.add(entry{path: fmt.Sprintf("%s/tool%d.1", "usr/share/man", i), mode: 0o644, size: g.size(2500)})
 	}
-	for i := range 10 {
+	for i := range min(10, share) {
 		g.add(entry{path: fmt.Sprintf("%s/alias%d", bins, i), mode: 0o755, linkTo: fmt.Sprintf("%s/tool%d", bins, i)})
 	}
 	g.files("var/lib/dpkg/info", "pkg", ".list", share*2, 900)

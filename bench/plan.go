@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// session plan: options after validation.
+// runPlan is options after validation.
 type runPlan struct {
 	Options
 	scale      scale
@@ -37,6 +37,9 @@ func plan(opt Options) (*runPlan, error) {
 	}
 	if opt.Quick {
 		p.scale = quickScale()
+	}
+	if opt.sizes != nil {
+		p.scale = *opt.sizes
 	}
 	if err := p.fillDefaults(); err != nil {
 		return nil, err

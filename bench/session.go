@@ -252,7 +252,7 @@ func (s *session) probe(ctx context.Context) error {
 			s.leaveOut(spec.Name, err.Error())
 			continue
 		}
-		if spec.Version == "" {
+		if spec.Version == "" && spec.Kind == peerCommand {
 			spec.Version = versionOf(spec.Argv[0])
 		}
 		s.report.Peers = append(s.report.Peers, spec)

@@ -153,6 +153,9 @@ func runBench(cmd *cobra.Command, opt bench.Options, f benchFlags) error {
 			return errors.Join(runErr, fmt.Errorf("%d workloads take more than %g times what they took before", len(worse), f.maxRegression))
 		}
 	}
+	if runErr == nil && rep.Interrupted {
+		return exitCode(128 + int(syscall.SIGINT))
+	}
 	return runErr
 }
 
