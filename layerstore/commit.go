@@ -100,7 +100,19 @@ func (s *Store) parentLayers(parent *Image) ([]ocispec.Descriptor, error) {
 	if parent == nil {
 		return nil, nil
 	}
-	m, err := s.manifest(newIndex(), parent.Manifest)
+	unlock, err := s.lockShared()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	ix, err := s.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	if !ix.has(parent.Manifest) {
+		return nil, fmt.Errorf("%w: %s was removed meanwhile", ErrNotFound, parent.ID)
+	}
+	m, err := s.manifest(ix, parent.Manifest)
 	if err != nil {
 		return nil, err
 	}

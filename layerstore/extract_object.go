@@ -159,6 +159,10 @@ func (x *extractor) content(at place, r io.Reader, size int64) error {
 	defer sys.Close(fd)
 	var off int64
 	for off < size {
+		// The stream itself is not read for the holes of a sparse entry.
+		if err := x.ctx.Err(); err != nil {
+			return err
+		}
 		n := min(int64(len(x.buf)), size-off)
 		if _, err := io.ReadFull(r, x.buf[:n]); err != nil {
 			return x.contentError(err)

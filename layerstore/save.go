@@ -104,6 +104,16 @@ func (a *archiver) ociArchive(images []*savedImage) error {
 	if err := a.file(ocispec.ImageLayoutFile, []byte(`{"imageLayoutVersion":"`+ocispec.ImageLayoutVersion+`"}`)); err != nil {
 		return err
 	}
+	// Without entries for the directories, programs that unpack the archive make
+	// them root's, or fail to.
+	for _, name := range []string{"blobs/", "blobs/sha256/"} {
+		err := a.tw.WriteHeader(&tar.Header{
+			Typeflag: tar.TypeDir, Name: name, Mode: 0o755, ModTime: time.Unix(0, 0), Format: tar.FormatPAX,
+		})
+		if err != nil {
+			return err
+		}
+	}
 	ix := newIndex()
 	for _, img := range images {
 		for _, d := range append([]ocispec.Descriptor{img.desc, img.manifest.Config}, img.manifest.Layers...) {
