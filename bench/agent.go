@@ -243,7 +243,6 @@ type env struct {
 	// State of the running workload, passed from prepare to pass to answer.
 	files, dirs, absent []string
 	found               string
-	sum                 uint64
 	elapsed             time.Duration // set by a pass that knows its time better
 	note                string
 }

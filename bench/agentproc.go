@@ -118,8 +118,3 @@ func dropCaches() error {
 	unix.Sync()
 	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("3\n"), 0)
 }
-
-// canDropCaches says so without doing it.
-func canDropCaches() bool {
-	return os.Geteuid() == 0 && unix.Access("/proc/sys/vm/drop_caches", unix.W_OK) == nil
-}

@@ -22,7 +22,6 @@ type runPlan struct {
 	scale      scale
 	workloads  []Workload
 	peers      []peerSpec
-	subject    string
 	image      string
 	credential *syscall.Credential // of the agents; nil for one's own
 	home       string              // of the agents' user
