@@ -37,15 +37,17 @@ func start(ctx context.Context, cfg *Config) (*Sandbox, error) {
 	s := &Sandbox{cfg: cfg, ids: ids, procs: map[int]*Process{},
 		done: make(chan struct{}), served: make(chan struct{}), readAll: make(chan struct{}),
 	}
-	main, fds, err := s.wire(&cfg.Process)
-	if err != nil {
-		return nil, err
-	}
+	// The filter is compiled while init comes up.
+	main := make(chan wired, 1)
+	go func() {
+		spec, fds, err := s.wire(&cfg.Process)
+		main <- wired{spec, fds, err}
+	}()
 	if err := s.launch(bounding); err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { s.Kill() })
-	err = s.boot(main, fds)
+	err = s.boot(main)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -55,6 +57,13 @@ func start(ctx context.Context, cfg *Config) (*Sandbox, error) {
 		return nil, explain(err)
 	}
 	return s, nil
+}
+
+// wired is what Sandbox.wire returns.
+type wired struct {
+	spec *wireSpec
+	fds  []int
+	err  error
 }
 
 // validate refuses what cannot work before anything is started.
@@ -198,11 +207,15 @@ func (s *Sandbox) own(exe string, attr *syscall.ProcAttr, started chan<- error) 
 }
 
 // boot takes init through its setup and returns when the main process runs.
-func (s *Sandbox) boot(main *wireSpec, fds []int) error {
+func (s *Sandbox) boot(main <-chan wired) error {
 	p := s.newProcess()
 	s.main = p
 	go s.read()
-	if err := s.conn.send(&message{Op: opSetup, Setup: s.setup(main)}, fds...); err != nil {
+	w := <-main
+	if w.err != nil {
+		return s.startError(p, w.err)
+	}
+	if err := s.conn.send(&message{Op: opSetup, Setup: s.setup(w.spec)}, w.fds...); err != nil {
 		return s.startError(p, err)
 	}
 	runtime.KeepAlive(s.cfg)
