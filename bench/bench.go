@@ -86,9 +86,8 @@ func Run(ctx context.Context, opt Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.close()
 	rep, err := s.run(ctx)
-	if err != nil {
+	if err = errors.Join(err, s.close()); err != nil {
 		return rep, err
 	}
 	return rep, rep.verdict()

@@ -11,6 +11,7 @@ import (
 type progressBar struct {
 	writer  progress.Writer
 	tracker *progress.Tracker
+	running bool // a step is under way
 	done    chan struct{}
 }
 
@@ -44,12 +45,16 @@ func (b *progressBar) begin(steps int) {
 	}()
 }
 
-// step begins the next step.
+// step ends the step under way, if any, and begins the next.
 func (b *progressBar) step(message string) {
-	if b.tracker != nil {
-		b.tracker.UpdateMessage(message)
+	if b.tracker == nil {
+		return
+	}
+	b.tracker.UpdateMessage(message)
+	if b.running {
 		b.tracker.Increment(1)
 	}
+	b.running = true
 }
 
 // stop ends the bar and waits until it is off the screen.

@@ -131,6 +131,23 @@ func TestInterruptedRunReportsWhatItHas(t *testing.T) {
 	}
 }
 
+func TestTwoRunsDoNotShareADirectory(t *testing.T) {
+	p, err := planFor(t, Options{Peers: []string{peerNative}, Args: []string{"stat"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := newSession(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newSession(p); err == nil || !strings.Contains(err.Error(), "--dir") {
+		t.Errorf("the second run got error %v", err)
+	}
+	if err := first.close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // cancelOn cancels a run as soon as a text is written to it.
 type cancelOn struct {
 	cancel context.CancelFunc

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 // session is one run: a plan with its agents, directories and results.
@@ -18,6 +20,8 @@ type session struct {
 	homes map[string]string
 	made  map[string]*fixture // by path
 	next  int
+	// lock is the plan's directory, locked: two runs in one would take each other's trees away.
+	lock *os.File
 }
 
 func newSession(p *runPlan) (*session, error) {
@@ -25,6 +29,9 @@ func newSession(p *runPlan) (*session, error) {
 	s.launch = &launcher{argv: p.Agent, credential: p.credential, home: p.home, namespaces: true}
 	// Only the last directory is made by this process: it may be root and the agents another user.
 	if err := s.makeHome("", p.Dir); err != nil {
+		return nil, err
+	}
+	if err := s.lockHome(); err != nil {
 		return nil, err
 	}
 	for _, spec := range p.peers {
@@ -51,6 +58,18 @@ func (s *session) makeHome(key, dir string) error {
 	return nil
 }
 
+func (s *session) lockHome() error {
+	dir, err := os.Open(s.plan.Dir)
+	if err != nil {
+		return fmt.Errorf("make a place for the trees: %w", err)
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return errors.Join(fmt.Errorf("lock %s: another benchmark runs there; name another place with --dir DIR", s.plan.Dir), dir.Close())
+	}
+	s.lock = dir
+	return nil
+}
+
 // close removes what the session made, except kept fixtures.
 func (s *session) close() error {
 	var errs []error
@@ -59,7 +78,7 @@ func (s *session) close() error {
 			errs = append(errs, removeTree(dir))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.lock.Close())...)
 }
 
 // run probes the peers, makes the fixtures and takes the samples. When ctx ends it returns what there is.
