@@ -282,3 +282,12 @@ func needTool(t testing.TB, tool, pkg string) string {
 	}
 	return path
 }
+
+func mkdirs(t testing.TB, dirs ...string) {
+	t.Helper()
+	for _, dir := range dirs {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
