@@ -38,7 +38,7 @@ var choices = []choice{
 			o.Mode = g.perm(filePerms, 0o600)
 		}
 		for _, f := range []struct{ flag, odds int }{
-			{unix.O_EXCL, 5}, {unix.O_TRUNC, 6}, {unix.O_APPEND, 6}, {unix.O_NOFOLLOW, 15}, {unix.O_DIRECTORY, 40}, {unix.O_DIRECT, 60},
+			{unix.O_EXCL, 5}, {unix.O_TRUNC, 6}, {unix.O_APPEND, 6}, {unix.O_NOFOLLOW, 15}, {unix.O_DIRECTORY, 40},
 		} {
 			if g.rnd.IntN(f.odds) == 0 && (f.flag != unix.O_EXCL || o.Flags&unix.O_CREAT != 0) {
 				o.Flags |= f.flag
@@ -66,6 +66,9 @@ var choices = []choice{
 		span(g, o)
 		o.Len++
 		o.Flags = fallocModes[g.rnd.IntN(len(fallocModes))]
+		if g.opt.NoCollapse {
+			o.Flags &^= unix.FALLOC_FL_COLLAPSE_RANGE | unix.FALLOC_FL_INSERT_RANGE
+		}
 		if o.Flags&(unix.FALLOC_FL_COLLAPSE_RANGE|unix.FALLOC_FL_INSERT_RANGE) != 0 {
 			o.Off, o.Len = o.Off&^4095, (o.Len+4095)&^4095
 		}
@@ -87,7 +90,10 @@ var choices = []choice{
 		}
 	}},
 	{OpMapRead, 25, span},
-	{OpMapWrite, 30, func(g *generator, o *Op) { span(g, o); o.Flags = g.rnd.IntN(2) }},
+	{OpMapWrite, 30, func(g *generator, o *Op) {
+		span(g, o)
+		o.Flags = 1 // sync: until then POSIX leaves open when the mtime changes
+	}},
 	{OpMunmap, 5, none},
 	{OpLink, 35, func(g *generator, o *Op) {
 		o.Path, o.Path2, o.Flags = []byte(g.file()), []byte(g.newPath()), g.maybeNoFollow()

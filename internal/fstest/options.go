@@ -6,7 +6,7 @@ type Options struct {
 	Ops    int    // how many operations
 	Actors []Cred // who does them; at least one
 	// CompareEvery is how many operations pass between comparisons of whole
-	// trees, 0 for 25. Every fourth one reads all contents, the others those
+	// trees, 0 for 40. Every fourth one reads all contents, the others those
 	// of files that were worked on.
 	CompareEvery int
 	RemountEvery int  // mean operations between remounts, 0 for never
@@ -15,8 +15,17 @@ type Options struct {
 	Devices      bool // the actors may make device nodes
 	Trusted      bool // the actors may set trusted and security attributes
 	ACLs         bool // set POSIX ACLs too
+	// Stored says that the union keeps owners and modes in attributes, and so
+	// do the layers.
+	Stored bool
+	// NoCollapse leaves out the fallocate modes that move data, which the
+	// kernel's FUSE refuses for every server.
+	NoCollapse bool
 	// UnstableInodes says that the union gives new inode numbers at a remount.
 	UnstableInodes bool
+	// UnstableSpecial says that the union may give new inode numbers to
+	// symlinks, FIFOs, sockets and devices when it copies them up.
+	UnstableSpecial bool
 	// Tolerate may call a difference of results known, with a word for it.
 	Tolerate func(o Op, plain, union Result) string
 	// Done is called after each operation with what the plain side gave.
@@ -30,7 +39,7 @@ func (o *Options) setDefaults() {
 		o.Actors = []Cred{{}}
 	}
 	if o.CompareEvery == 0 {
-		o.CompareEvery = 25
+		o.CompareEvery = 40
 	}
 	if len(o.Scene.IDs) == 0 {
 		o.Scene.IDs = []uint32{0}

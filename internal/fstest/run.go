@@ -86,6 +86,7 @@ func newRun(base string, u Union, scene *Scene, opt Options) (*run, error) {
 	fresh := time.Now().Unix() - 1
 	r := &run{opt: opt, u: u, base: base, scene: scene, touched: map[string]bool{}}
 	r.inodes.forget()
+	r.inodes.looseSpecial = opt.UnstableSpecial
 	at := func(name string) string { return filepath.Join(base, name) }
 	// Both roots have the same name and nothing beside them, so that a path
 	// which leaves them by ".." sees the same on both sides.
@@ -125,15 +126,15 @@ func (r *run) write(plain string) error {
 		return WriteTree(r.place.Merged, merged)
 	}
 	for i, l := range r.scene.Layers {
-		if err := WriteLayer(r.place.Lowers[len(r.scene.Layers)-1-i], l); err != nil {
+		if err := WriteLayer(r.place.Lowers[len(r.scene.Layers)-1-i], l, r.opt.Stored); err != nil {
 			return fmt.Errorf("write layer %d: %w", i, err)
 		}
 	}
 	// An upper begins as the topmost layer's root does, or the merged root
 	// would show the upper's owner and mode.
 	top := *r.scene.Layers[len(r.scene.Layers)-1].Root
-	top.Kids = nil
-	return WriteTree(r.place.Upper, &top)
+	top.Kids, top.Opaque = nil, false
+	return WriteLayer(r.place.Upper, Layer{Root: &top}, r.opt.Stored)
 }
 
 func (r *run) end() {
@@ -225,10 +226,10 @@ func (r *run) compare(deep bool) error {
 func (r *run) remount() error {
 	r.plain.closeAll()
 	r.union.closeAll()
+	r.mounted = false
 	if err := r.u.Unmount(r.place); err != nil {
 		return r.fail("unmount: %v", err)
 	}
-	r.mounted = false
 	if err := r.u.Mount(r.place); err != nil {
 		return r.fail("mount again: %v", err)
 	}

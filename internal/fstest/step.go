@@ -33,6 +33,10 @@ func (r *run) step(o Op) error {
 		return nil
 	}
 	r.touch(o)
+	if (o.Code == OpSeek || o.Code == OpRead) && r.onDirectory(o) {
+		r.results = append(r.results, Result{})
+		return nil // positions in directories are each filesystem's own
+	}
 	if o.Code == OpSeek && o.Flags >= unix.SEEK_DATA {
 		return r.seekHole(o)
 	}
@@ -96,6 +100,13 @@ func (r *run) opensDevice(o Op) bool {
 	}
 	var st unix.Stat_t
 	return unix.Stat(r.plain.path(o), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR
+}
+
+// onDirectory tells whether the operation's slot holds a directory.
+func (r *run) onDirectory(o Op) bool {
+	f, ok := r.plain.slots[slotKey{o.Actor, o.Slot}]
+	var st unix.Stat_t
+	return ok && unix.Fstat(f.fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 // touch notes what the operation works on, for comparisons and for listings

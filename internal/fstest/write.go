@@ -15,15 +15,17 @@ func WriteTree(dir string, root *Node) error {
 }
 
 // WriteLayer writes a layer into the empty directory dir, its whiteouts in the
-// layer's spelling.
-func WriteLayer(dir string, l Layer) error {
-	w := &treeWriter{links: map[*Node]string{}, layer: true, spelling: l.Spelling}
+// layer's spelling. A stored layer has all owners and modes in attributes, as
+// package ondisk spells them; links are of the names on disk.
+func WriteLayer(dir string, l Layer, stored bool) error {
+	w := &treeWriter{links: map[*Node]string{}, layer: true, spelling: l.Spelling, stored: stored}
 	return w.fillDir(dir, l.Root)
 }
 
 type treeWriter struct {
 	links    map[*Node]string // first name of each node that is not a directory
 	layer    bool
+	stored   bool
 	spelling Spelling
 	marker   string // first .wh. file, for DotWhLinked
 }
@@ -55,6 +57,10 @@ func (w *treeWriter) fillDir(dir string, n *Node) error {
 func (w *treeWriter) node(path string, n *Node) error {
 	if first, ok := w.links[n]; ok {
 		return os.Link(first, path)
+	}
+	if w.stored && n.Kind != Dir && n.Kind != File {
+		w.links[n] = path
+		return writePlaceholder(path, n)
 	}
 	var err error
 	switch n.Kind {
@@ -106,6 +112,12 @@ func (w *treeWriter) meta(path string, n *Node) error {
 			return fmt.Errorf("set %s of %q: %w", name, path, err)
 		}
 	}
+	if w.stored {
+		if err := storeMeta(path, n); err != nil {
+			return fmt.Errorf("store owner and mode of %q: %w", path, err)
+		}
+		return setTimes(path, n)
+	}
 	if os.Geteuid() == 0 {
 		if err := os.Lchown(path, int(n.UID), int(n.GID)); err != nil {
 			return err
@@ -116,6 +128,10 @@ func (w *treeWriter) meta(path string, n *Node) error {
 			return fmt.Errorf("chmod %q: %w", path, err)
 		}
 	}
+	return setTimes(path, n)
+}
+
+func setTimes(path string, n *Node) error {
 	ts := []unix.Timespec{n.Mtime, n.Mtime}
 	if err := unix.UtimesNanoAt(unix.AT_FDCWD, path, ts, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fmt.Errorf("set times of %q: %w", path, err)

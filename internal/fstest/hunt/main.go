@@ -35,6 +35,7 @@ type flags struct {
 	crash                             int
 	multi, anyMode, hidden, goOn      bool
 	acls, devices, trusted, stats     bool
+	special                           bool
 	shrink                            int
 }
 
@@ -57,9 +58,10 @@ func hunt() error {
 	flag.BoolVar(&f.acls, "acls", false, "set POSIX ACLs too")
 	flag.BoolVar(&f.devices, "devices", false, "make device nodes too; needs root")
 	flag.BoolVar(&f.trusted, "trusted", false, "set trusted and security attributes too; needs root")
+	flag.BoolVar(&f.special, "special", false, "symlinks and special files may change their inode number at copy-up")
 	flag.BoolVar(&f.stats, "stats", false, "tell how often each operation gave what")
 	flag.BoolVar(&f.goOn, "k", false, "go on with the next seed after a difference")
-	flag.IntVar(&f.shrink, "shrink", 300, "attempts at cutting a failure down")
+	flag.IntVar(&f.shrink, "shrink", 600, "attempts at cutting a failure down")
 	flag.Parse()
 
 	u, err := union(&f)
@@ -127,16 +129,17 @@ func union(f *flags) (fstest.Union, error) {
 
 func options(f *flags, known map[string]int) fstest.Options {
 	opt := fstest.Options{
-		Scene:        fstest.SceneOptions{MaxLayers: f.layers, AnyMode: f.anyMode, HiddenLinks: f.hidden},
-		Ops:          f.ops,
-		RemountEvery: f.remount,
-		ForgetEvery:  f.forget,
-		CrashEvery:   f.crash,
-		ACLs:         f.acls,
-		Devices:      f.devices,
-		Trusted:      f.trusted,
-		Known:        func(word string) { known[word]++ },
-		Actors:       []fstest.Cred{{}, {}},
+		Scene:           fstest.SceneOptions{MaxLayers: f.layers, AnyMode: f.anyMode, HiddenLinks: f.hidden},
+		Ops:             f.ops,
+		RemountEvery:    f.remount,
+		ForgetEvery:     f.forget,
+		CrashEvery:      f.crash,
+		ACLs:            f.acls,
+		UnstableSpecial: f.special,
+		Devices:         f.devices,
+		Trusted:         f.trusted,
+		Known:           func(word string) { known[word]++ },
+		Actors:          []fstest.Cred{{}, {}},
 	}
 	opt.Scene.IDs = []uint32{uint32(os.Getuid())}
 	if f.multi {
@@ -144,6 +147,8 @@ func options(f *flags, known map[string]int) fstest.Options {
 		opt.Actors = []fstest.Cred{{}, {UID: 1000, GID: 1000, Groups: []uint32{2000}}, {UID: 2000, GID: 2000}}
 	}
 	opt.Scene.Spellings = []fstest.Spelling{fstest.Device, fstest.DotWh, fstest.XattrWh, fstest.FuseOverlayfs, fstest.DotWhLinked}
+	opt.Stored = strings.Contains(f.options, "owners=stored")
+	opt.NoCollapse = f.union == "mica" || f.union == "fuse-overlayfs"
 	switch f.union {
 	case "kernel":
 		opt.Scene.Spellings = []fstest.Spelling{fstest.Device}
