@@ -16,7 +16,7 @@ import (
 //
 // A Change is valid during the call only.
 func (f *FS) Changes(ctx context.Context, fn func(*Change) error) error {
-	w := walker{f: f, ctx: ctx, fn: fn, links: make(map[*Node]string), dirs: make(map[string]bool)}
+	w := walker{f: f, ctx: ctx, fn: fn, links: make(map[uint64]string), dirs: make(map[string]bool)}
 	if f.upper == nil {
 		return nil
 	}
@@ -35,7 +35,7 @@ func (f *FS) Changes(ctx context.Context, fn func(*Change) error) error {
 // Walk calls fn for every object of the merged tree as if it had been added:
 // parents before children, the root first.
 func (f *FS) Walk(ctx context.Context, fn func(*Change) error) error {
-	w := walker{f: f, ctx: ctx, fn: fn, links: make(map[*Node]string), dirs: make(map[string]bool)}
+	w := walker{f: f, ctx: ctx, fn: fn, links: make(map[uint64]string), dirs: make(map[string]bool)}
 	if err := w.emit(f.root, ".", Added, false); err != nil {
 		return err
 	}
@@ -47,8 +47,8 @@ type walker struct {
 	f     *FS
 	ctx   context.Context
 	fn    func(*Change) error
-	links map[*Node]string // the first path of nodes with several names; holds a reference
-	dirs  map[string]bool  // directories that were emitted
+	links map[uint64]string // the first path of nodes with several names, by inode
+	dirs  map[string]bool   // directories that were emitted
 }
 
 // found is one entry of a directory as the walk saw it.
@@ -166,10 +166,10 @@ func (w *walker) emit(n *Node, path string, kind ChangeKind, opaque bool) error 
 	linked := n.flags&flagLinked != 0
 	f.tree.RUnlock()
 	if linked {
-		if first, ok := w.links[n]; ok {
+		if first, ok := w.links[n.ino]; ok {
 			c.LinkTo = first
 		} else {
-			w.links[n] = path
+			w.links[n.ino] = path
 		}
 	}
 	var a Attr

@@ -17,14 +17,15 @@
 //
 // # Lock order
 //
-//	Node.copyup              one copy-up of data at a time per node
-//	  FS.tree                shared: lookups, listings, finding descriptors
+//	FS.tree                  shared: lookups, listings, finding descriptors
 //	                         exclusive: everything that changes names or places
-//	    Node.mu (directory)  its listing and the nodes of its entries
-//	      FS.linkMu          nodes by backing inode
-//	      partial.mu         block map of one partly copied file
+//	  Node.mu (directory)    its listing and the nodes of its entries
+//	    FS.linkMu            nodes by backing inode; file states
+//	      FS.dirtyMu         copies that are not synced yet
+//	      partly.mu          block map of one partly copied file
 //	        fdCache.mu       open descriptors
 //
-// No lock is held over a read or write of file content except partial.mu.
+// No lock is held over a read or write of file content except partly.mu, and
+// none over a sync.
 // Methods whose names end in Locked say which lock they need.
 package cow

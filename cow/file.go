@@ -1,8 +1,6 @@
 package cow
 
 import (
-	"sync"
-
 	"golang.org/x/sys/unix"
 
 	"mica/internal/sys"
@@ -11,9 +9,8 @@ import (
 // fileState is what a node needs while its content, or a node without a name,
 // is in use.
 type fileState struct {
-	copyup sync.Mutex // one copy-up of much data at a time
-	fd     fdEntry    // of the object: for writing too if it is in the upper
-	part   *partly    // set if content is partly in a lower layer
+	fd   fdEntry // of the object: for writing too if it is in the upper
+	part *partly // set if content is partly in a lower layer
 }
 
 // fileOf gives n's file state, making it on first use.

@@ -62,9 +62,9 @@ type dirState struct {
 	stack    []*dirRef // the directories that merge, topmost first
 	loaded   bool
 	entries  map[string]*dirent
-	order    []*dirent       // by cookie; holds removed entries for a while
-	gone     int             // how many of order are removed
-	next     uint64          // the last cookie given
+	order    []*dirent         // by cookie; holds removed entries for a while
+	gone     int               // how many of order are removed
+	next     uint64            // the last cookie given
 	hidden   map[string]hiding // names that are deleted, or have a stale whiteout
 	subdirs  int
 	children int // names by which known nodes are in the listing

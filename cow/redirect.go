@@ -22,7 +22,7 @@ func (f *FS) followRedirect(fd int, name string) ([]*dirRef, error) {
 		return nil, err
 	}
 	target := string(raw)
-	if target == "" || target[0] == '/' || path.Clean(target) != target || strings.HasPrefix(target, "..") {
+	if target == "" || target[0] == '/' || path.Clean(target) != target || target == ".." || strings.HasPrefix(target, "../") {
 		return nil, fmt.Errorf("follow %s %q: not a path in a layer", redirectXattr, target)
 	}
 	n := &Node{dir: &dirState{}}

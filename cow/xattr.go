@@ -27,6 +27,9 @@ func (f *FS) Getxattr(n *Node, name string, buf []byte) (int, error) {
 	if !inNamespace(name) {
 		return 0, unix.EOPNOTSUPP
 	}
+	if f.lacks(n, name) {
+		return 0, unix.ENODATA
+	}
 	stored, ok := xattrOnDisk(n.layer, name)
 	if !ok {
 		return 0, unix.ENODATA
@@ -41,6 +44,22 @@ func (f *FS) Getxattr(n *Node, name string, buf []byte) (int, error) {
 		err = unix.ENODATA // a real symlink: it has none
 	}
 	return size, err
+}
+
+// lacks tells without a system call that n has not the attribute: the kernel
+// asks for these two before the first write to a file and the first check of
+// a permission, and files in the upper say by their flags. Needs FS.tree.
+func (f *FS) lacks(n *Node, name string) bool {
+	if !f.inUpper(n) {
+		return false
+	}
+	switch name {
+	case capXattr:
+		return n.flags&flagCap == 0
+	case accessACL:
+		return n.flags&flagACL == 0
+	}
+	return false
 }
 
 // Listxattr gives the names that the image sees.
