@@ -106,7 +106,8 @@ func (s *Store) Root() string { return s.root }
 func (s *Store) ContainersDir() string { return s.path("containers") }
 
 // View runs fn under the store's shared lock: no image is removed meanwhile.
-// fn may look things up, and must not change the store.
+// fn may look things up with Resolve, Images and History. It must not call what
+// changes the store, which would wait for fn for ever; that includes Layers.
 func (s *Store) View(fn func() error) error {
 	unlock, err := s.lockShared()
 	if err != nil {
