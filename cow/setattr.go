@@ -127,7 +127,7 @@ func (f *FS) needPlaceholder(n *Node, cond bool) error {
 	}
 	stage := f.work.stageName()
 	err = ondisk.CreatePlaceholder(f.work.staging, stage, o)
-	if err == nil {
+	if err == nil && n.ino != n.backIno {
 		err = f.recordOrigin(stage, origin{ino: n.ino, state: stateFull})
 	}
 	if err == nil {
@@ -147,6 +147,16 @@ func (f *FS) needPlaceholder(n *Node, cond bool) error {
 		f.work.discard(stage)
 		return err
 	}
+	if err := sys.Stat(fd, w.name, &st); err != nil {
+		return err
+	}
+	// The number of a symlink made in the upper is free for reuse as of now,
+	// so that it must not be shown any more.
+	own := n.ino == n.backIno
+	if n.backIno = unionIno(f.upper, st.Ino); own {
+		n.ino = n.backIno
+	}
+	n.ent.ino = st.Ino
 	return setTimes(fd, "", &dst)
 }
 
