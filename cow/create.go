@@ -5,6 +5,7 @@ import (
 
 	"mica/internal/ondisk"
 	"mica/internal/sys"
+	"mica/whiteout"
 )
 
 // Caller is who asks for a new object.
@@ -86,6 +87,9 @@ func (f *FS) freeName(dir *Node, name string) (*dirRef, error) {
 	if dir.flags&flagDeleted != 0 {
 		return nil, unix.ENOENT
 	}
+	if reserved(name) {
+		return nil, unix.EPERM
+	}
 	_, err := f.entry(dir, name)
 	if err == nil {
 		return nil, unix.EEXIST
@@ -94,6 +98,13 @@ func (f *FS) freeName(dir *Node, name string) (*dirRef, error) {
 		return nil, err
 	}
 	return f.ensureUpperDir(dir)
+}
+
+// reserved tells whether a name spells a whiteout: no layer can hold it as the
+// name of something else.
+func reserved(name string) bool {
+	mark, _ := whiteout.ParseName(name)
+	return mark != whiteout.None
 }
 
 // inherit applies what a new object takes from its directory: the group and

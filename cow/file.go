@@ -3,6 +3,7 @@ package cow
 import (
 	"golang.org/x/sys/unix"
 
+	"mica/internal/ondisk"
 	"mica/internal/sys"
 )
 
@@ -52,9 +53,33 @@ func (o fileOpener) openFD() (int, error) {
 	}
 	defer o.f.done(w.dir, fd)
 	if o.f.inUpper(o.n) && !o.f.cfg.Observe {
-		return sys.Open(fd, w.name, unix.O_RDWR, 0)
+		return o.f.openUpper(fd, w.name)
 	}
 	return openLower(fd, w.name)
+}
+
+// openUpper opens a file of the upper for reading and writing. The kernel has
+// checked that the caller may, by the union's modes; that real modes on disk
+// shut out the server, if it is not root, is no reason to refuse.
+func (f *FS) openUpper(dirfd int, name string) (int, error) {
+	fd, err := sys.Open(dirfd, name, unix.O_RDWR, 0)
+	if err != unix.EACCES || f.upper.owners != OwnersReal {
+		return fd, err
+	}
+	var st unix.Statx_t
+	if err := sys.Stat(dirfd, name, &st); err != nil {
+		return -1, err
+	}
+	mode := uint32(st.Mode) & 0o7777
+	if err := ondisk.Chmod(dirfd, name, mode|0o600); err != nil {
+		return -1, unix.EACCES
+	}
+	fd, err = sys.Open(dirfd, name, unix.O_RDWR, 0)
+	if cerr := ondisk.Chmod(dirfd, name, mode); err == nil && cerr != nil {
+		sys.Close(fd)
+		return -1, cerr
+	}
+	return fd, err
 }
 
 // openLower opens a file of a layer for reading and leaves its access time
@@ -114,19 +139,29 @@ func (f *FS) makeNameless(n *Node) error {
 	if n.flags&flagNameless != 0 {
 		return nil
 	}
+	if n.meta.Type() == unix.S_IFREG && n.file != nil {
+		// What is open already need not be opened again.
+		if _, err := f.fds.get(&n.file.fd, noOpener{}); err == nil {
+			n.flags |= flagNameless
+			f.orphans[n] = struct{}{}
+			return nil
+		}
+	}
 	w := n.where()
 	dfd, err := f.use(w.dir)
 	if err != nil {
 		return err
 	}
 	defer f.done(w.dir, dfd)
-	flags := unix.O_PATH
-	if n.meta.Type() == unix.S_IFREG {
-		flags = unix.O_RDWR
+	open := func() (int, error) {
+		if n.meta.Type() == unix.S_IFREG {
+			return f.openUpper(dfd, w.name)
+		}
+		return sys.Open(dfd, w.name, unix.O_PATH, 0)
 	}
-	fd, err := sys.Open(dfd, w.name, flags, 0)
+	fd, err := open()
 	for err == unix.EMFILE && f.fds.evictOne() {
-		fd, err = sys.Open(dfd, w.name, flags, 0)
+		fd, err = open()
 	}
 	if err != nil {
 		return err

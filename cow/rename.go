@@ -64,6 +64,9 @@ func (r *renaming) find(oldDir *Node, oldName string, newDir *Node, newName stri
 	if oldDir.flags&flagDeleted != 0 || newDir.flags&flagDeleted != 0 {
 		return unix.ENOENT
 	}
+	if reserved(newName) {
+		return unix.EPERM
+	}
 	r.from = end{dir: oldDir, name: oldName}
 	r.to = end{dir: newDir, name: newName}
 	var err error
