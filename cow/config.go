@@ -73,20 +73,22 @@ const MaxLayers = 1000
 
 // layer is one member of the stack as the union keeps it.
 type layer struct {
-	root   *dirRef
-	owners OwnersMode
-	dev    uint64
-	index  uint16 // number of its inode space, see FS.unionIno
+	root    *dirRef
+	owners  OwnersMode
+	dev     uint64 // filesystem and inode of the root
+	rootIno uint64
+	index   uint16 // number of its inode space, see FS.unionIno
 }
 
 // FS is one union. Its methods may be called concurrently.
 type FS struct {
-	cfg    Config
-	layers []*layer // [0] is the upper when there is one
-	upper  *layer   // nil: read-only
-	work   *workDir
-	style  whiteout.Style
-	fds    *fdCache
+	cfg     Config
+	layers  []*layer // [0] is the upper when there is one
+	upper   *layer   // nil: read-only
+	work    *workDir
+	anchors []anchor // immutable
+	style   whiteout.Style
+	fds     *fdCache
 
 	// tree guards every name and place: Node.parent, Node.ent, Node.back,
 	// dirRef.parent and the stacks. See the lock order in the package comment.
@@ -131,6 +133,9 @@ func Open(cfg Config) (_ *FS, err error) {
 			return nil, fmt.Errorf("open layer %s: %w", l.Dir, err)
 		}
 	}
+	if err := f.findAnchors(); err != nil {
+		return nil, fmt.Errorf("look for the mountpoint in the layers: %w", err)
+	}
 	if f.root, err = f.makeRoot(); err != nil {
 		return nil, fmt.Errorf("read the root of the union: %w", err)
 	}
@@ -152,7 +157,7 @@ func (f *FS) addLayer(dir string, owners OwnersMode) (*layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &layer{owners: owners, dev: sys.Dev(&st)}
+	l := &layer{owners: owners, dev: sys.Dev(&st), rootIno: st.Ino}
 	l.root = &dirRef{layer: l}
 	f.fds.pin(&l.root.fd, rootFD)
 	l.index = f.inos.add(l.dev, st.Ino)
@@ -244,6 +249,9 @@ func (f *FS) Close() error {
 	}
 	if f.work != nil {
 		f.closeWork()
+	}
+	for _, a := range f.anchors {
+		f.fds.unpin(&a.ref.fd)
 	}
 	for _, l := range f.layers {
 		f.fds.unpin(&l.root.fd)

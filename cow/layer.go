@@ -15,6 +15,8 @@ type dirRef struct {
 	name   string  // guarded by FS.tree
 	fd     fdEntry
 	fs     *fdCache // nil for roots, whose descriptor is pinned
+	// anchored says that the descriptor is pinned and the only way: see anchor.
+	anchored bool
 }
 
 // sub refers to the directory name in d, without looking whether it exists.
@@ -38,6 +40,13 @@ func (f *FS) use(d *dirRef) (int, error) { return f.fds.get(&d.fd, d) }
 // done gives back what use gave.
 func (f *FS) done(d *dirRef, fd int) { f.fds.put(&d.fd, fd) }
 
+// dropRef closes a directory's descriptor unless it is pinned for good.
+func (f *FS) dropRef(d *dirRef) {
+	if d.parent != nil && !d.anchored {
+		f.fds.drop(&d.fd)
+	}
+}
+
 // place is where a node's object lies: a name in a directory of a layer. The
 // root of a layer is its own directory with the empty name.
 type place struct {
@@ -47,7 +56,7 @@ type place struct {
 
 // place gives the directory as an object in its parent.
 func (d *dirRef) place() place {
-	if d.parent == nil {
+	if d.parent == nil || d.anchored {
 		return place{d, ""}
 	}
 	return place{d.parent, d.name}

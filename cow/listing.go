@@ -27,7 +27,7 @@ func (f *FS) load(n *Node) error {
 		}
 		if opaque {
 			for _, cut := range d.stack[i+1:] {
-				f.fds.drop(&cut.fd)
+				f.dropRef(cut)
 			}
 			d.stack = d.stack[:i+1]
 			break

@@ -66,13 +66,14 @@ func (f *FS) nodeOf(dir *Node, ent *dirent, out *Attr) (*Node, error) {
 		}
 		return n, f.attrLocked(n, out)
 	}
-	fd, err := f.use(ent.owner)
+	at := f.entryPlace(ent)
+	fd, err := f.use(at.dir)
 	if err != nil {
 		return nil, err
 	}
-	defer f.done(ent.owner, fd)
+	defer f.done(at.dir, fd)
 	var st unix.Statx_t
-	info, err := f.look(ent.owner.layer, fd, ent.name, &st)
+	info, err := f.look(ent.owner.layer, fd, at.name, &st)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +95,7 @@ func (f *FS) instantiate(dir *Node, ent *dirent, info objectInfo, st *unix.Statx
 	}
 	n := &Node{layer: ent.owner.layer}
 	if typ == unix.S_IFDIR {
-		n.dir = &dirState{stack: []*dirRef{ent.owner.sub(f.fds, ent.name)}}
+		n.dir = &dirState{stack: []*dirRef{f.sub(ent.owner, ent.name)}}
 		lowers := ent.lowers
 		if info.redirect {
 			var err error
@@ -104,7 +105,7 @@ func (f *FS) instantiate(dir *Node, ent *dirent, info objectInfo, st *unix.Statx
 			n.dir.stack = append(n.dir.stack, lowers...)
 		} else {
 			for _, l := range lowers {
-				n.dir.stack = append(n.dir.stack, l.sub(f.fds, ent.name))
+				n.dir.stack = append(n.dir.stack, f.sub(l, ent.name))
 			}
 		}
 	} else {

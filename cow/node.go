@@ -187,9 +187,7 @@ func (f *FS) dropUnused(n *Node) {
 func (f *FS) release(n *Node) {
 	if n.dir != nil {
 		for _, d := range n.dir.stack {
-			if d.parent != nil {
-				f.fds.drop(&d.fd)
-			}
+			f.dropRef(d)
 		}
 	}
 	if n.file != nil {

@@ -41,9 +41,9 @@ func (f *FS) followRedirect(fd int, name string) ([]*dirRef, error) {
 		if ent == nil || ent.typ != unix.DT_DIR {
 			return nil, fmt.Errorf("follow %s %q: the lower layers have no such directory", redirectXattr, target)
 		}
-		next := &Node{dir: &dirState{stack: []*dirRef{ent.owner.sub(f.fds, part)}}}
+		next := &Node{dir: &dirState{stack: []*dirRef{f.sub(ent.owner, part)}}}
 		for _, l := range ent.lowers {
-			next.dir.stack = append(next.dir.stack, l.sub(f.fds, part))
+			next.dir.stack = append(next.dir.stack, f.sub(l, part))
 		}
 		n = next
 	}

@@ -219,7 +219,7 @@ func (f *FS) copyUpTree(n *Node) error {
 		ent.below, ent.lowers = false, nil
 	}
 	for _, d := range n.dir.stack[1:] {
-		f.fds.drop(&d.fd)
+		f.dropRef(d)
 	}
 	n.dir.stack = n.dir.stack[:1]
 	return nil
