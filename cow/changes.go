@@ -3,6 +3,8 @@ package cow
 import (
 	"context"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,10 +18,10 @@ import (
 //
 // A Change is valid during the call only.
 func (f *FS) Changes(ctx context.Context, fn func(*Change) error) error {
-	w := walker{f: f, ctx: ctx, fn: fn, links: make(map[uint64]string), dirs: make(map[string]bool)}
 	if f.upper == nil {
 		return nil
 	}
+	w := newWalker(ctx, f, fn)
 	if err := w.rootChange(); err != nil {
 		return err
 	}
@@ -35,7 +37,7 @@ func (f *FS) Changes(ctx context.Context, fn func(*Change) error) error {
 // Walk calls fn for every object of the merged tree as if it had been added:
 // parents before children, the root first.
 func (f *FS) Walk(ctx context.Context, fn func(*Change) error) error {
-	w := walker{f: f, ctx: ctx, fn: fn, links: make(map[uint64]string), dirs: make(map[string]bool)}
+	w := newWalker(ctx, f, fn)
 	if err := w.emit(f.root, ".", Added, false); err != nil {
 		return err
 	}
@@ -48,7 +50,16 @@ type walker struct {
 	ctx   context.Context
 	fn    func(*Change) error
 	links map[uint64]string // the first path of nodes with several names, by inode
+	lower map[uint64]bool   // those of them that may have names in lower layers alone
+	named map[string]bool   // all paths of such nodes that were emitted
 	dirs  map[string]bool   // directories that were emitted
+}
+
+func newWalker(ctx context.Context, f *FS, fn func(*Change) error) *walker {
+	return &walker{
+		f: f, ctx: ctx, fn: fn,
+		links: make(map[uint64]string), lower: make(map[uint64]bool), named: make(map[string]bool), dirs: make(map[string]bool),
+	}
 }
 
 // found is one entry of a directory as the walk saw it.
@@ -115,8 +126,9 @@ func (f *FS) entries(n *Node, all bool) ([]found, error) {
 				list = append(list, found{name: name})
 			}
 		}
+		slices.SortFunc(list, func(a, b found) int { return strings.Compare(a.name, b.name) })
 	}
-	for _, ent := range n.dir.order {
+	for _, ent := range sorted(n.dir.order) {
 		inUpper := f.upper != nil && ent.owner.layer == f.upper
 		if ent.gone || !all && !inUpper {
 			continue
@@ -138,6 +150,13 @@ func (f *FS) entries(n *Node, all bool) ([]found, error) {
 		list = append(list, e)
 	}
 	return list, nil
+}
+
+// sorted gives entries by name, so that equal trees give equal streams.
+func sorted(entries []*dirent) []*dirent {
+	byName := slices.Clone(entries)
+	slices.SortFunc(byName, func(a, b *dirent) int { return strings.Compare(a.name, b.name) })
+	return byName
 }
 
 // inPlace tells whether a directory merges with the lower directory of its own
@@ -164,8 +183,12 @@ func (w *walker) emit(n *Node, path string, kind ChangeKind, opaque bool) error 
 	f := w.f
 	f.tree.RLock()
 	linked := n.flags&flagLinked != 0
+	if linked && (!f.inUpper(n) || n.flags&flagIndexed != 0) {
+		w.lower[n.ino] = true
+	}
 	f.tree.RUnlock()
 	if linked {
+		w.named[path] = true
 		if first, ok := w.links[n.ino]; ok {
 			c.LinkTo = first
 		} else {
@@ -259,28 +282,44 @@ func (f *FS) xattrs(n *Node) (map[string][]byte, error) {
 	return readXattrs(n.layer, fd, name)
 }
 
-// needAliases tells whether copied-up hard links may have names that only a
-// lower layer holds.
+// needAliases tells whether nodes that were reported, or copied up, may have
+// names that only a lower layer holds.
 func (w *walker) needAliases() bool {
 	w.f.linkMu.Lock()
 	defer w.f.linkMu.Unlock()
-	return w.f.work != nil && len(w.f.work.indexed) > 0
+	return len(w.lower) > 0 || w.f.work != nil && len(w.f.work.indexed) > 0
 }
 
-// aliases reports the names of copied-up hard links that only a lower layer
-// holds, and the directories on the way to them. It reads listings alone.
+// isAlias tells whether a lower entry is a name of a node that was reported or
+// copied up. Needs FS.tree.
+func (w *walker) isAlias(ent *dirent) bool {
+	f := w.f
+	if ent.owner.layer == f.upper {
+		return false
+	}
+	ino := unionIno(ent.owner.layer, ent.ino)
+	if w.lower[ino] {
+		return true
+	}
+	f.linkMu.Lock()
+	defer f.linkMu.Unlock()
+	return f.work.indexed[ino]
+}
+
+// aliases reports the names of such nodes that only a lower layer holds, and
+// the directories on the way to them. It reads listings alone.
 func (w *walker) aliases(n *Node, path string) error {
 	f := w.f
 	f.tree.Lock()
 	err := f.load(n)
 	var names, dirs []string
 	if err == nil {
-		for _, ent := range n.dir.order {
+		for _, ent := range sorted(n.dir.order) {
 			switch {
 			case ent.gone:
 			case ent.typ == unix.DT_DIR:
 				dirs = append(dirs, ent.name)
-			case ent.owner.layer != f.upper && f.work.indexed[unionIno(ent.owner.layer, ent.ino)]:
+			case w.isAlias(ent) && !w.named[join(path, ent.name)]:
 				names = append(names, ent.name)
 			}
 		}

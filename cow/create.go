@@ -74,7 +74,9 @@ func (f *FS) Create(c Caller, dir *Node, name string, o NewObject, out *Attr) (*
 	dir.dir.insert(ent)
 	f.attach(dir, ent, n)
 	n.refs.Add(1)
-	f.fillAttr(n, &st, out)
+	if out != nil {
+		f.fillAttr(n, &st, out)
+	}
 	return n, nil
 }
 
@@ -264,6 +266,8 @@ func (f *FS) Tmpfile(c Caller, dir *Node, mode uint32, out *Attr) (*Node, error)
 	n.ino = n.backIno
 	n.refs.Store(1)
 	f.holdNameless(n, fd)
-	f.fillAttr(n, &st, out)
+	if out != nil {
+		f.fillAttr(n, &st, out)
+	}
 	return n, nil
 }

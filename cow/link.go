@@ -57,7 +57,9 @@ func (f *FS) Link(n *Node, dir *Node, name string, out *Attr) error {
 	dir.dir.insert(ent)
 	f.attach(dir, ent, n)
 	n.refs.Add(1)
-	f.fillAttr(n, &st, out)
+	if out != nil {
+		f.fillAttr(n, &st, out)
+	}
 	return nil
 }
 

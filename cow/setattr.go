@@ -42,6 +42,9 @@ func (f *FS) Setattr(n *Node, s SetAttr, out *Attr) error {
 			return err
 		}
 	}
+	if out == nil {
+		return nil
+	}
 	return f.attrLocked(n, out)
 }
 

@@ -159,9 +159,6 @@ func (e *editor) edit(tree map[string]node) error {
 	case 3:
 		return e.removeAll(p)
 	case 4:
-		if holdsLinks(tree, p) {
-			return nil
-		}
 		return inParent(func(from *cow.Node) error {
 			return inDir(func(to *cow.Node) error { return e.f.Rename(from, path.Base(p), to, fresh, 0) })
 		})
@@ -183,18 +180,6 @@ func (e *editor) edit(tree map[string]node) error {
 		return nil
 	}
 	return e.with(p, func(n *cow.Node) error { return e.f.Write(n, []byte(fresh), int64(e.r.IntN(30_000)), false) })
-}
-
-// holdsLinks tells whether a directory holds names of files that have others.
-// Moving it is left out: a lower file then counts as new at its new place, and
-// its names elsewhere, which nothing touched, stay the lower file's.
-func holdsLinks(tree map[string]node, dir string) bool {
-	for p, n := range tree {
-		if n.Links != "" && strings.HasPrefix(p, dir+"/") {
-			return true
-		}
-	}
-	return false
 }
 
 // removeAll removes an object and all in it.
