@@ -29,6 +29,10 @@ type Config struct {
 	NoNewPrivs bool // processes never gain privileges by set-id programs or file capabilities
 	Rlimits    []Rlimit
 
+	// EmulateIDs lets processes change to users and groups that do not exist, where the sandbox has only one: see package
+	// ids. It has no effect where there are more.
+	EmulateIDs bool
+
 	Process Spec // the main process
 }
 
@@ -43,6 +47,8 @@ type Root struct {
 	// FUSEOptions follow "fd=,rootmode=40000,user_id=0,group_id=0" in the options of mount(2), for example
 	// "default_permissions,allow_other,max_read=1048576".
 	FUSEOptions string
+	// Token authorizes the requests of package idcall to the root's server. Without it emulated owners are not recorded.
+	Token string
 }
 
 // MountKind says what a Mount puts at its target.

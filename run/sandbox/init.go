@@ -40,6 +40,8 @@ type initProcess struct {
 	usual   chan struct{} // closed when the usual signals are forwarded
 	mainTTY *tty          // of the main process, until that takes it
 
+	emulation *emulation // nil unless ids are emulated
+
 	mu      sync.Mutex
 	procs   map[int]int   // process id -> process number
 	spawned chan struct{} // there is (again) something to wait for
@@ -63,6 +65,15 @@ func (i *initProcess) run() error {
 	go i.forward(i.usual)
 	if err := i.build(); err != nil {
 		return err
+	}
+	if i.setup.Emulate {
+		if len(fds) == 0 {
+			return errors.New("read setup: the table of credentials is missing")
+		}
+		if err := i.startEmulation(fds[len(fds)-1]); err != nil {
+			return err
+		}
+		fds = fds[:len(fds)-1]
 	}
 	i.start(0, &i.setup.Main, fds)
 	go i.reap()

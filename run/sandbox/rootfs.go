@@ -65,7 +65,7 @@ func (i *initProcess) settle() error {
 		return fmt.Errorf("open /dev/pts: %w", err)
 	}
 	if i.setup.Main.TTY {
-		if i.mainTTY, err = openTTY(i.pts, &i.setup.Main); err != nil {
+		if i.mainTTY, err = openTTY(i.pts, &i.setup.Main, i.setup.HasGroups); err != nil {
 			return err
 		}
 		if err := i.mainTTY.asConsole(); err != nil {

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"mica/run/sandbox/ids"
 )
 
 // ErrEnded is returned for requests to a sandbox or process that has ended.
@@ -23,6 +25,8 @@ type Sandbox struct {
 	conn   *conn
 	stderr int // what init writes before it crashes
 	main   *Process
+	view   *ids.View // nil unless ids are emulated; immutable after launch
+	table  int       // descriptor of what it looks at; during the start
 
 	done    chan struct{} // closed when all is over
 	served  chan struct{} // closed when ServeRoot has returned
@@ -204,6 +208,12 @@ func (s *Sandbox) handle(m *message, fds []int) bool {
 		}
 		go s.serve(os.NewFile(uintptr(fds[0]), "/dev/fuse"))
 		return true
+	case opProc:
+		if s.view == nil || len(fds) != 1 {
+			return false
+		}
+		s.view.SetProc(fds[0])
+		return true
 	case opStarted:
 		s.mu.Lock()
 		p := s.procs[m.ID]
@@ -251,6 +261,9 @@ func (s *Sandbox) finish(ws syscall.WaitStatus) {
 	n, _ := unix.Read(s.stderr, said[:])
 	unix.Close(s.stderr)
 	s.conn.close()
+	if s.view != nil {
+		s.view.Close()
+	}
 	s.mu.Lock()
 	s.ended = true
 	procs := s.procs

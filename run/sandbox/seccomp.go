@@ -80,7 +80,12 @@ func (s *Seccomp) filter(bounding uint64) ([]byte, error) {
 	if len(prog) > 4096 { // BPF_MAXINSNS
 		return nil, fmt.Errorf("compile seccomp profile: %d instructions are more than 4096", len(prog))
 	}
-	return unsafe.Slice((*byte)(unsafe.Pointer(&prog[0])), len(prog)*8), nil
+	return instructions(prog), nil
+}
+
+// instructions is a program as the kernel takes it.
+func instructions(prog []unix.SockFilter) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(&prog[0])), len(prog)*8)
 }
 
 // installFilter sets a compiled filter for the calling thread and what it executes.

@@ -46,16 +46,24 @@ func (i *initProcess) spawn(spec *wireSpec, fds []int) (pid, tty int, err error)
 			return 0, tty, fmt.Errorf("set no_new_privs: %w", err)
 		}
 	}
+	credential := &syscall.Credential{
+		Uid: spec.User.UID, Gid: spec.User.GID, Groups: spec.User.Groups, NoSetGroups: !i.setup.HasGroups,
+	}
+	if i.emulation != nil {
+		done, err := i.emulation.adopt(&spec.User)
+		if err != nil {
+			return 0, tty, err
+		}
+		defer done()
+		credential = nil
+	}
 	if err := installFilter(spec.Filter); err != nil {
 		return 0, tty, err
 	}
 	attr := &syscall.ProcAttr{
 		Dir: cwd, Env: spec.Env, Files: std.files[:],
 		Sys: &syscall.SysProcAttr{
-			Setsid: true, Setctty: spec.TTY, Ctty: 0,
-			Credential: &syscall.Credential{
-				Uid: spec.User.UID, Gid: spec.User.GID, Groups: spec.User.Groups, NoSetGroups: !i.setup.HasGroups,
-			},
+			Setsid: true, Setctty: spec.TTY, Ctty: 0, Credential: credential,
 		},
 	}
 	pid, err = syscall.ForkExec(exe, spec.Args, attr)
@@ -81,7 +89,7 @@ func (i *initProcess) stdio(spec *wireSpec, fds []int) (std stdio, master int, e
 		t := i.mainTTY
 		i.mainTTY = nil
 		if t == nil {
-			if t, err = openTTY(i.pts, spec); err != nil {
+			if t, err = openTTY(i.pts, spec, i.setup.HasGroups); err != nil {
 				return std, -1, err
 			}
 		}
@@ -100,7 +108,9 @@ func (i *initProcess) stdio(spec *wireSpec, fds []int) (std stdio, master int, e
 			return std, -1, errors.New("start process: descriptors are missing")
 		}
 		std.files[n] = uintptr(fds[0])
-		giveStream(fds[0], &spec.User)
+		if i.setup.HasGroups {
+			giveStream(fds[0], &spec.User)
+		}
 		fds = fds[1:]
 	}
 	return std, -1, nil

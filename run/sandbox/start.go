@@ -43,6 +43,12 @@ func start(ctx context.Context, cfg *Config) (*Sandbox, error) {
 		spec, fds, err := s.wire(&cfg.Process)
 		main <- wired{spec, fds, err}
 	}()
+	if s.emulates() {
+		if s.table, s.view, err = shareTable(); err != nil {
+			return nil, err
+		}
+		defer unix.Close(s.table)
+	}
 	if err := s.launch(bounding); err != nil {
 		return nil, err
 	}
@@ -129,7 +135,7 @@ func (s *Sandbox) launch(bounding uint64) error {
 	exe, closeExe, err := executable(bounding)
 	if err == nil {
 		attr := &syscall.ProcAttr{
-			Env:   []string{"GOMAXPROCS=2", "GOGC=off", "GOMEMLIMIT=64MiB", "GOTRACEBACK=all", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"},
+			Env:   []string{"GOMAXPROCS=4", "GOGC=off", s.memoryLimit(), "GOTRACEBACK=all", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"},
 			Files: []uintptr{uintptr(null), uintptr(null), uintptr(errPipe[1]), uintptr(pair[1])},
 			Sys:   s.attributes(),
 		}
@@ -144,6 +150,15 @@ func (s *Sandbox) launch(bounding uint64) error {
 		return explainClone(err)
 	}
 	return nil
+}
+
+// memoryLimit makes init collect garbage only when it has much, and not at all by itself when it emulates ids; see
+// startEmulation.
+func (s *Sandbox) memoryLimit() string {
+	if s.emulates() {
+		return "GOMEMLIMIT=off"
+	}
+	return "GOMEMLIMIT=64MiB"
 }
 
 // attributes are those of the clone that makes init.
@@ -215,7 +230,11 @@ func (s *Sandbox) boot(main <-chan wired) error {
 	if w.err != nil {
 		return s.startError(p, w.err)
 	}
-	if err := s.conn.send(&message{Op: opSetup, Setup: s.setup(w.spec)}, w.fds...); err != nil {
+	fds := w.fds
+	if s.emulates() {
+		fds = append(fds, s.table)
+	}
+	if err := s.conn.send(&message{Op: opSetup, Setup: s.setup(w.spec)}, fds...); err != nil {
 		return s.startError(p, err)
 	}
 	runtime.KeepAlive(s.cfg)
@@ -257,6 +276,10 @@ func (s *Sandbox) setup(main *wireSpec) *setup {
 		RootDir: c.Root.Dir, FUSEOptions: c.Root.FUSEOptions, ReadOnlyRoot: c.ReadOnlyRoot,
 		Mounts: c.Mounts, Files: c.Files, Devices: c.Devices, ShmSize: c.ShmSize,
 		TTYGroup: s.ids.HasGID(5), Masked: c.MaskedPaths, ReadOnly: c.ReadOnlyPaths, Rlimits: c.Rlimits, Main: *main,
+	}
+	if s.emulates() {
+		st.Emulate, st.Token, st.IdentityFilter = true, c.Root.Token, identityFilter()
+		st.BaseUID, st.BaseGID = s.ids.UIDs[0].Inside, s.ids.GIDs[0].Inside
 	}
 	if st.ShmSize == 0 {
 		st.ShmSize = 64 << 20
@@ -309,6 +332,9 @@ func (s *Sandbox) wire(p *Spec) (*wireSpec, []int, error) {
 
 // checkUser refuses ids that do not exist in the sandbox.
 func (s *Sandbox) checkUser(u *User) error {
+	if s.emulates() {
+		return nil
+	}
 	if !s.ids.HasUID(u.UID) {
 		return fmt.Errorf("start process: user %d does not exist in the sandbox, whose ids are %s", u.UID, describe(s.ids.UIDs))
 	}

@@ -10,8 +10,8 @@ import (
 // tty is a terminal in the sandbox.
 type tty struct{ master, slave int }
 
-// openTTY makes a terminal for a process in the devpts that pts is the root of.
-func openTTY(pts int, spec *wireSpec) (t *tty, err error) {
+// openTTY makes a terminal for a process in the devpts that pts is the root of. With chown it belongs to the process's user.
+func openTTY(pts int, spec *wireSpec, chown bool) (t *tty, err error) {
 	t = &tty{-1, -1}
 	defer func() {
 		if err != nil {
@@ -38,7 +38,7 @@ func openTTY(pts int, spec *wireSpec) (t *tty, err error) {
 	if err := unix.IoctlSetWinsize(t.master, unix.TIOCSWINSZ, &unix.Winsize{Row: size.Rows, Col: size.Cols}); err != nil {
 		return nil, err
 	}
-	if spec.User.UID != 0 {
+	if chown {
 		if err := unix.Fchown(t.slave, int(spec.User.UID), -1); err != nil {
 			return nil, err
 		}

@@ -31,6 +31,7 @@ const (
 	opStarted = "started" // answer to opStart (and, for process 0, to opSetup); carries the terminal, if any
 	opExit    = "exit"    // a started process ended
 	opError   = "error"   // opStart or opSetup failed
+	opProc    = "proc"    // carries a descriptor of the sandbox's /proc, for the emulation of ids
 )
 
 // message is any frame of the control socket; which fields count depends on Op.
@@ -64,6 +65,10 @@ type setup struct {
 	TTYGroup          bool // group 5 exists in the map
 	Masked, ReadOnly  []string
 	Rlimits           []Rlimit
+	Emulate           bool   // ids; the descriptor of the table follows those of Main
+	Token             string // of the root's server
+	IdentityFilter    []byte
+	BaseUID, BaseGID  uint32
 	Main              wireSpec
 }
 

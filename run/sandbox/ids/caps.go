@@ -1,0 +1,101 @@
+package ids
+
+import (
+	"encoding/binary"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// capData is struct __user_cap_data_struct, once or twice: three words for each 32 capabilities.
+const capData = 12
+
+// capHeader reads struct __user_cap_header_struct and returns how many capData follow; 0 for a probe of the version or for
+// another process, which the kernel answers.
+func capHeader(c *call) (words int, e unix.Errno) {
+	var b [8]byte
+	if n, e := readMemory(c.tid(), c.args[0], b[:]); e != 0 || n != len(b) {
+		return 0, unix.EFAULT
+	}
+	if pid := binary.LittleEndian.Uint32(b[4:]); c.args[1] == 0 || pid != 0 && pid != c.pid {
+		return 0, 0
+	}
+	switch binary.LittleEndian.Uint32(b[:]) {
+	case unix.LINUX_CAPABILITY_VERSION_1:
+		return 1, 0
+	case unix.LINUX_CAPABILITY_VERSION_2, unix.LINUX_CAPABILITY_VERSION_3:
+		return 2, 0
+	}
+	return 0, 0
+}
+
+// capGet is capget(2).
+func capGet(s *Server, c *call) (int64, unix.Errno) {
+	creds, original, err := s.table.get(c.tid())
+	if err != nil || original {
+		return 0, pass
+	}
+	words, e := capHeader(c)
+	if e != 0 || words == 0 {
+		return 0, pass
+	}
+	out := make([]byte, 0, 2*capData)
+	effective := creds.effective & s.realCaps(c.tid(), "CapEff:")
+	permitted := creds.permitted & s.realCaps(c.tid(), "CapPrm:")
+	inheritable := s.realCaps(c.tid(), "CapInh:")
+	for w := range words {
+		for _, set := range []uint64{effective, permitted, inheritable} {
+			out = binary.LittleEndian.AppendUint32(out, uint32(set>>(32*w)))
+		}
+	}
+	return 0, writeMemory(c.tid(), c.args[1], out)
+}
+
+func (s *Server) realCaps(tid int, field string) uint64 {
+	n, _ := strconv.ParseUint(s.status(tid, field), 16, 64)
+	return n
+}
+
+// capSet is capset(2). The kernel then does the same to the real capabilities.
+func capSet(s *Server, c *call) (int64, unix.Errno) {
+	words, e := capHeader(c)
+	if e != 0 || words == 0 {
+		return 0, pass
+	}
+	creds, err := s.table.Get(c.tid())
+	if err != nil {
+		return 0, errno(err)
+	}
+	data := make([]byte, words*capData)
+	if n, e := readMemory(c.tid(), c.args[1], data); e != 0 || n != len(data) {
+		return 0, unix.EFAULT
+	}
+	var effective, permitted uint64
+	for w := range words {
+		effective |= uint64(binary.LittleEndian.Uint32(data[w*capData:])) << (32 * w)
+		permitted |= uint64(binary.LittleEndian.Uint32(data[w*capData+4:])) << (32 * w)
+	}
+	if permitted&^creds.permitted != 0 || effective&^permitted != 0 {
+		return 0, unix.EPERM
+	}
+	now := creds
+	now.permitted, now.effective = permitted, effective
+	if e := s.set(c, creds, now); e != 0 {
+		return 0, e
+	}
+	return 0, pass
+}
+
+// keepCaps is prctl(2) with PR_SET_KEEPCAPS.
+func keepCaps(s *Server, c *call) (int64, unix.Errno) {
+	creds, err := s.table.Get(c.tid())
+	if err != nil || c.args[1] > 1 {
+		return 0, pass
+	}
+	now := creds
+	now.keepCaps = c.args[1] == 1
+	if e := s.set(c, creds, now); e != 0 {
+		return 0, e
+	}
+	return 0, pass
+}

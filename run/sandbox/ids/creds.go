@@ -1,0 +1,182 @@
+package ids
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// none as an argument leaves an id as it is.
+const none = ^uint32(0)
+
+// Creds are the emulated credentials of a process; see credentials(7). They are comparable.
+type Creds struct {
+	RUID, EUID, SUID, FSUID uint32
+	RGID, EGID, SGID, FSGID uint32
+	groups                  string // supplementary groups, four bytes each
+
+	permitted, effective uint64 // capabilities, of those that the process really has
+	keepCaps             bool   // see PR_SET_KEEPCAPS in prctl(2)
+}
+
+// New returns the credentials of a process that runs as one user and group throughout.
+func New(uid, gid uint32, groups []uint32) Creds {
+	c := Creds{RUID: uid, EUID: uid, SUID: uid, FSUID: uid, RGID: gid, EGID: gid, SGID: gid, FSGID: gid}
+	c.setGroups(groups)
+	c.gain()
+	return c
+}
+
+// gain gives the capabilities that executing a program gives: all to root, none to others.
+func (c *Creds) gain() {
+	c.permitted, c.effective, c.keepCaps = 0, 0, false
+	if c.RUID == 0 || c.EUID == 0 {
+		c.permitted = ^uint64(0)
+	}
+	if c.EUID == 0 {
+		c.effective = c.permitted
+	}
+}
+
+// shed takes and gives the capabilities that go with a change from old to the user ids of c; see capabilities(7), "Effect of
+// user ID changes on capabilities".
+func (c *Creds) shed(old *Creds) {
+	root := func(c *Creds) bool { return c.RUID == 0 || c.EUID == 0 || c.SUID == 0 }
+	if root(old) && !root(c) && !c.keepCaps {
+		c.permitted, c.effective = 0, 0
+	}
+	switch {
+	case old.EUID == 0 && c.EUID != 0:
+		c.effective = 0
+	case old.EUID != 0 && c.EUID == 0:
+		c.effective = c.permitted
+	}
+}
+
+// Groups are the supplementary groups.
+func (c *Creds) Groups() []uint32 {
+	out := make([]uint32, len(c.groups)/4)
+	for i := range out {
+		out[i] = binary.LittleEndian.Uint32([]byte(c.groups[4*i:]))
+	}
+	return out
+}
+
+func (c *Creds) setGroups(groups []uint32) {
+	b := make([]byte, 0, 4*len(groups))
+	for _, g := range groups {
+		b = binary.LittleEndian.AppendUint32(b, g)
+	}
+	c.groups = string(b)
+}
+
+// can says whether a capability is effective.
+func (c *Creds) can(capability uint) bool { return c.effective>>capability&1 != 0 }
+
+// inGroup says whether a file of the group would be accessed as one of the own group.
+func (c *Creds) inGroup(gid uint32) bool { return gid == c.FSGID || slices.Contains(c.Groups(), gid) }
+
+// SetGroups is setgroups(2).
+func (c *Creds) SetGroups(groups []uint32) unix.Errno {
+	if !c.can(unix.CAP_SETGID) {
+		return unix.EPERM
+	}
+	c.setGroups(groups)
+	return 0
+}
+
+// set is one of the two sets of ids.
+type set struct {
+	r, e, s, fs *uint32
+	privileged  bool // may become any id
+}
+
+func (c *Creds) users() set {
+	return set{&c.RUID, &c.EUID, &c.SUID, &c.FSUID, c.can(unix.CAP_SETUID)}
+}
+func (c *Creds) groupSet() set {
+	return set{&c.RGID, &c.EGID, &c.SGID, &c.FSGID, c.can(unix.CAP_SETGID)}
+}
+
+// setID is setuid(2) and setgid(2).
+func (s set) setID(id uint32) unix.Errno {
+	switch {
+	case id == none:
+		return unix.EINVAL
+	case s.privileged:
+		*s.r, *s.s = id, id
+	case id != *s.r && id != *s.s:
+		return unix.EPERM
+	}
+	*s.e, *s.fs = id, id
+	return 0
+}
+
+// setRE is setreuid(2) and setregid(2).
+func (s set) setRE(r, e uint32) unix.Errno {
+	if !s.privileged {
+		if r != none && r != *s.r && r != *s.e {
+			return unix.EPERM
+		}
+		if e != none && e != *s.r && e != *s.e && e != *s.s {
+			return unix.EPERM
+		}
+	}
+	old := *s.r
+	if r != none {
+		*s.r = r
+	}
+	if e != none {
+		*s.e = e
+	}
+	if r != none || e != none && e != old {
+		*s.s = *s.e
+	}
+	*s.fs = *s.e
+	return 0
+}
+
+// setRES is setresuid(2) and setresgid(2).
+func (s set) setRES(r, e, saved uint32) unix.Errno {
+	if !s.privileged {
+		for _, id := range []uint32{r, e, saved} {
+			if id != none && id != *s.r && id != *s.e && id != *s.s {
+				return unix.EPERM
+			}
+		}
+	}
+	for _, p := range []struct {
+		to *uint32
+		id uint32
+	}{{s.r, r}, {s.e, e}, {s.s, saved}} {
+		if p.id != none {
+			*p.to = p.id
+		}
+	}
+	*s.fs = *s.e
+	return 0
+}
+
+// setFS is setfsuid(2) and setfsgid(2): it returns the old id whether or not it has changed anything.
+func (s set) setFS(id uint32) uint32 {
+	old := *s.fs
+	if id != none && (s.privileged || id == *s.r || id == *s.e || id == *s.s || id == old) {
+		*s.fs = id
+	}
+	return old
+}
+
+// Exec returns the credentials after executing a file. For a set-id file uid and gid are its owners, else they are none.
+func (c *Creds) Exec(uid, gid uint32) Creds {
+	n := *c
+	if uid != none {
+		n.EUID = uid
+	}
+	if gid != none {
+		n.EGID = gid
+	}
+	n.SUID, n.FSUID, n.SGID, n.FSGID = n.EUID, n.EUID, n.EGID, n.EGID
+	n.gain()
+	return n
+}

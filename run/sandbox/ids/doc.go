@@ -1,0 +1,39 @@
+// Package ids makes users and groups work in a sandbox whose user namespace has only one id.
+//
+// Processes there cannot really become another user: to the kernel all of them are the one user that exists. A seccomp
+// filter hands the system calls that change or show identity to the init of the sandbox, which answers them from emulated
+// credentials, as the kernel would if they were real:
+//
+//	setuid setgid setre[ug]id setres[ug]id setfs[ug]id setgroups      change the emulated credentials
+//	get[e]uid get[e]gid getres[ug]id getgroups                        show them
+//	chown lchown fchown fchownat, mknod[at] of devices                 are carried out by the server of the root (see Files)
+//	execve execveat                                                    apply set-id bits; saved ids follow effective ones
+//	getsockopt SO_PEERCRED                                             shows the peer's
+//	capget capset, prctl PR_SET_KEEPCAPS                               follow the user, as capabilities(7) says
+//
+// All other calls run at full speed. Set-id programs, su, sudo, package managers and daemons that drop privileges behave, and
+// the owners of files are recorded. What is not emulated is protection: every process of the sandbox may do what its one
+// user may. In stat(2) an owner that does not exist in the namespace is shown as the one user.
+//
+// # Where the credentials live
+//
+// In the kernel, with the process: the soft limit of RLIMIT_LOCKS, which Linux has ignored since 2.4.25, holds the number of
+// the credentials in a table (Table). Resource limits are inherited over fork and exec, belong to a process exactly as long as it
+// lives, and init may set those of others. So there is nothing to clean up, no process id that could be mistaken
+// for its predecessor's, and no fork to watch. A process that never changed its identity has no limit there: infinity. The filter
+// keeps processes from setting this limit themselves.
+//
+// Threads of one process share their limits, so they share emulated credentials. The C library keeps them equal in all
+// threads anyway; a program that gives single threads their own ids by raw system calls is not served.
+//
+// The owner of a new file is asked for by the server of the root, outside of the sandbox, with the thread id of a request:
+// View reads the limit from the sandbox's /proc and the table from shared memory, and costs one atomic load as long as nobody
+// has changed identity.
+//
+// # Races
+//
+// A request names memory and descriptors of the caller, which other threads can change between the reading here and a
+// continued call in the kernel. Nothing that protects the host depends on it: every access is made by init,
+// inside of the sandbox, with no more rights than the sandbox has. The validity of a notification is checked after
+// the caller's memory was read, so that a recycled thread id is never answered for (see seccomp_unotify(2)).
+package ids

@@ -1,0 +1,151 @@
+package ids
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// execute is execve(2) and execveat(2): the credentials change as for a file that is executed, and the kernel goes on.
+func execute(first int) handler {
+	return func(s *Server, c *call) (int64, unix.Errno) {
+		creds, original, err := s.table.get(c.tid())
+		if err != nil || original {
+			return 0, pass // set-id bits give root nothing
+		}
+		path, e := readString(c.tid(), c.args[first])
+		if e != 0 {
+			return 0, pass
+		}
+		dirfd, flags := unix.AT_FDCWD, 0
+		if first == 1 {
+			dirfd, flags = int(int32(c.args[0])), int(int32(c.args[4]))
+		}
+		if path == "" && flags&unix.AT_EMPTY_PATH == 0 {
+			return 0, pass
+		}
+		fd, err := s.resolver.open(c.tid(), dirfd, path, 0)
+		if err != nil {
+			return 0, pass
+		}
+		defer unix.Close(fd)
+		uid, gid, ok := s.setID(c.tid(), fd)
+		if !ok {
+			return 0, pass // it cannot be executed
+		}
+		if e := s.set(c, creds, creds.Exec(uid, gid)); e != 0 {
+			return 0, e
+		}
+		return 0, pass
+	}
+}
+
+// setID returns the ids that executing a file gives, none without set-id bits. It is false for what is no executable file.
+func (s *Server) setID(tid, fd int) (uid, gid uint32, ok bool) {
+	uid, gid = none, none
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o111 == 0 {
+		return uid, gid, false
+	}
+	const setGID = unix.S_ISGID | 0o010 // without the x it once meant mandatory locking
+	if st.Mode&unix.S_ISUID == 0 && st.Mode&setGID != setGID {
+		return uid, gid, true
+	}
+	if isScript(fd) || s.status(tid, "NoNewPrivs:") == "1" {
+		return uid, gid, true
+	}
+	u, g, recorded, err := s.files.Owner(fd)
+	if err != nil || !recorded {
+		return uid, gid, true
+	}
+	if st.Mode&unix.S_ISUID != 0 {
+		uid = u
+	}
+	if st.Mode&setGID == setGID {
+		gid = g
+	}
+	return uid, gid, true
+}
+
+// isScript says whether an interpreter is executed rather than the file.
+func isScript(fd int) bool {
+	f, err := unix.Open(self(fd), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(f)
+	var magic [2]byte
+	n, err := unix.Pread(f, magic[:], 0)
+	return err == nil && n == 2 && magic == [2]byte{'#', '!'}
+}
+
+// status reads a field of /proc/TID/status, empty when the thread is gone.
+func (s *Server) status(tid int, field string) string {
+	fd, err := unix.Openat(s.resolver.proc, strconv.Itoa(tid)+"/status", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	var buf [4096]byte
+	n, err := unix.Read(fd, buf[:])
+	if err != nil {
+		return ""
+	}
+	for line := range bytes.Lines(buf[:n]) {
+		if rest, ok := bytes.CutPrefix(line, []byte(field)); ok {
+			return string(bytes.TrimSpace(rest))
+		}
+	}
+	return ""
+}
+
+// umask is the mask of a process for new files.
+func (s *Server) umask(tid int) (uint32, error) {
+	n, err := strconv.ParseUint(s.status(tid, "Umask:"), 8, 32)
+	if err != nil {
+		return 0, unix.ESRCH
+	}
+	return uint32(n), nil
+}
+
+// peerCredentials is getsockopt(2) for SO_PEERCRED: who is at the other end of a unix socket, now.
+func peerCredentials(s *Server, c *call) (int64, unix.Errno) {
+	tgid, err := strconv.Atoi(s.status(c.tid(), "Tgid:"))
+	if err != nil {
+		return 0, pass
+	}
+	pidfd, err := unix.PidfdOpen(tgid, 0)
+	if err != nil {
+		return 0, pass
+	}
+	defer unix.Close(pidfd)
+	sock, err := unix.PidfdGetfd(pidfd, int(int32(c.args[0])), 0)
+	if err != nil {
+		return 0, pass
+	}
+	defer unix.Close(sock)
+	peer, err := unix.GetsockoptUcred(sock, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil || peer.Pid <= 0 {
+		return 0, pass
+	}
+	creds, original, err := s.table.get(int(peer.Pid))
+	if err != nil || original || !valid(c.listener, c.notification.id) {
+		return 0, pass
+	}
+	var room [4]byte
+	if _, e := readMemory(c.tid(), c.args[4], room[:]); e != 0 {
+		return 0, e
+	}
+	var out []byte
+	for _, v := range []uint32{uint32(peer.Pid), creds.EUID, creds.EGID} {
+		out = binary.LittleEndian.AppendUint32(out, v)
+	}
+	out = out[:min(len(out), int(binary.LittleEndian.Uint32(room[:])))]
+	if e := writeMemory(c.tid(), c.args[3], out); e != 0 {
+		return 0, e
+	}
+	binary.LittleEndian.PutUint32(room[:], uint32(len(out)))
+	return 0, writeMemory(c.tid(), c.args[4], room[:])
+}

@@ -1,0 +1,175 @@
+package ids
+
+import (
+	"encoding/binary"
+	"errors"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Server answers the calls of the processes of one sandbox. It lives in init.
+type Server struct {
+	table    *Table
+	files    Files
+	resolver *resolver
+	numbers  func(audit uint32) map[string]uint32
+
+	tables sync.Map // architecture -> map[int32]known
+	after  func()   // called after each answer
+}
+
+// handler answers one call: a value, or an error number, or (pass) that the kernel is to go on with it.
+type handler func(s *Server, c *call) (val int64, e unix.Errno)
+
+// pass is not an error: the kernel executes the call.
+const pass = unix.Errno(0xffff)
+
+// call is a call under way.
+type call struct {
+	notification
+	listener int
+	narrow   bool // ids are 16 bits wide, as in the oldest calls of 32-bit architectures
+}
+
+func (c *call) tid() int { return int(c.pid) }
+
+// id reads an argument that is a user or group.
+func (c *call) id(arg int) uint32 {
+	if c.narrow {
+		if v := uint16(c.args[arg]); v != 0xffff {
+			return uint32(v)
+		}
+		return none
+	}
+	return uint32(c.args[arg])
+}
+
+// width is the size of an id in memory.
+func (c *call) width() int {
+	if c.narrow {
+		return 2
+	}
+	return 4
+}
+
+func (c *call) putIDs(at uint64, ids ...uint32) unix.Errno {
+	var buf []byte
+	for _, id := range ids {
+		if c.narrow {
+			buf = binary.LittleEndian.AppendUint16(buf, uint16(min(id, 65534)))
+		} else {
+			buf = binary.LittleEndian.AppendUint32(buf, id)
+		}
+	}
+	return writeMemory(c.tid(), at, buf)
+}
+
+// NewServer makes a server. numbers gives the system call numbers of an architecture (AUDIT_ARCH_*); after, unless nil, is called
+// after every answered call.
+func NewServer(table *Table, files Files, numbers func(audit uint32) map[string]uint32, after func()) (*Server, error) {
+	r, err := newResolver()
+	if err != nil {
+		return nil, err
+	}
+	return &Server{table: table, files: files, resolver: r, numbers: numbers, after: after}, nil
+}
+
+// Serve answers the calls that come over a listener, which it closes, until no process is left that could make one.
+func (s *Server) Serve(listener int) {
+	defer unix.Close(listener)
+	wakeOnSameCPU(listener)
+	for {
+		c := &call{listener: listener}
+		if !receive(listener, &c.notification) {
+			return
+		}
+		h, slow := s.lookup(c)
+		if slow {
+			go s.serve(h, c)
+		} else {
+			s.serve(h, c)
+		}
+	}
+}
+
+func (s *Server) serve(h handler, c *call) {
+	r := response{id: c.notification.id}
+	val, e := h(s, c)
+	switch {
+	case e == pass:
+		r.flags = unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE
+	case e != 0:
+		r.err = -int32(e)
+	default:
+		r.val = val
+	}
+	answer(c.listener, &r)
+	if s.after != nil {
+		s.after()
+	}
+}
+
+// lookup finds the handler of a call and whether it may take long.
+func (s *Server) lookup(c *call) (handler, bool) {
+	entry, ok := s.tables.Load(c.arch)
+	if !ok {
+		entry, _ = s.tables.LoadOrStore(c.arch, s.build(c.arch))
+	}
+	found, ok := entry.(map[int32]known)[c.nr]
+	if !ok {
+		return func(*Server, *call) (int64, unix.Errno) { return 0, pass }, false
+	}
+	c.narrow = found.narrow
+	return found.handler, found.slow
+}
+
+// known is a call that is answered here.
+type known struct {
+	handler
+	slow   bool // may wait for the server of the root
+	narrow bool
+}
+
+// build makes the table of an architecture.
+func (s *Server) build(audit uint32) map[int32]known {
+	numbers := s.numbers(audit)
+	_, old := numbers["setuid32"] // then the calls without 32 are the narrow ones
+	m := map[int32]known{}
+	for name, k := range handlers {
+		if nr, ok := numbers[name]; ok {
+			k.narrow = old && k.narrow
+			m[int32(nr)] = k
+		}
+		if nr, ok := numbers[name+"32"]; ok {
+			k.narrow = false
+			m[int32(nr)] = k
+		}
+	}
+	return m
+}
+
+// Calls are the names of all calls that the filter has to hand over without conditions.
+func Calls() []string {
+	var out []string
+	for name := range handlers {
+		switch name {
+		case "mknod", "mknodat", "getsockopt", "prctl":
+		default:
+			out = append(out, name, name+"32")
+		}
+	}
+	return out
+}
+
+// errno is the error number of an error.
+func errno(err error) unix.Errno {
+	var e unix.Errno
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &e):
+		return e
+	}
+	return unix.EIO
+}

@@ -1,0 +1,128 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// oneID is a configuration with one emulated id.
+func oneID(t testing.TB, cfg *Config) *Config {
+	t.Helper()
+	var err error
+	if cfg.IDs, err = ResolveIDs(IDsSingle); err != nil {
+		t.Fatal(err)
+	}
+	cfg.EmulateIDs = true
+	return cfg
+}
+
+func TestEmulatedIdentity(t *testing.T) {
+	for _, c := range []struct {
+		command string
+		user    User
+		want    string
+	}{
+		{"id", User{}, "uid=0(root) gid=0(root) groups=0(root)"},
+		{"id -u; id -g; id -G", User{UID: 70000, GID: 5, Groups: []uint32{6, 7}}, "70000 5 5 6 7"},
+		{"setpriv --reuid 100 --regid 101 --groups 102,103 sh -c 'id -u; id -g; id -G; echo $(id -u)'; id -u", User{}, "100 101 101 102 103 100 0"},
+		// Back to root is not possible, and to another user neither.
+		{"setpriv --reuid 100 --regid 101 --clear-groups setpriv --reuid 0 id -u 2>&1 | tail -c 25", User{}, "Operation not permitted"},
+		{"setpriv --reuid 100 --regid 101 --clear-groups sh -c 'touch /tmp/x; chown 5 /tmp/x 2>&1; chown 0:0 /dev/shm 2>&1 | wc -l'", User{}, "0"},
+		{"ulimit -x 5 2>&1 | grep -c permitted; prlimit --locks=7 true 2>&1 | grep -c permitted", User{}, "1 1"},
+	} {
+		cfg := oneID(t, sh(c.command))
+		cfg.Process.Args[0] = "/bin/bash"
+		cfg.Process.User = c.user
+		cfg.Mounts = []Mount{{Kind: MountTmpfs, Target: "/tmp"}}
+		out, _ := output(t, cfg)
+		if got := strings.Join(strings.Fields(out), " "); got != c.want {
+			t.Errorf("%s:\n got %s\nwant %s", c.command, got, c.want)
+		}
+	}
+}
+
+func TestEmulatedIdentityInThreads(t *testing.T) {
+	out, st := output(t, oneID(t, self("threads")))
+	if st.Code != 0 || out != "ok\n" {
+		t.Errorf("%+v: %s", st, out)
+	}
+}
+
+func TestEmulatedPeer(t *testing.T) {
+	out, st := output(t, oneID(t, self("peer")))
+	if st.Code != 0 || out != "77 78\n" {
+		t.Errorf("%+v: %s", st, out)
+	}
+}
+
+func init() {
+	// threads changes identity in a program with many threads, to and fro.
+	commands["threads"] = func([]string) error {
+		for range 8 {
+			go func() { runtime.LockOSThread(); select {} }()
+		}
+		for n := range 200 {
+			uid := 1000 + n
+			if err := syscall.Setresuid(uid, uid, 0); err != nil {
+				return err
+			}
+			if os.Getuid() != uid || os.Geteuid() != uid {
+				return fmt.Errorf("uid is %d, want %d", os.Getuid(), uid)
+			}
+			if err := syscall.Setresuid(0, 0, 0); err != nil {
+				return err
+			}
+		}
+		fmt.Println("ok")
+		return nil
+	}
+	commands["peer"] = func([]string) error {
+		if err := syscall.Setresgid(78, 78, 78); err != nil {
+			return err
+		}
+		if err := syscall.Setresuid(77, 77, 77); err != nil {
+			return err
+		}
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		if err != nil {
+			return err
+		}
+		cred, err := unix.GetsockoptUcred(pair[0], unix.SOL_SOCKET, unix.SO_PEERCRED)
+		if err != nil {
+			return err
+		}
+		fmt.Println(cred.Uid, cred.Gid)
+		return nil
+	}
+	// loops prints nanoseconds for a call: one that is never emulated, and one that is.
+	commands["loops"] = func([]string) error {
+		for name, nr := range map[string]uintptr{"getpid": unix.SYS_GETPID, "getuid": unix.SYS_GETUID} {
+			const n = 20000
+			start := time.Now()
+			for range n {
+				raw(nr)
+			}
+			fmt.Println(name, time.Since(start).Nanoseconds()/n)
+		}
+		return nil
+	}
+}
+
+func BenchmarkIdentityCalls(b *testing.B) {
+	for b.Loop() {
+		cfg := oneID(b, self("loops"))
+		cfg.Process.Stdout = os.Stdout
+		s, err := Start(b.Context(), cfg)
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.Wait()
+	}
+}
