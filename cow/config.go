@@ -90,6 +90,8 @@ type FS struct {
 	style   whiteout.Style
 	fds     *fdCache
 
+	// largeCopy is held over a copy-up that is made without FS.tree, before it.
+	largeCopy sync.Mutex
 	// tree guards every name and place: Node.parent, Node.ent, Node.back,
 	// dirRef.parent and the stacks. See the lock order in the package comment.
 	tree sync.RWMutex

@@ -134,7 +134,7 @@ func (f *FS) copyUp(n *Node, size int64) error {
 			return err
 		}
 	}
-	c := copyJob{f: f, n: n, stage: f.work.stageName(), want: size}
+	c := f.newCopyJob(n, size)
 	err := c.stageCopy()
 	if err == nil {
 		err = c.finish(parent)
@@ -145,21 +145,82 @@ func (f *FS) copyUp(n *Node, size int64) error {
 	return err
 }
 
+// copyUpApart copies a large file up whole without holding FS.tree over the
+// copy, which may take seconds: all that it reads is in the lower layer.
+func (f *FS) copyUpApart(n *Node) error {
+	f.largeCopy.Lock()
+	defer f.largeCopy.Unlock()
+	f.tree.RLock()
+	if f.inUpper(n) {
+		f.tree.RUnlock()
+		return nil
+	}
+	c := f.newCopyJob(n, -1)
+	f.tree.RUnlock()
+	if err := c.stageCopy(); err != nil {
+		c.abort()
+		return err
+	}
+	f.tree.Lock()
+	defer f.tree.Unlock()
+	if f.inUpper(n) { // by a change of its metadata meanwhile
+		c.abort()
+		return nil
+	}
+	var parent *dirRef
+	var err error
+	if n.flags&flagDeleted == 0 {
+		parent, err = f.ensureUpperDir(n.parent)
+	}
+	if err == nil {
+		err = c.finish(parent)
+	}
+	if err != nil {
+		c.abort()
+	}
+	return err
+}
+
+// copiesApart tells whether the content of n should be copied up by
+// copyUpApart before a change that keeps it. Needs FS.tree.
+func (f *FS) copiesApart(n *Node) bool {
+	if f.cfg.CopyUp != CopyUpFull || f.ReadOnly() || f.inUpper(n) || n.meta.Type() != unix.S_IFREG {
+		return false
+	}
+	var st unix.Statx_t
+	return f.statNode(n, &st) == nil && st.Size > smallFile
+}
+
 // copyJob is one copy-up of something that is not a directory.
 type copyJob struct {
 	f     *FS
 	n     *Node
 	stage string
 	want  int64
-	st    unix.Statx_t // of the lower object
-	part  *partly      // set if the copy leaves content below
-	boot  bool         // the copy is complete but not yet synced
+
+	// The lower object. It does not change, so a copy can be made of it while
+	// others go on.
+	lower place
+	layer *layer
+	meta  ondisk.Meta
+	many  bool // it has several names
+
+	st   unix.Statx_t // of the lower object
+	part *partly      // set if the copy leaves content below
+	boot bool         // the copy is complete but not yet synced
+}
+
+// newCopyJob prepares a copy-up. Needs FS.tree.
+func (f *FS) newCopyJob(n *Node, size int64) *copyJob {
+	return &copyJob{
+		f: f, n: n, stage: f.work.stageName(), want: size,
+		lower: n.back, layer: n.layer, meta: n.meta, many: n.flags&flagLinked != 0,
+	}
 }
 
 // stageCopy makes the copy in staging.
 func (c *copyJob) stageCopy() error {
-	f, n := c.f, c.n
-	lower := n.back
+	f, lower := c.f, c.lower
 	lfd, err := f.use(lower.dir)
 	if err != nil {
 		return err
@@ -168,12 +229,12 @@ func (c *copyJob) stageCopy() error {
 	if err := sys.Stat(lfd, lower.name, &c.st); err != nil {
 		return err
 	}
-	o := ondisk.Object{Meta: n.meta}
-	if o.Xattrs, err = readXattrs(n.layer, lfd, lower.name); err != nil {
+	o := ondisk.Object{Meta: c.meta}
+	if o.Xattrs, err = readXattrs(c.layer, lfd, lower.name); err != nil {
 		return err
 	}
-	org := origin{ino: n.ino, state: stateFull}
-	switch n.meta.Type() {
+	org := origin{ino: c.n.ino, state: stateFull}
+	switch c.meta.Type() {
 	case unix.S_IFREG:
 		if err := f.makeRegular(f.work.staging, c.stage, o); err != nil {
 			return err
@@ -182,7 +243,7 @@ func (c *copyJob) stageCopy() error {
 			return err
 		}
 	default:
-		if n.meta.Type() == unix.S_IFLNK {
+		if c.meta.Type() == unix.S_IFLNK {
 			if o.Target, err = readTarget(lfd, lower.name); err != nil {
 				return err
 			}
@@ -194,7 +255,7 @@ func (c *copyJob) stageCopy() error {
 	if err := f.recordOrigin(c.stage, org); err != nil {
 		return err
 	}
-	if n.flags&flagLinked != 0 && c.st.Nlink > 1 {
+	if c.many && c.st.Nlink > 1 {
 		// The record counts from the link that this copy has, in the index.
 		delta := int(c.st.Nlink) - 1
 		if err := sys.Setxattr(f.work.staging, c.stage, nlinkXattr, []byte(strconv.Itoa(delta)), 0); err != nil {
@@ -234,7 +295,7 @@ func (c *copyJob) stageContent(lfd int, lower place, org origin) (origin, error)
 		return org, nil
 	}
 	whole := size <= smallFile || f.cfg.CopyUp == CopyUpFull
-	org.layer, org.size, org.path = f.bottomIndex(c.n.layer), size, lower.path()
+	org.layer, org.size, org.path = f.bottomIndex(c.layer), size, lower.path()
 	dst, err := sys.Open(f.work.staging, c.stage, unix.O_RDWR, 0)
 	if err != nil {
 		return org, err
@@ -291,7 +352,7 @@ func (c *copyJob) finish(parent *dirRef) error {
 	switch {
 	case n.flags&flagDeleted != 0:
 		return c.finishNameless()
-	case n.flags&flagLinked != 0 && c.st.Nlink > 1:
+	case c.many && c.st.Nlink > 1:
 		key := strconv.FormatUint(n.backIno, 16)
 		if err := f.publish(c.stage, f.work.index, key); err != nil {
 			return err

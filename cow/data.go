@@ -48,7 +48,13 @@ func (f *FS) Write(n *Node, data []byte, off int64, kill bool) error {
 func (f *FS) openForChange(n *Node, size int64, kill bool) (content, error) {
 	f.tree.RLock()
 	if !f.inUpper(n) || f.losesPrivilege(n, kill) || f.cfg.Observe {
+		apart := size != 0 && f.copiesApart(n)
 		f.tree.RUnlock()
+		if apart {
+			if err := f.copyUpApart(n); err != nil {
+				return content{}, err
+			}
+		}
 		f.tree.Lock()
 		err := f.copyUp(n, size)
 		if err == nil {

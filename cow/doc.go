@@ -17,13 +17,14 @@
 //
 // # Lock order
 //
-//	FS.tree                  shared: lookups, listings, finding descriptors
-//	                         exclusive: everything that changes names or places
-//	  Node.mu (directory)    its listing and the nodes of its entries
-//	    FS.linkMu            nodes by backing inode; file states
-//	      FS.dirtyMu         copies that are not synced yet
-//	      partly.mu          block map of one partly copied file
-//	        fdCache.mu       open descriptors
+//	FS.largeCopy               one whole copy of a large file
+//	  FS.tree                  shared: lookups, listings, finding descriptors
+//	                           exclusive: everything that changes names or places
+//	    Node.mu (directory)    its listing and the nodes of its entries
+//	      FS.linkMu            nodes by backing inode; file states
+//	        FS.dirtyMu         copies that are not synced yet
+//	        partly.mu          block map of one partly copied file
+//	          fdCache.mu       open descriptors
 //
 // No lock is held over a read or write of file content except partly.mu, and
 // none over a sync.
