@@ -43,6 +43,15 @@ func (s *Server) notifyInode(n *cow.Node) error {
 	return s.notify(fuse.NOTIFY_INVAL_INODE, bytesOf(&fuse.NotifyInvalInodeOut{Ino: id, Length: -1}), nil)
 }
 
+// notifyAttr has the kernel ask again for attributes alone.
+func (s *Server) notifyAttr(n *cow.Node) error {
+	id := s.ids.handle(n)
+	if id == 0 {
+		return nil
+	}
+	return s.notify(fuse.NOTIFY_INVAL_INODE, bytesOf(&fuse.NotifyInvalInodeOut{Ino: id, Off: -1}), nil)
+}
+
 // handle gives the id of a node, 0 if the kernel has none.
 func (t *table) handle(n *cow.Node) uint64 {
 	t.mu.RLock()

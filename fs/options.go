@@ -17,6 +17,8 @@ type Options struct {
 	// Creds gives the identity of the process pid, where that is not what the
 	// kernel believes.
 	Creds func(pid uint32) (uid, gid uint32, ok bool)
+	// Token authorizes the requests of package idcall.
+	Token string
 	// Writeback lets the kernel collect writes. It makes small writes cheap
 	// and every stat after one a request.
 	Writeback bool

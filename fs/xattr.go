@@ -28,7 +28,13 @@ func (w *worker) setxattr(n *cow.Node) unix.Errno {
 	if len(w.req) < skip+int(in.Size) {
 		return unix.EINVAL
 	}
-	return errno(w.s.u.Setxattr(n, name, w.req[skip:skip+int(in.Size)], int(in.Flags), kill))
+	value := w.req[skip : skip+int(in.Size)]
+	if w.s.opt.Token != "" {
+		if status, ok := w.idSet(n, name, value); ok {
+			return status
+		}
+	}
+	return errno(w.s.u.Setxattr(n, name, value, int(in.Flags), kill))
 }
 
 // getxattrIn is struct fuse_getxattr_in: a size of 0 asks for the size alone.
@@ -48,7 +54,16 @@ func (w *worker) getxattr(n *cow.Node) unix.Errno {
 	}
 	name, _ := w.text(int(unsafe.Sizeof(*in)))
 	room := min(int(in.Size), len(w.out)-outHeaderSize)
-	size, err := w.s.u.Getxattr(n, name, w.out[outHeaderSize:outHeaderSize+room])
+	buf := w.out[outHeaderSize : outHeaderSize+room]
+	if w.s.opt.Token != "" {
+		if size, status, ok := w.idGet(n, name, buf); ok {
+			if status != 0 {
+				return status
+			}
+			return w.sized(in.Size, size)
+		}
+	}
+	size, err := w.s.u.Getxattr(n, name, buf)
 	if err != nil {
 		return errno(err)
 	}
