@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mica/fs"
+	"mica/internal/idcall"
 	"mica/run/control"
 	"mica/run/record"
 	"mica/run/sandbox"
@@ -25,8 +26,9 @@ type session struct {
 	health *healthMonitor
 }
 
-// begin starts the container once.
-func (s *supervisor) begin() (_ *session, err error) {
+// begin starts the container once. started is called before any of its output
+// is passed on.
+func (s *supervisor) begin(started func()) (_ *session, err error) {
 	cfg := s.c.Config
 	t, err := openTree(s.c, s.start.Lowers, treeOptions{volatile: cfg.Host.AutoRemove})
 	if err != nil {
@@ -42,8 +44,9 @@ func (s *supervisor) begin() (_ *session, err error) {
 	if err != nil {
 		return nil, err
 	}
-	sess.server = newServer(t)
-	box.Root = sandbox.Root{ServeRoot: sess.server.Serve, FUSEOptions: "default_permissions,allow_other"}
+	if err := sess.serveRoot(box); err != nil {
+		return nil, err
+	}
 	var size *control.Size
 	if a := s.start.Attach; a != nil {
 		size = a.Size
@@ -53,19 +56,30 @@ func (s *supervisor) begin() (_ *session, err error) {
 	}
 	_, io, err := sess.startProcess(&box.Process, cfg.OpenStdin, func(spec *sandbox.Spec) (*sandbox.Process, error) {
 		box.Process = *spec
-		started, err := sandbox.Start(context.Background(), box)
+		b, err := sandbox.Start(context.Background(), box)
 		if err != nil {
 			return nil, err
 		}
-		sess.box = started
-		return started.Main(), nil
+		sess.box = b
+		return b.Main(), nil
 	})
 	if err != nil {
 		return nil, codedError(err)
 	}
 	sess.io = io
 	s.hub.setInput(io.stdin)
+	if err := s.noteStart(sess); err != nil {
+		_ = sess.box.Kill()
+		_, _ = sess.box.Wait()
+		return nil, err
+	}
+	started()
 	io.pump(s.hub.output)
+	return sess, nil
+}
+
+// noteStart records that the session runs.
+func (s *supervisor) noteStart(sess *session) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := &s.c.State
@@ -73,12 +87,13 @@ func (s *supervisor) begin() (_ *session, err error) {
 	st.StartedAt, st.Error, st.ExitCode, st.Stopped, st.Health = time.Now().UTC(), "", 0, false, nil
 	sess.health = s.watchHealth(sess)
 	if err := s.c.WriteState(); err != nil {
-		_ = sess.box.Kill()
-		_, _ = sess.box.Wait()
-		return nil, err
+		if sess.health != nil {
+			sess.health.cancel()
+		}
+		return err
 	}
 	s.session = sess
-	return sess, nil
+	return nil
 }
 
 // wait waits for the end of the session, clears up, and gives the exit code.
@@ -199,5 +214,31 @@ func (sess *session) execSpec(x *control.Exec) (*sandbox.Spec, error) {
 	return spec, nil
 }
 
-// newServer makes the FUSE server of a tree.
-func newServer(t *tree) *fs.Server { return fs.New(t.union, serverOptions(t)) }
+// serveRoot makes the tree the root of the sandbox. Where there is only one id,
+// others are emulated, and their owners recorded in the tree.
+func (sess *session) serveRoot(box *sandbox.Config) error {
+	token, err := idcall.NewToken()
+	if err != nil {
+		return err
+	}
+	opt := serverOptions(sess.tree)
+	opt.Token = token
+	var owner sandbox.OwnerFunc
+	opt.Creds = func(pid uint32) (uid, gid uint32, ok bool) {
+		if owner == nil {
+			return 0, 0, false
+		}
+		return owner(pid)
+	}
+	sess.server = fs.New(sess.tree.union, opt)
+	box.EmulateIDs = true
+	box.Root = sandbox.Root{
+		FUSEOptions: "default_permissions,allow_other",
+		Token:       token,
+		ServeRoot: func(dev *os.File, o sandbox.OwnerFunc) error {
+			owner = o
+			return sess.server.Serve(dev)
+		},
+	}
+	return nil
+}

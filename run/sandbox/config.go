@@ -36,6 +36,10 @@ type Config struct {
 	Process Spec // the main process
 }
 
+// OwnerFunc gives the owner of files that a process makes, by the id of one of its threads inside the sandbox, as it stands
+// in a request of the FUSE protocol. ok is false when that is who the kernel takes the process for.
+type OwnerFunc func(tid uint32) (uid, gid uint32, ok bool)
+
 // Root is the filesystem that becomes "/". Either Dir or ServeRoot is set.
 type Root struct {
 	Dir string // directory on the host that is bind mounted, with what is mounted below it
@@ -43,7 +47,8 @@ type Root struct {
 	// ServeRoot is called once, in a goroutine of its own, with a /dev/fuse descriptor that was opened and mounted
 	// inside the sandbox's user namespace; the requests carry the ids of that namespace. It owns dev and returns when the
 	// filesystem is unmounted. When it returns while the sandbox runs, the sandbox is killed.
-	ServeRoot func(dev *os.File) error
+	// owner is nil unless ids are emulated, and may be called until ServeRoot returns.
+	ServeRoot func(dev *os.File, owner OwnerFunc) error
 	// FUSEOptions follow "fd=,rootmode=40000,user_id=0,group_id=0" in the options of mount(2), for example
 	// "default_permissions,allow_other,max_read=1048576".
 	FUSEOptions string

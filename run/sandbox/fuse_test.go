@@ -12,7 +12,7 @@ import (
 )
 
 // serveHost serves the host's root as a FUSE filesystem, passing everything through.
-func serveHost(dev *os.File) error {
+func serveHost(dev *os.File, _ OwnerFunc) error {
 	defer dev.Close()
 	root, err := fs.NewLoopbackRoot("/")
 	if err != nil {
@@ -38,7 +38,7 @@ func TestFuseRoot(t *testing.T) {
 func TestServerFailure(t *testing.T) {
 	cfg := sh("sleep 1000")
 	want := errors.New("disk on fire")
-	cfg.Root = Root{FUSEOptions: "allow_other", ServeRoot: func(dev *os.File) error {
+	cfg.Root = Root{FUSEOptions: "allow_other", ServeRoot: func(dev *os.File, _ OwnerFunc) error {
 		dev.Close()
 		return want
 	}}

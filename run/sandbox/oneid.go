@@ -160,13 +160,3 @@ func shareTable() (fd int, view *ids.View, err error) {
 
 // emulates says whether ids are emulated: asked for, and only one is there.
 func (s *Sandbox) emulates() bool { return s.cfg.EmulateIDs && !s.ids.Helpers }
-
-// Owner returns the owner of files that a process makes, given the id of one of its threads inside the sandbox, as it stands
-// in a request of the FUSE protocol. ok is false when that is who the kernel takes the process for, which is always so
-// unless ids are emulated. It may be called from the start of ServeRoot to its end.
-func (s *Sandbox) Owner(tid uint32) (uid, gid uint32, ok bool) {
-	if s.view == nil {
-		return 0, 0, false
-	}
-	return s.view.Owner(tid)
-}

@@ -246,7 +246,11 @@ func (s *Sandbox) handle(m *message, fds []int) bool {
 }
 
 func (s *Sandbox) serve(dev *os.File) {
-	err := s.cfg.Root.ServeRoot(dev)
+	var owner OwnerFunc
+	if s.view != nil {
+		owner = s.view.Owner
+	}
+	err := s.cfg.Root.ServeRoot(dev, owner)
 	s.mu.Lock()
 	s.serveErr = err
 	s.mu.Unlock()
