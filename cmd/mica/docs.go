@@ -1,3 +1,5 @@
+//go:build docs
+
 package main
 
 import (
@@ -8,8 +10,8 @@ import (
 	"github.com/spf13/cobra/doc"
 )
 
-// newDocsCommand makes the hidden commands that the installation uses.
-func newDocsCommand() *cobra.Command {
+// docsCommands makes the hidden commands that the installation uses.
+func docsCommands() []*cobra.Command {
 	docs := group("docs", "Write manual pages")
 	docs.Hidden = true
 	docs.AddCommand(&cobra.Command{
@@ -26,5 +28,5 @@ func newDocsCommand() *cobra.Command {
 			return nil
 		},
 	})
-	return docs
+	return []*cobra.Command{docs}
 }

@@ -15,7 +15,7 @@ import (
 // templates written for it work.
 
 type containerDoc struct {
-	ID              string `json:"Id"`
+	Id              string
 	Created         time.Time
 	Path            string
 	Args            []string
@@ -107,7 +107,7 @@ func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
 		shm = 64 << 20
 	}
 	doc := &containerDoc{
-		ID: cfg.ID, Created: cfg.Created, Path: args[0], Args: args[1:], Image: cfg.ImageID, LogPath: c.LogPath(), Name: "/" + cfg.Name,
+		Id: cfg.ID, Created: cfg.Created, Path: args[0], Args: args[1:], Image: cfg.ImageID, LogPath: c.LogPath(), Name: "/" + cfg.Name,
 		RestartCount: st.Restarts, Driver: "mica", Platform: "linux",
 		State: stateDoc{
 			Status: string(st.Status), Running: st.Alive(), Restarting: st.Status == record.Restarting, Dead: st.Status == record.Dead,
@@ -151,7 +151,7 @@ func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
 }
 
 type imageDoc struct {
-	ID           string `json:"Id"`
+	Id           string
 	RepoTags     []string
 	RepoDigests  []string
 	Parent       string
@@ -177,7 +177,7 @@ type rootFSDoc struct {
 func imageDocument(e *run.Engine, img *layerstore.Image) *imageDoc {
 	cfg := img.Config
 	doc := &imageDoc{
-		ID: img.ID, RepoTags: img.Names, RepoDigests: []string{}, Created: img.Created, Author: cfg.Author, Config: cfg.Config,
+		Id: img.ID, RepoTags: img.Names, RepoDigests: []string{}, Created: img.Created, Author: cfg.Author, Config: cfg.Config,
 		Architecture: cfg.Architecture, Variant: cfg.Variant, Os: cfg.OS, Size: img.Size, VirtualSize: img.Size,
 		GraphDriver: graphDriverDoc{"mica", map[string]string{"Root": e.Root()}}, RootFS: rootFSDoc{Type: "layers"},
 	}

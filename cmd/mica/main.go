@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"mica/run"
 	"mica/run/control"
@@ -27,8 +28,12 @@ func main() {
 
 // execute does one command line and gives the exit code.
 func execute(args []string) int {
-	root := newRootCommand(args[0])
-	root.SetArgs(args[1:])
+	line := args[1:]
+	if filepath.Base(args[0]) == "fuse-overlayfs" {
+		line = append([]string{"overlay"}, line...)
+	}
+	root := newRootCommand()
+	root.SetArgs(line)
 	err := root.Execute()
 	var code exitCode
 	var coded *control.Error

@@ -60,8 +60,8 @@ const (
 	groupManage    = "manage"
 )
 
-// newRootCommand builds the whole command line. name is how the program was called.
-func newRootCommand(name string) *cobra.Command {
+// newRootCommand builds the whole command line.
+func newRootCommand() *cobra.Command {
 	a := new(app)
 	root := &cobra.Command{
 		Use:   "mica",
@@ -99,8 +99,7 @@ calling user over mica's own union filesystem; each is looked after by a process
 	add(groupTree, a.treeCommands()...)
 	add(groupManage, a.containerGroup(), a.imageGroup(), a.volumeGroup(), a.systemGroup(), a.newVersionCommand(), a.newInfoCommand(),
 		a.newLoginCommand("login"), a.newLoginCommand("logout"))
-	root.AddCommand(newDocsCommand())
-	_ = name
+	root.AddCommand(docsCommands()...)
 	return root
 }
 

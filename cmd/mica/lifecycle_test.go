@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+func TestLifeCycle(t *testing.T) {
+	c := newCLI(t)
+	c.remove("life")
+	id := c.ok("run", "-d", "--name", "life", "-l", "team=blue", "base", "sh", "-c", "echo started; trap 'echo bye; exit 3' TERM; while :; do sleep 0.05; done")
+	if len(id) != 64 {
+		t.Fatalf("run -d prints %q", id)
+	}
+	status := func() string { return c.ok("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "life") }
+	if got := status(); got != "running 0" {
+		t.Errorf("status %q", got)
+	}
+	if got := c.ok("ps", "-q", "--no-trunc", "--filter", "label=team=blue"); got != id {
+		t.Errorf("ps shows %q", got)
+	}
+	c.fails(125, "is in use", "run", "--name", "life", "base", "true")
+	c.fails(125, "is running", "rm", "life")
+	if got := c.ok("exec", "-e", "X=1", "-w", "/srv", "-u", "web", "life", "sh", "-c", "echo $X $PWD $(id -u)"); got != "1 /srv 33" {
+		t.Errorf("exec prints %q", got)
+	}
+	if r := c.run("exec", "life", "sh", "-c", "exit 9"); r.code != 9 {
+		t.Errorf("exec ends with %d", r.code)
+	}
+	c.fails(127, "nothing", "exec", "life", "/bin/nothing")
+	until(t, "the first line of the log", func() bool { return c.ok("logs", "life") == "started" })
+	c.ok("stop", "-t", "30", "life")
+	if got := status(); got != "exited 3" {
+		t.Errorf("after stop: %q", got)
+	}
+	if got := c.ok("logs", "--tail", "1", "life"); got != "bye" {
+		t.Errorf("log ends with %q", got)
+	}
+	if got := c.ok("wait", "life"); got != "3" {
+		t.Errorf("wait prints %q", got)
+	}
+	c.fails(125, "not running", "exec", "life", "true")
+	c.fails(125, "not running", "kill", "life")
+	c.ok("start", "life")
+	c.ok("kill", "life")
+	if got := status(); got != "exited 137" {
+		t.Errorf("after kill: %q", got)
+	}
+	c.ok("restart", "life")
+	if got := status(); got != "running 0" {
+		t.Errorf("after restart: %q", got)
+	}
+	c.ok("rename", "life", "life2")
+	c.remove("life2")
+	c.fails(125, "no such container", "inspect", "--type", "container", "life")
+	c.ok("rm", "-f", "life2")
+	c.fails(125, "no such container", "rm", "life2")
+}
+
+func TestCreateStartAttached(t *testing.T) {
+	c := newCLI(t)
+	c.remove("later")
+	c.ok("create", "-i", "--name", "later", "base", "sh", "-c", "read x; echo got $x; exit 4")
+	if got := c.ok("ps", "-a", "--filter", "name=later", "--format", "{{.State}} {{.Status}}"); got != "created Created" {
+		t.Errorf("ps shows %q", got)
+	}
+	for range 2 {
+		r := c.runInput("word\n", "start", "-ai", "later")
+		if r.stdout != "got word\n" || r.code != 4 {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// What a container has written is there when it starts again, also when its
+// supervisor was killed.
+func TestDeadSupervisor(t *testing.T) {
+	c := newCLI(t)
+	c.remove("dead")
+	c.ok("run", "-d", "--name", "dead", "base", "sh", "-c", "cat /kept 2>/dev/null; echo kept > /kept; while :; do sleep 0.05; done")
+	until(t, "the file", func() bool { return c.run("exec", "dead", "cat", "/kept").code == 0 })
+	killSupervisor(t, c, "dead")
+	until(t, "the container to be seen as dead", func() bool { return c.ok("ps", "-a", "--filter", "name=dead", "--format", "{{.State}}") == "dead" })
+	c.fails(125, "not running", "exec", "dead", "true")
+	c.ok("start", "dead")
+	until(t, "what the first run wrote", func() bool { return c.ok("logs", "dead") == "kept" })
+}
+
+// One that was to be removed is, by whoever comes next.
+func TestDeadSupervisorWithRm(t *testing.T) {
+	c := newCLI(t)
+	c.ok("run", "-d", "--rm", "--name", "dead-rm", "base", "sleep", "1000")
+	dir := filepath.Join(c.root, "containers", c.ok("inspect", "-f", "{{.Id}}", "dead-rm"))
+	killSupervisor(t, c, "dead-rm")
+	until(t, "the container to be removed", func() bool { return c.ok("ps", "-aq", "--filter", "name=dead-rm") == "" })
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("its directory: %v", err)
+	}
+}
+
+func killSupervisor(t *testing.T, c *cli, name string) {
+	t.Helper()
+	id := c.ok("inspect", "-f", "{{.Id}}", name)
+	data, err := os.ReadFile(filepath.Join(c.root, "containers", id, "state.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var state struct{ Supervisor int }
+	if err := json.Unmarshal(data, &state); err != nil || state.Supervisor <= 1 {
+		t.Fatalf("supervisor %d, %v", state.Supervisor, err)
+	}
+	if err := syscall.Kill(state.Supervisor, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRestartPolicy(t *testing.T) {
+	c := newCLI(t)
+	c.remove("again")
+	r := c.run("run", "--name", "again", "--restart", "on-failure:2", "base", "sh", "-c", "echo run; exit 5")
+	if r.stdout != "run\nrun\nrun\n" || r.code != 5 {
+		t.Errorf("%+v", r)
+	}
+	if got := c.ok("inspect", "-f", "{{.RestartCount}}", "again"); got != "2" {
+		t.Errorf("restart count %s", got)
+	}
+	c.remove("always")
+	c.ok("run", "-d", "--name", "always", "--restart", "always", "base", "true")
+	until(t, "a restart", func() bool {
+		n, err := strconv.Atoi(c.ok("inspect", "-f", "{{.RestartCount}}", "always"))
+		return err == nil && n > 0
+	})
+	c.ok("stop", "always")
+	if got := c.ok("inspect", "-f", "{{.State.Status}}", "always"); got != "exited" {
+		t.Errorf("after stop: %s", got)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	c := newCLI(t)
+	c.remove("well")
+	c.ok("run", "-d", "--name", "well", "--health-cmd", "test -e /ill && exit 1 || exit 0", "--health-interval", "50ms", "--health-retries", "2", "base", "sleep", "1000")
+	health := func() string { return c.ok("inspect", "-f", "{{.State.Health.Status}}", "well") }
+	until(t, "health", func() bool { return health() == "healthy" })
+	if got := c.ok("ps", "--filter", "name=well", "--format", "{{.Status}}"); !strings.HasSuffix(got, "(healthy)") {
+		t.Errorf("ps shows %q", got)
+	}
+	c.ok("exec", "well", "touch", "/ill")
+	until(t, "illness", func() bool { return health() == "unhealthy" })
+}
+
+func TestSignals(t *testing.T) {
+	c := newCLI(t)
+	c.remove("sig")
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := c.command(ctx, "run", "--name", "sig", "base", "sh", "-c", "trap 'echo usr1; exit 7' USR1; echo ready; while :; do sleep 0.05; done")
+	var out strings.Builder
+	var mu sync.Mutex
+	cmd.Stdout = writerFunc(func(p []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return out.Write(p)
+	})
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return out.String()
+	}
+	until(t, "the trap", func() bool { return strings.Contains(said(), "ready") })
+	if err := cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 7 || said() != "ready\nusr1\n" {
+		t.Errorf("exit code %d, output %q", code, said())
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// Fifty containers of one image at once, each with its own changes.
+func TestManyAtOnce(t *testing.T) {
+	c := newCLI(t)
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			want := fmt.Sprint("mine ", i)
+			r := c.run("run", "--rm", "base", "sh", "-c", "echo "+want+" >> /lower/file; cat /lower/file")
+			if r.stdout != "lower\n"+want+"\n" || r.code != 0 {
+				t.Errorf("container %d: %+v", i, r)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestMuchOutput(t *testing.T) {
+	c := newCLI(t)
+	r := c.run("run", "--rm", "base", "sh", "-c", "head -c 20000000 /dev/zero; echo end >&2")
+	if len(r.stdout) != 20_000_000 || r.stderr != "end\n" || r.code != 0 {
+		t.Errorf("%d bytes, %q, exit code %d", len(r.stdout), r.stderr, r.code)
+	}
+	in := strings.Repeat("0123456789abcde\n", 200_000)
+	if r := c.runInput(in, "run", "--rm", "-i", "base", "cat"); r.stdout != in {
+		t.Errorf("%d bytes of %d came back", len(r.stdout), len(in))
+	}
+	// Input that nobody reads does not stop the container.
+	if r := c.runInput(in, "run", "--rm", "-i", "base", "true"); r.code != 0 {
+		t.Errorf("%+v", r)
+	}
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestRun walks a table of runs with `--rm`.
+func TestRun(t *testing.T) {
+	c := newCLI(t)
+	c.env = []string{"GIVEN=from outside"}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("from the host\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	envFile := filepath.Join(dir, "env")
+	if err := os.WriteFile(envFile, []byte("# comment\nA=1\n\nGIVEN\nB=two words\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		args  string // flags, image and command, separated by blanks
+		sh    string // script; empty: the command is in args
+		input string
+		out   string
+		code  int
+	}{
+		"output":               {args: "base", sh: "echo out", out: "out\n"},
+		"exit code":            {args: "base", sh: "exit 42", code: 42},
+		"killed":               {args: "base", sh: "kill -9 $$", code: 137},
+		"no such command":      {args: "base /bin/nothing", code: 127},
+		"not executable":       {args: "base /etc/passwd", code: 126},
+		"directory":            {args: "base /etc", code: 126},
+		"input":                {args: "-i base", sh: "cat", input: "through\n", out: "through\n"},
+		"no input":             {args: "base", sh: "cat", input: "not read\n", out: ""},
+		"environment":          {args: "-e X=y -e GIVEN -e MISSING base", sh: `echo "$X,$GIVEN,${MISSING-unset},$container,$HOME"`, out: "y,from outside,unset,mica,/root\n"},
+		"env file":             {args: "--env-file " + envFile + " -e A=3 base", sh: `echo "$A,$B,$GIVEN"`, out: "3,two words,from outside\n"},
+		"user by name":         {args: "-u web base", sh: "id -u; id -g; id -G; echo $HOME", out: "33\n33\n33 29\n/srv\n"},
+		"user by number":       {args: "-u 1000:33 base", sh: "id -u; id -g", out: "1000\n33\n"},
+		"unlisted user":        {args: "-u 4242 base", sh: "id -u; id -g; echo $HOME", out: "4242\n0\n/\n"},
+		"unknown user":         {args: "-u nobodyhere base true", code: 125},
+		"working directory":    {args: "-w /made/for/this base", sh: "stat -c '%a %u' .; echo $PWD", out: "755 0\n/made/for/this\n"},
+		"relative directory":   {args: "-w here base true", code: 125},
+		"host name":            {args: "-h box base", sh: "uname -n; grep box /etc/hosts; cat /etc/hostname", out: "box\n127.0.1.1\tbox\nbox\n"},
+		"entry point":          {args: "--entrypoint /bin/cat base /etc/os-release", out: "ID=mica-test\n"},
+		"read-only":            {args: "--read-only base", sh: "touch /x 2>/dev/null || echo refused; touch /dev/shm/x && echo shm", out: "refused\nshm\n"},
+		"tmpfs":                {args: "--tmpfs /scratch:size=1m base", sh: "grep -c ' /scratch tmpfs' /proc/mounts; touch /scratch/x", out: "1\n"},
+		"bind mount":           {args: "-v " + dir + ":/mnt/host base", sh: "cat /mnt/host/file; echo x > /mnt/host/made", out: "from the host\n"},
+		"read-only bind mount": {args: "-v " + dir + ":/mnt/host:ro base", sh: "echo x 2>/dev/null > /mnt/host/other || echo refused", out: "refused\n"},
+		"mount flag":           {args: "--mount type=bind,src=" + dir + ",dst=/m,readonly base", sh: "cat /m/file", out: "from the host\n"},
+		"capabilities":         {args: "--cap-drop ALL base", sh: "grep CapEff /proc/self/status", out: "CapEff:\t0000000000000000\n"},
+		"ulimit":               {args: "--ulimit nofile=123:456 base", sh: "ulimit -n; ulimit -Hn", out: "123\n456\n"},
+		"shm size":             {args: "--shm-size 1m base", sh: "stat -f -c '%b %S' /dev/shm", out: "256 4096\n"},
+		"extra host":           {args: "--add-host db:10.1.2.3 base", sh: "grep db /etc/hosts", out: "10.1.2.3\tdb\n"},
+		"resolver":             {args: "--dns 10.9.8.7 --dns-search example.test base", sh: "grep -c -e 'nameserver 10.9.8.7' -e 'search example.test' /etc/resolv.conf", out: "2\n"},
+		"no network":           {args: "--network none base", sh: "cat /proc/net/dev | grep -c :", out: "1\n"},
+		"one id":               {args: "--userns single base", sh: "id -u; cat /proc/self/uid_map | wc -l", out: "0\n1\n"},
+		"own id":               {args: "--userns keep-id base", sh: "test $(id -u) != 0 && echo kept", out: "kept\n"},
+		"descriptors":          {args: "base", sh: "ls /proc/self/fd | sort -n | head -3", out: "0\n1\n2\n"},
+		"lower file":           {args: "base", sh: "cat /lower/file; echo upper > /lower/file; cat /lower/file; rm /lower/gone; ls /lower", out: "lower\nupper\nfile\n"},
+		"unknown image":        {args: "nothere true", code: 125},
+		"unknown flag":         {args: "--nothing base true", code: 125},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := &cli{t: t, root: c.root, env: c.env}
+			args := append([]string{"run", "--rm"}, strings.Fields(tc.args)...)
+			if tc.sh != "" {
+				args = append(args, "sh", "-c", tc.sh)
+			}
+			r := c.runInput(tc.input, args...)
+			if r.code != tc.code || r.stdout != tc.out {
+				t.Errorf("exit code %d, output %q; want %d, %q\n%s", r.code, r.stdout, tc.code, tc.out, r.stderr)
+			}
+			if tc.code == 125 && (!strings.HasPrefix(r.stderr, "mica: ") || strings.Count(r.stderr, "\n") != 1) {
+				t.Errorf("want one line of mica's, got %q", r.stderr)
+			}
+		})
+	}
+}
+
+// What a run with --rm leaves behind: nothing, whether it started or not.
+func TestRunLeavesNothing(t *testing.T) {
+	c := newCLI(t)
+	c.run("run", "--rm", "--name", "left-1", "base", "true")
+	c.run("run", "--rm", "--name", "left-2", "base", "/bin/nothing")
+	c.run("run", "--rm", "--name", "left-3", "-u", "nobodyhere", "base", "true")
+	if out := c.ok("ps", "-aq", "--filter", "name=left-"); out != "" {
+		t.Errorf("left behind: %s", out)
+	}
+}
+
+func TestCidfile(t *testing.T) {
+	c := newCLI(t)
+	file := filepath.Join(t.TempDir(), "cid")
+	c.ok("run", "--name", "cid", "--cidfile", file, "base", "true")
+	c.remove("cid")
+	id, err := os.ReadFile(file)
+	if err != nil || string(id) != c.ok("inspect", "-f", "{{.Id}}", "cid") {
+		t.Errorf("%q, %v", id, err)
+	}
+	c.fails(125, "exists", "run", "--rm", "--cidfile", file, "base", "true")
+}
+
+func TestVolumes(t *testing.T) {
+	c := newCLI(t)
+	c.ok("run", "--rm", "-v", "keep:/var/data", "base", "sh", "-c", "echo kept > /var/data/x")
+	if out := c.ok("run", "--rm", "-v", "keep:/d:ro", "base", "cat", "/d/x"); out != "kept" {
+		t.Errorf("%q", out)
+	}
+	if out := c.ok("volume", "ls", "-q", "--filter", "name=keep"); out != "keep" {
+		t.Errorf("%q", out)
+	}
+	c.ok("create", "--name", "user-of-keep", "-v", "keep:/d", "base", "true")
+	c.remove("user-of-keep")
+	c.fails(125, "in use by container", "volume", "rm", "keep")
+	c.ok("rm", "user-of-keep")
+	c.ok("volume", "rm", "keep")
+	c.fails(125, "no such volume", "volume", "inspect", "keep")
+
+	// A new volume begins with what the image has at its place, owners included.
+	if out := c.ok("run", "--rm", "-v", "home:/home", "base", "stat", "-c", "%u:%g", "/home/user"); out != "1000:1000" {
+		t.Errorf("owner in a filled volume: %q", out)
+	}
+	c.ok("volume", "rm", "home")
+}
