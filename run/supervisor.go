@@ -102,7 +102,13 @@ func (s *supervisor) run(conn *control.Conn) error {
 		first = &client{conn: conn, stdout: a.Stdout, stderr: a.Stderr}
 		s.hub.attach(first)
 	}
-	sess, err := s.begin()
+	sess, err := s.begin(func() {
+		go s.accept(listener)
+		go s.obeySignals()
+		if conn.SendJSON(control.KindOK, nil) == nil {
+			go s.serveStart(conn, first)
+		}
+	})
 	if err != nil {
 		s.hub.log.close()
 		if first != nil {
@@ -110,12 +116,6 @@ func (s *supervisor) run(conn *control.Conn) error {
 		}
 		s.fail(err)
 		return err
-	}
-	go s.accept(listener)
-	go s.obeySignals()
-	// Output may be on its way already: a client reads the OK whenever it comes.
-	if err := conn.SendJSON(control.KindOK, nil); err == nil {
-		go s.serveStart(conn, first)
 	}
 	s.loop(sess)
 	s.finish()
@@ -174,7 +174,7 @@ func (s *supervisor) loop(sess *session) {
 		}
 		delay = min(2*delay, longestDelay)
 		var err error
-		if sess, err = s.begin(); err != nil {
+		if sess, err = s.begin(func() {}); err != nil {
 			s.mu.Lock()
 			s.c.State.Error = err.Error()
 			s.exitCode = 125

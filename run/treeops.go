@@ -138,8 +138,12 @@ func (s *supervisor) handleTree(ctx context.Context, conn *control.Conn, req *co
 		if err := conn.SendJSON(control.KindOK, nil); err != nil {
 			return err
 		}
-		err := t.readArchive(&control.StreamReader{Conn: conn}, req.Path, opt.Archive, sess.changed)
-		if err != nil {
+		stream := &control.StreamReader{Conn: conn}
+		if err := t.readArchive(stream, req.Path, opt.Archive, sess.changed); err != nil {
+			return err
+		}
+		// An archive ends before its stream does, with padding.
+		if _, err := io.Copy(io.Discard, stream); err != nil {
 			return err
 		}
 		return conn.Send(control.KindEnd, nil)
