@@ -207,7 +207,9 @@ func (p *partly) write(f *FS, upper int, data []byte, off int64) error {
 	if err := sys.PwriteFull(upper, data, off); err != nil {
 		return err
 	}
-	p.m.set(first, last)
+	if off < p.lowerEnd { // else the block may still have lower bytes before off
+		p.m.set(first, last)
+	}
 	return nil
 }
 
