@@ -31,6 +31,10 @@ func (f *FS) Link(n *Node, dir *Node, name string, out *Attr) error {
 	if err := f.copyUp(n, -1); err != nil {
 		return err
 	}
+	// A symlink that gets attributes later must get them under all names.
+	if err := f.needPlaceholder(n, n.flags&flagNameless == 0); err != nil {
+		return err
+	}
 	if err := f.notePlaceholder(up, n.meta.Type()); err != nil {
 		return err
 	}

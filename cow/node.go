@@ -17,7 +17,7 @@ type Node struct {
 	mu sync.Mutex // of a directory: guards dir and the nodes of its entries
 
 	refs    atomic.Int64 // the caller's references
-	ino     uint64       // as the union shows it; guarded by FS.tree
+	ino     uint64       // as the union shows it; immutable
 	backIno uint64       // of the object on disk; guarded by FS.tree
 	meta    ondisk.Meta  // guarded by FS.tree
 	parent  *Node        // a directory that has the node; guarded by FS.tree

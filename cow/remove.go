@@ -167,6 +167,7 @@ func (f *FS) afterUnlink(n *Node, dir *Node, ent *dirent) error {
 	var err error
 	if n.dir != nil || n.flags&flagLinked == 0 {
 		n.flags |= flagDeleted
+		f.dropKept(n)
 	} else {
 		err = f.afterLinkGone(n)
 	}
@@ -200,5 +201,6 @@ func (f *FS) afterLinkGone(n *Node) error {
 		}
 	}
 	n.flags |= flagDeleted
+	f.dropKept(n)
 	return nil
 }

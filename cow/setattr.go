@@ -1,6 +1,8 @@
 package cow
 
 import (
+	"strconv"
+
 	"golang.org/x/sys/unix"
 
 	"mica/internal/ondisk"
@@ -130,8 +132,11 @@ func (f *FS) needPlaceholder(n *Node, cond bool) error {
 	}
 	stage := f.work.stageName()
 	err = ondisk.CreatePlaceholder(f.work.staging, stage, o)
-	if err == nil && n.ino != n.backIno {
+	if err == nil {
 		err = f.recordOrigin(stage, origin{ino: n.ino, state: stateFull})
+	}
+	if err == nil && n.ino == n.backIno {
+		err = f.keepInode(fd, w.name, n.ino)
 	}
 	if err == nil {
 		err = ondisk.MarkPlaceholders(fd)
@@ -153,15 +158,39 @@ func (f *FS) needPlaceholder(n *Node, cond bool) error {
 	if err := sys.Stat(fd, w.name, &st); err != nil {
 		return err
 	}
-	// The number of a symlink made in the upper is free for reuse as of now,
-	// so that it must not be shown any more.
-	own := n.ino == n.backIno
-	if n.backIno = unionIno(f.upper, st.Ino); own {
-		n.ino = n.backIno
-	}
+	n.backIno = unionIno(f.upper, st.Ino)
 	n.ent.ino = st.Ino
 	return setTimes(fd, "", &dst)
 }
+
+// keepInode links a symlink into the index before a placeholder takes its
+// place, which goes on to show its inode number: the disk must not give that
+// out again. Needs FS.tree exclusively.
+func (f *FS) keepInode(dirfd int, name string, ino uint64) error {
+	fd, err := f.use(f.work.index)
+	if err != nil {
+		return err
+	}
+	defer f.done(f.work.index, fd)
+	err = unix.Linkat(dirfd, name, fd, keptName(ino), 0)
+	if err == unix.EEXIST {
+		return nil
+	}
+	return err
+}
+
+// dropKept undoes keepInode when the placeholder n is gone.
+func (f *FS) dropKept(n *Node) {
+	if n.meta.Type() != unix.S_IFLNK || n.ino == n.backIno || f.upper.owners != OwnersStored {
+		return
+	}
+	if fd, err := f.use(f.work.index); err == nil {
+		_ = unix.Unlinkat(fd, keptName(n.ino), 0)
+		f.done(f.work.index, fd)
+	}
+}
+
+func keptName(ino uint64) string { return "kept-" + strconv.FormatUint(ino, 16) }
 
 // setNodeTimes sets the times that are not nil. Needs FS.tree exclusively.
 func (f *FS) setNodeTimes(n *Node, atime, mtime *unix.Timespec) error {
@@ -195,7 +224,7 @@ func (f *FS) truncate(n *Node, size int64, kill bool) error {
 	}
 	defer c.put()
 	if c.part != nil {
-		f.markDirty(n)
+		defer f.markDirty(n)
 		return c.part.truncate(f, c.fd, size)
 	}
 	return sys.Retry(func() error { return unix.Ftruncate(c.fd, size) })

@@ -27,6 +27,17 @@ type xattrArgs struct {
 // noXattrAt is set once the kernel has said that it lacks the calls above.
 var noXattrAt atomic.Bool
 
+// stands tells whether the answer e of one of these calls stands. It does not
+// where the kernel lacks the call, nor for a descriptor that was opened with
+// O_PATH, from which only its magic link leads to the attributes.
+func stands(e unix.Errno, name string) bool {
+	if e == unix.ENOSYS {
+		noXattrAt.Store(true)
+		return false
+	}
+	return e != unix.EBADF || name != ""
+}
+
 // at says how name in dirfd is addressed: the empty name means dirfd itself.
 func at(name string) uintptr {
 	if name == "" {
@@ -68,10 +79,9 @@ func Getxattr(dirfd int, name, attr string, buf []byte) (int, error) {
 		}
 		n, _, e := unix.Syscall6(sysGetxattrat, uintptr(dirfd), uintptr(unsafe.Pointer(p)), at(name),
 			uintptr(unsafe.Pointer(a)), uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args))
-		if e != unix.ENOSYS {
+		if stands(e, name) {
 			return int(n), errnoOrNil(e)
 		}
-		noXattrAt.Store(true)
 	}
 	if name == "" {
 		return unix.Getxattr(FdPath(dirfd), attr, buf)
@@ -96,10 +106,9 @@ func Setxattr(dirfd int, name, attr string, value []byte, flags int) error {
 		}
 		_, _, e := unix.Syscall6(sysSetxattrat, uintptr(dirfd), uintptr(unsafe.Pointer(p)), at(name),
 			uintptr(unsafe.Pointer(a)), uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args))
-		if e != unix.ENOSYS {
+		if stands(e, name) {
 			return errnoOrNil(e)
 		}
-		noXattrAt.Store(true)
 	}
 	if name == "" {
 		return unix.Setxattr(FdPath(dirfd), attr, value, flags)
@@ -120,10 +129,9 @@ func Removexattr(dirfd int, name, attr string) error {
 		}
 		_, _, e := unix.Syscall6(sysRemovexattrat, uintptr(dirfd), uintptr(unsafe.Pointer(p)), at(name),
 			uintptr(unsafe.Pointer(a)), 0, 0)
-		if e != unix.ENOSYS {
+		if stands(e, name) {
 			return errnoOrNil(e)
 		}
-		noXattrAt.Store(true)
 	}
 	if name == "" {
 		return unix.Removexattr(FdPath(dirfd), attr)
@@ -144,10 +152,9 @@ func listxattr(dirfd int, name string, buf []byte) (int, error) {
 		}
 		n, _, e := unix.Syscall6(sysListxattrat, uintptr(dirfd), uintptr(unsafe.Pointer(p)), at(name),
 			uintptr(b), uintptr(len(buf)), 0)
-		if e != unix.ENOSYS {
+		if stands(e, name) {
 			return int(n), errnoOrNil(e)
 		}
-		noXattrAt.Store(true)
 	}
 	if name == "" {
 		return unix.Listxattr(FdPath(dirfd), buf)
