@@ -62,6 +62,7 @@ type MountKind int
 const (
 	MountBind  MountKind = iota // Source, a path on the host, with what is mounted below it
 	MountTmpfs                  // an empty tmpfs; Source is ignored
+	MountFUSE                   // what Serve serves; Source is ignored
 )
 
 // Mount is one mount on top of the root.
@@ -74,6 +75,9 @@ type Mount struct {
 	NoDev    bool
 	NoSuid   bool
 	Options  string // MountTmpfs: options of tmpfs such as "size=64m,mode=1777"; empty: mode=1777 without a size
+
+	// Serve is to a MountFUSE what Root.ServeRoot is to the root. Its ids are those of the sandbox.
+	Serve func(dev *os.File) error `json:"-"`
 }
 
 // File is a generated file that is mounted over its target, so that the root itself does not change apart from an empty
@@ -119,6 +123,10 @@ type Rlimit struct {
 type User struct {
 	UID, GID uint32
 	Groups   []uint32 // supplementary
+
+	// KeepGroups leaves a process the supplementary groups of the user of the host, for what is mounted from there; Groups
+	// is ignored then.
+	KeepGroups bool
 }
 
 // Size of a terminal in character cells.

@@ -46,3 +46,30 @@ func TestServerFailure(t *testing.T) {
 		t.Error("a root that fails at once: no error")
 	}
 }
+
+func TestFuseMount(t *testing.T) {
+	cfg := sh("head -1 /mnt/etc/passwd; grep ' /mnt ' /proc/self/mountinfo")
+	cfg.Mounts = []Mount{
+		{Kind: MountFUSE, Target: "/mnt", NoSuid: true, Serve: func(dev *os.File) error { return serveHost(dev, nil) }},
+		{Kind: MountBind, Source: "/", Target: "/mnt/tmp", ReadOnly: true},
+	}
+	out, st := output(t, cfg)
+	if !strings.Contains(out, "root:") || !strings.Contains(out, "nosuid,nodev") || !strings.Contains(out, "fuse.mica") {
+		t.Errorf("status %+v, output:\n%s", st, out)
+	}
+}
+
+func TestFuseMountFailure(t *testing.T) {
+	cfg := sh("sleep 1000")
+	cfg.Mounts = []Mount{{Kind: MountFUSE, Target: "/tmp", Serve: func(dev *os.File) error {
+		dev.Close()
+		return errors.New("disk on fire")
+	}}}
+	box, err := Start(t.Context(), cfg)
+	if err == nil {
+		_, err = box.Wait()
+	}
+	if err == nil {
+		t.Error("a mount whose server fails: no error")
+	}
+}

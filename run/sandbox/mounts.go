@@ -112,6 +112,12 @@ func (b *builder) mountExtras() error {
 			}
 			continue
 		}
+		if m.Kind == MountFUSE {
+			if err := b.mountServed(n, &m); err != nil {
+				return err
+			}
+			continue
+		}
 		flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
 		if m.ReadOnly {
 			flags |= unix.MS_RDONLY

@@ -276,7 +276,7 @@ func (b *builder) mountRoot() error {
 	if b.setup.RootDir != "" {
 		err = b.mountRootDir(dir)
 	} else {
-		err = b.mountFuse(dir)
+		err = b.mountFuse(dir, 0, 0, b.setup.FUSEOptions)
 	}
 	if err != nil {
 		return err
@@ -317,8 +317,9 @@ func (b *builder) mountRootDir(dir string) error {
 	return nil
 }
 
-// mountFuse opens /dev/fuse in this user namespace, mounts and hands the descriptor out.
-func (b *builder) mountFuse(dir string) error {
+// mountFuse opens /dev/fuse in this user namespace, mounts and hands the descriptor out under a number: 0 is the root, what
+// follows are the mounts of the configuration.
+func (b *builder) mountFuse(dir string, number int, flags uintptr, extra string) error {
 	const device = "/dev/fuse"
 	fd, err := unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	switch {
@@ -332,14 +333,14 @@ func (b *builder) mountFuse(dir string) error {
 	defer unix.Close(fd)
 	uid, gid := os.Geteuid(), os.Getegid()
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d", fd, uid, gid)
-	if b.setup.FUSEOptions != "" {
-		options += "," + b.setup.FUSEOptions
+	if extra != "" {
+		options += "," + extra
 	}
-	if err := unix.Mount("mica", dir, "fuse.mica", unix.MS_NODEV, options); err != nil {
-		return fmt.Errorf("mount root with %q: %w", options, err)
+	if err := unix.Mount("mica", dir, "fuse.mica", unix.MS_NODEV|flags, options); err != nil {
+		return fmt.Errorf("mount with %q: %w", options, err)
 	}
-	if err := b.conn.send(&message{Op: opFuse}, fd); err != nil {
-		return fmt.Errorf("hand out the root: %w", err)
+	if err := b.conn.send(&message{Op: opFuse, ID: number}, fd); err != nil {
+		return fmt.Errorf("hand out /dev/fuse: %w", err)
 	}
 	return nil
 }

@@ -28,16 +28,18 @@ type Sandbox struct {
 	view   *ids.View // nil unless ids are emulated; immutable after launch
 	table  int       // descriptor of what it looks at; during the start
 
-	done    chan struct{} // closed when all is over
-	served  chan struct{} // closed when ServeRoot has returned
-	readAll chan struct{} // closed when init has nothing more to say
+	done    chan struct{}  // closed when all is over
+	served  chan struct{}  // closed when ServeRoot has returned
+	mounts  sync.WaitGroup // the servers of other mounts
+	readAll chan struct{}  // closed when init has nothing more to say
 
 	mu        sync.Mutex
 	procs     map[int]*Process // by number; started and not ended
 	next      int              // next number
 	reaped    bool             // init has been waited for
 	fuseTaken bool             // the root's descriptor has come
-	serveErr  error            // of ServeRoot
+	serveErr  error            // of ServeRoot or a mount's Serve
+	taken     map[int]bool     // the descriptor of a mount has come
 	ended     bool             // no new processes
 }
 
@@ -199,6 +201,9 @@ func (s *Sandbox) read() {
 func (s *Sandbox) handle(m *message, fds []int) bool {
 	switch m.Op {
 	case opFuse:
+		if m.ID != 0 {
+			return s.serveMount(m.ID-1, fds)
+		}
 		s.mu.Lock()
 		refuse := s.cfg.Root.ServeRoot == nil || s.fuseTaken || len(fds) != 1
 		s.fuseTaken = s.fuseTaken || !refuse
@@ -252,7 +257,9 @@ func (s *Sandbox) serve(dev *os.File) {
 	}
 	err := s.cfg.Root.ServeRoot(dev, owner)
 	s.mu.Lock()
-	s.serveErr = err
+	if s.serveErr == nil {
+		s.serveErr = err
+	}
 	s.mu.Unlock()
 	close(s.served)
 	s.Kill() // a root that is gone is the end; no harm when init is gone already
@@ -275,7 +282,7 @@ func (s *Sandbox) finish(ws syscall.WaitStatus) {
 	err := s.serveErr
 	s.mu.Unlock()
 	if err != nil {
-		err = fmt.Errorf("serve root filesystem: %w", err)
+		err = fmt.Errorf("serve filesystem: %w", err)
 	} else if ws.Exited() && ws.ExitStatus() != 0 {
 		err = fmt.Errorf("init of the sandbox failed: %s", strings.TrimSpace(string(said[:max(n, 0)])))
 	} else {

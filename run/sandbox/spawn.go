@@ -47,7 +47,7 @@ func (i *initProcess) spawn(spec *wireSpec, fds []int) (pid, tty int, err error)
 		}
 	}
 	credential := &syscall.Credential{
-		Uid: spec.User.UID, Gid: spec.User.GID, Groups: spec.User.Groups, NoSetGroups: !i.setup.HasGroups,
+		Uid: spec.User.UID, Gid: spec.User.GID, Groups: spec.User.Groups, NoSetGroups: !i.setup.HasGroups || spec.User.KeepGroups,
 	}
 	if i.emulation != nil {
 		done, err := i.emulation.adopt(&spec.User)

@@ -81,6 +81,9 @@ func (c *Config) validate() error {
 		if !filepath.IsAbs(m.Target) {
 			return fmt.Errorf("mount over %q: the target is not an absolute path", m.Target)
 		}
+		if m.Kind == MountFUSE && m.Serve == nil {
+			return fmt.Errorf("mount over %s: nothing serves it", m.Target)
+		}
 		if m.Kind == MountBind && !filepath.IsAbs(m.Source) {
 			return fmt.Errorf("mount %q over %s: the source is not an absolute path", m.Source, m.Target)
 		}
@@ -218,6 +221,7 @@ func (s *Sandbox) own(exe string, attr *syscall.ProcAttr, started chan<- error) 
 	if serving {
 		<-s.served
 	}
+	s.mounts.Wait()
 	s.finish(ws)
 }
 
