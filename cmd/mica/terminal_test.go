@@ -56,6 +56,11 @@ func (tt *terminal) said() string {
 
 func (tt *terminal) expect(words string) {
 	tt.t.Helper()
+	defer func() {
+		if tt.t.Failed() {
+			tt.t.Logf("the terminal shows %q", tt.said())
+		}
+	}()
 	until(tt.t, words+" on the terminal", func() bool { return strings.Contains(tt.said(), words) })
 }
 
@@ -86,8 +91,9 @@ func TestTerminal(t *testing.T) {
 		return strings.Contains(tt.said(), "12 34\r\n")
 	})
 	tt.typed("cat\nechoed\n")
-	tt.expect("echoed\r\nechoed\r\n")
+	until(t, "cat", func() bool { return strings.Count(tt.said(), "echoed\r\n") == 2 })
 	tt.typed("\x03") // ctrl-c ends cat, not the shell
+	tt.expect("^C\r\n>")
 	tt.typed("echo still-$((1+1)); exit 6\n")
 	tt.expect("still-2")
 	if code := tt.code(); code != 6 {
