@@ -2,7 +2,9 @@ package cow
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"math/bits"
 	"strconv"
 	"time"
@@ -39,6 +41,9 @@ type blockMap struct {
 	live  []uint64
 	done  []uint64 // the synced half
 	count int64    // bits set in live
+
+	reborn bool // the live half was that of another boot
+	frozen bool // and still is, since the map is open for reading alone
 }
 
 func mapSize(blocks int64) (words int64, size int64) {
@@ -96,6 +101,9 @@ func (f *FS) openMap(id string) (*blockMap, error) {
 		defer sys.Close(dir)
 	}
 	fd, err := sys.Open(dir, id, flags, 0)
+	if err == unix.ENOENT {
+		return nil, errLostMap
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -103,12 +111,21 @@ func (f *FS) openMap(id string) (*blockMap, error) {
 	return attachMap(fd, id, boot, !f.cfg.Observe)
 }
 
-// attachMap checks a map file and maps it into memory; fd is not kept. If its live half comes
-// from another boot, the synced half takes its place.
+// errLostMap says that a map is not whole. A power loss leaves that of one that
+// was never synced.
+var errLostMap = errors.New("block map is missing or cut off")
+
+// attachMap checks a map file and maps it into memory; fd is not kept. If its
+// live half comes from another boot, the synced half takes its place.
 func attachMap(fd int, id, boot string, writable bool) (*blockMap, error) {
 	var head [mapHeader]byte
-	if _, err := sys.Pread(fd, head[:], 0); err != nil {
-		return nil, fmt.Errorf("read block map %s: %w", id, unix.EIO)
+	if _, err := sys.Pread(fd, head[:], 0); err == io.EOF {
+		return nil, errLostMap
+	} else if err != nil {
+		return nil, fmt.Errorf("read block map %s: %w", id, err)
+	}
+	if head == [mapHeader]byte{} {
+		return nil, errLostMap
 	}
 	shift := binary.LittleEndian.Uint64(head[8:])
 	blocks := binary.LittleEndian.Uint64(head[16:])
@@ -121,7 +138,7 @@ func attachMap(fd int, id, boot string, writable bool) (*blockMap, error) {
 	}
 	words, size := mapSize(int64(blocks))
 	if st.Size < size {
-		return nil, fmt.Errorf("read block map %s: cut off: %w", id, unix.EIO)
+		return nil, errLostMap
 	}
 	prot := unix.PROT_READ
 	if writable {
@@ -136,10 +153,15 @@ func attachMap(fd int, id, boot string, writable bool) (*blockMap, error) {
 		m.live = unsafe.Slice((*uint64)(unsafe.Pointer(&mem[mapHeader])), words)
 		m.done = unsafe.Slice((*uint64)(unsafe.Pointer(&mem[mapHeader+8*words])), words)
 	}
-	if writable && string(mem[24:56]) != boot {
-		copy(m.live, m.done)
-		copy(mem[56:64], mem[64:72])
-		copy(mem[24:56], boot)
+	if string(mem[24:56]) != boot {
+		m.reborn = true
+		if writable {
+			copy(m.live, m.done)
+			copy(mem[56:64], mem[64:72])
+			copy(mem[24:56], boot)
+		} else {
+			m.live, m.frozen = m.done, true
+		}
 	}
 	for _, w := range m.live {
 		m.count += int64(bits.OnesCount64(w))
@@ -147,7 +169,17 @@ func attachMap(fd int, id, boot string, writable bool) (*blockMap, error) {
 	return m, nil
 }
 
-func (m *blockMap) lowerEnd() int64     { return int64(binary.LittleEndian.Uint64(m.mem[56:])) }
+// lowerEnd is where the lower content ends.
+func (m *blockMap) lowerEnd() int64 {
+	if m.frozen {
+		return m.syncedEnd()
+	}
+	return int64(binary.LittleEndian.Uint64(m.mem[56:]))
+}
+
+// syncedEnd is lowerEnd as a crash of the machine now would leave it.
+func (m *blockMap) syncedEnd() int64 { return int64(binary.LittleEndian.Uint64(m.mem[64:])) }
+
 func (m *blockMap) setLowerEnd(v int64) { binary.LittleEndian.PutUint64(m.mem[56:], uint64(v)) }
 
 // has tells whether block i is in the upper.
@@ -174,6 +206,9 @@ func (m *blockMap) run(i, limit int64) (end int64, inUpper bool) {
 	return end, inUpper
 }
 
+// synced tells whether block i is in the upper for ever.
+func (m *blockMap) synced(i int64) bool { return m.done[i>>6]&(1<<(i&63)) != 0 }
+
 // snapshot copies the live half before a sync of the data.
 func (m *blockMap) snapshot() ([]uint64, int64) {
 	return append([]uint64(nil), m.live...), m.lowerEnd()
@@ -181,12 +216,12 @@ func (m *blockMap) snapshot() ([]uint64, int64) {
 
 // commit makes a snapshot whose data is on disk the synced half, and syncs the
 // map.
-func (m *blockMap) commit(live []uint64, lowerEnd int64) error {
+func (m *blockMap) commit(on machine, live []uint64, lowerEnd int64) error {
 	for i, w := range live {
 		m.done[i] |= w
 	}
 	binary.LittleEndian.PutUint64(m.mem[64:], uint64(lowerEnd))
-	return unix.Msync(m.mem, unix.MS_SYNC)
+	return on.msync(m.mem)
 }
 
 // close unmaps the file.

@@ -66,6 +66,8 @@ type Config struct {
 	// SkipMount is the mountpoint, if it may lie inside a layer: what is
 	// mounted there is not looked at.
 	SkipMount string
+
+	machine machine // nil: this one
 }
 
 // MaxLayers bounds the number of lower layers.
@@ -114,6 +116,9 @@ func Open(cfg Config) (_ *FS, err error) {
 	}
 	if len(cfg.Lowers) > MaxLayers {
 		return nil, fmt.Errorf("open union: %d layers; at most %d are possible", len(cfg.Lowers), MaxLayers)
+	}
+	if cfg.machine == nil {
+		cfg.machine = linux{}
 	}
 	f := &FS{cfg: cfg, fds: newFDCache(cfg.MaxFDs), links: make(map[uint64]*Node),
 		orphans: make(map[*Node]struct{}), dirty: make(map[*Node]struct{})}

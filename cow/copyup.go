@@ -321,7 +321,7 @@ func (c *copyJob) stageContent(lfd int, lower place, org origin) (origin, error)
 			// to be on disk first, as in overlayfs.
 			org.state, org.arg, c.boot = stateFull, "", false
 			if !f.cfg.Volatile {
-				return org, unix.Fdatasync(dst)
+				return org, f.cfg.machine.fdatasync(dst)
 			}
 		}
 		return org, nil
@@ -331,7 +331,7 @@ func (c *copyJob) stageContent(lfd int, lower place, org origin) (origin, error)
 			return org, err
 		}
 		org.state = stateFull
-		return org, unix.Fdatasync(dst)
+		return org, f.cfg.machine.fdatasync(dst)
 	}
 	if err := unix.Ftruncate(dst, size); err != nil {
 		return org, err

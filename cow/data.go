@@ -37,7 +37,7 @@ func (f *FS) Write(n *Node, data []byte, off int64, kill bool) error {
 	}
 	defer c.put()
 	if c.part != nil {
-		f.markDirty(n)
+		defer f.markDirty(n) // afterwards: a sync at the same time may miss it
 		return c.part.write(f, c.fd, data, off)
 	}
 	return sys.PwriteFull(c.fd, data, off)
@@ -169,12 +169,7 @@ func (p *partly) write(f *FS, upper int, data []byte, off int64) error {
 	}
 	end := off + int64(len(data))
 	p.mu.RLock()
-	covered := off >= p.lowerEnd && p.m != nil
-	if !covered && p.m != nil {
-		stop, inUpper := p.run(off, min(end, p.lowerEnd))
-		covered = inUpper && stop >= min(end, p.lowerEnd)
-	}
-	if covered {
+	if p.covers(off, end) && !p.tears(off, end) {
 		defer p.mu.RUnlock()
 		return sys.PwriteFull(upper, data, off)
 	}
@@ -183,6 +178,11 @@ func (p *partly) write(f *FS, upper int, data []byte, off int64) error {
 	defer p.mu.Unlock()
 	if err := p.needMap(f, upper); err != nil {
 		return err
+	}
+	if !f.cfg.Volatile && p.tears(off, end) {
+		if err := p.syncLocked(f, upper); err != nil {
+			return err
+		}
 	}
 	shift := p.m.shift
 	first, last := off>>shift, (end+1<<shift-1)>>shift
@@ -210,6 +210,55 @@ func (p *partly) write(f *FS, upper int, data []byte, off int64) error {
 	if off < p.lowerEnd { // else the block may still have lower bytes before off
 		p.m.set(first, last)
 	}
+	return nil
+}
+
+// covers tells whether all that lies in [off, end) is in the upper.
+func (p *partly) covers(off, end int64) bool {
+	if p.m == nil || off >= p.lowerEnd {
+		return p.m != nil
+	}
+	end = min(end, p.lowerEnd)
+	stop, inUpper := p.run(off, end)
+	return inUpper && stop >= end
+}
+
+// tears tells whether after a write to [off, end) the block in which the lower
+// content ends would have changes on both sides of that end that are not
+// synced: a power loss could then take back one and keep the other.
+func (p *partly) tears(off, end int64) bool {
+	if p.m == nil {
+		return false
+	}
+	edge, shift := p.m.syncedEnd(), p.m.shift
+	block := edge >> shift
+	if edge == block<<shift || end <= edge || off >= (block+1)<<shift || p.m.synced(block) {
+		return false
+	}
+	return off < edge || p.m.has(block) || p.lowerEnd < edge
+}
+
+// finishEdge completes the block in which the lower content ends if the file
+// goes on in it, or always: both sides then become durable as one.
+func (p *partly) finishEdge(f *FS, upper int, always bool) error {
+	shift := p.m.shift
+	block := p.lowerEnd >> shift
+	start := block << shift
+	if start == p.lowerEnd || p.m.has(block) {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(upper, &st); err != nil || st.Size <= p.lowerEnd && !always {
+		return err
+	}
+	head := make([]byte, p.lowerEnd-start)
+	if err := p.readLower(f, head, start); err != nil {
+		return err
+	}
+	if err := sys.PwriteFull(upper, head, start); err != nil {
+		return err
+	}
+	p.m.set(block, block+1)
 	return nil
 }
 
@@ -241,7 +290,7 @@ func (p *partly) needMap(f *FS, upper int) error {
 		return err
 	}
 	record := p.record
-	record.state, record.arg = stateMap, m.id
+	record.state, record.arg = stateNew, m.id
 	if err := writeOrigin(upper, "", record); err != nil {
 		m.close()
 		_ = unix.Unlinkat(f.work.maps, m.id, 0)
@@ -284,7 +333,13 @@ func (p *partly) fill(f *FS, upper int) error {
 	for off := int64(0); off < p.lowerEnd; {
 		end, inUpper := p.run(off, p.lowerEnd)
 		if !inUpper {
-			if err := copyExtent(upper, fd, off, end); err != nil {
+			// A write that was lost with its map may have left content here.
+			if punch(upper, off, end-off) != nil {
+				err = sys.CopyRange(upper, fd, off, end-off)
+			} else {
+				err = copyExtent(upper, fd, off, end)
+			}
+			if err != nil {
 				return err
 			}
 			p.m.set(off>>p.m.shift, (end+1<<p.m.shift-1)>>p.m.shift)
@@ -292,6 +347,16 @@ func (p *partly) fill(f *FS, upper int) error {
 		off = end
 	}
 	return nil
+}
+
+// punch makes a hole.
+func punch(fd int, off, length int64) error {
+	if length == 0 {
+		return nil
+	}
+	return sys.Retry(func() error {
+		return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, length)
+	})
 }
 
 // copyExtent copies [off, end) and leaves out the holes of src, which are

@@ -22,11 +22,11 @@
 //	                           exclusive: everything that changes names or places
 //	    Node.mu (directory)    its listing and the nodes of its entries
 //	      FS.linkMu            nodes by backing inode; file states
-//	        FS.dirtyMu         copies that are not synced yet
 //	        partly.mu          block map of one partly copied file
+//	          FS.dirtyMu       copies that are not synced yet
 //	          fdCache.mu       open descriptors
 //
-// No lock is held over a read or write of file content except partly.mu, and
-// none over a sync.
+// No lock is held over a read or write of file content except partly.mu, nor
+// over a sync of content, but where a write must wait for what was before it.
 // Methods whose names end in Locked say which lock they need.
 package cow

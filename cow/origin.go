@@ -27,6 +27,7 @@ type contentState string
 const (
 	stateFull contentState = "full" // all in the upper
 	stateBoot contentState = "boot" // all in the upper, in the boot that arg names
+	stateNew  contentState = "new"  // as stateMap, but nothing was synced: the map may be lost with the boot
 	stateMap  contentState = "map"  // some blocks in the upper: see the map that arg names
 	stateMeta contentState = "meta" // all in the lower layer
 )
@@ -73,7 +74,7 @@ func parseOrigin(s string) (o origin, err error) {
 	switch o.state {
 	case stateFull:
 		return o, nil
-	case stateBoot, stateMap, stateMeta:
+	case stateBoot, stateNew, stateMap, stateMeta:
 	default:
 		return o, bad
 	}

@@ -40,7 +40,7 @@ func (f *FS) loadPartly(n *Node, o origin, fd int, name string, st *unix.Statx_t
 	if o.layer >= len(f.layers) {
 		return fmt.Errorf("read origin of %q: no layer %d: %w", name, o.layer, unix.EIO)
 	}
-	if o.state == stateBoot && (f.cfg.Observe || o.arg == f.work.boot) {
+	if o.state == stateBoot && o.arg == f.work.boot {
 		if !f.cfg.Observe {
 			f.markDirty(n)
 		}
@@ -59,23 +59,63 @@ func (f *FS) loadPartly(n *Node, o origin, fd int, name string, st *unix.Statx_t
 		return fmt.Errorf("read origin of %q: %q has %d bytes, had %d: %w", name, o.path, lst.Size, o.size, unix.EIO)
 	}
 	if o.state == stateBoot {
+		if f.cfg.Observe {
+			// To throw the copy away is not the observer's.
+			n.back, n.layer, *st = lower, l, lst
+			return nil
+		}
 		if err := f.revert(fd, name, &o, st); err != nil {
 			return err
 		}
 	}
 	p := newPartly(lower, o, &lst)
-	p.lowerEnd = min(p.lowerEnd, int64(st.Size))
-	if o.state == stateMap {
-		if p.m, err = f.openMap(o.arg); err != nil {
+	if o.state == stateNew || o.state == stateMap {
+		p.m, err = f.openMap(o.arg)
+		switch {
+		case err == nil:
+			p.lowerEnd = p.m.lowerEnd()
+			f.markDirty(n)
+		case err == errLostMap && o.state == stateNew:
+			p.record.state, p.record.arg = stateMeta, ""
+		case err == errLostMap:
+			return fmt.Errorf("open block map %s of %q: %w: %w", o.arg, name, err, unix.EIO)
+		default:
 			return fmt.Errorf("open block map of %q: %w", name, err)
 		}
-		p.lowerEnd = min(p.m.lowerEnd(), p.lowerEnd)
-		f.markDirty(n)
+	}
+	if int64(st.Size) < p.lowerEnd {
+		if err := f.shortened(p, fd, name, int64(st.Size)); err != nil {
+			p.close(f)
+			return fmt.Errorf("record size of %q: %w", name, err)
+		}
 	}
 	file := f.fileLockedFor(n)
 	file.part = p
 	n.flags |= flagPartly
 	return nil
+}
+
+// shortened takes note of a truncation that reached the disk while the map
+// that says so did not: what it cut off must not come back with a larger size.
+func (f *FS) shortened(p *partly, dirfd int, name string, size int64) error {
+	p.lowerEnd = size
+	if f.cfg.Observe {
+		return nil
+	}
+	if p.m != nil && !p.m.reborn {
+		p.m.setLowerEnd(size)
+		return nil
+	}
+	fd, err := sys.Open(dirfd, name, unix.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer sys.Close(fd)
+	if err := p.needMap(f, fd); err != nil {
+		return err
+	}
+	p.m.setLowerEnd(size)
+	return p.syncLocked(f, fd)
 }
 
 // fileLockedFor is fileOf for a node that nobody else has seen yet; linkMu may
@@ -96,16 +136,18 @@ func (f *FS) revert(fd int, name string, o *origin, st *unix.Statx_t) error {
 		return err
 	}
 	defer sys.Close(file)
+	// The size comes before the record that makes it count.
+	if err := unix.Ftruncate(file, o.size); err != nil {
+		return err
+	}
+	if err := f.cfg.machine.fsync(file); err != nil {
+		return err
+	}
 	o.state, o.arg = stateMeta, ""
 	if err := writeOrigin(fd, name, *o); err != nil {
 		return err
 	}
-	if err := unix.Ftruncate(file, 0); err != nil {
-		return err
-	}
-	if err := unix.Ftruncate(file, o.size); err != nil {
-		return err
-	}
+	_ = punch(file, 0, o.size) // for the space alone
 	return sys.Stat(file, "", st)
 }
 

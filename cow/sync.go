@@ -2,11 +2,8 @@ package cow
 
 import (
 	"errors"
+	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
-
-	"mica/internal/sys"
 )
 
 // settleDelay is how long a copy-up may wait for the disk on its own: what is
@@ -33,44 +30,111 @@ func (f *FS) Fsync(n *Node, dataOnly bool) error {
 	if err != nil {
 		return err
 	}
-	err = f.settle(n, c, dataOnly)
-	c.put()
-	if err == nil {
-		f.markClean(n)
-	}
-	return err
+	defer c.put()
+	return f.settle(n, c, dataOnly)
 }
 
-// settle syncs one file and its records.
+// settle syncs one file and its records and takes it off those that are not
+// synced.
 func (f *FS) settle(n *Node, c content, dataOnly bool) error {
-	var live []uint64
-	var lowerEnd int64
-	if p := c.part; p != nil {
-		p.mu.Lock()
-		if p.m != nil {
-			live, lowerEnd = p.m.snapshot()
-		}
-		p.mu.Unlock()
+	if c.part != nil {
+		return f.settlePart(n, c, dataOnly)
 	}
-	sync := unix.Fsync
-	if dataOnly {
-		sync = unix.Fdatasync
-	}
-	if err := sys.Retry(func() error { return sync(c.fd) }); err != nil {
+	dirty := f.isDirty(n)
+	if err := f.syncFD(c.fd, dataOnly); err != nil || !dirty {
 		return err
-	}
-	if live != nil {
-		c.part.mu.Lock()
-		defer c.part.mu.Unlock()
-		return c.part.m.commit(live, lowerEnd)
-	}
-	if c.part != nil || !f.isDirty(n) {
-		return nil
 	}
 	if err := f.recordFull(n, c.fd); err != nil {
 		return err
 	}
-	return sys.Retry(func() error { return unix.Fsync(c.fd) })
+	if err := f.syncFD(c.fd, false); err != nil {
+		return err
+	}
+	f.markClean(n)
+	return nil
+}
+
+func (f *FS) syncFD(fd int, dataOnly bool) error {
+	if dataOnly {
+		return f.cfg.machine.fdatasync(fd)
+	}
+	return f.cfg.machine.fsync(fd)
+}
+
+// settlePart is settle for a file that has content below. The disk gets the
+// data, then the map that says so, and the first time the record that names
+// the map before it.
+func (f *FS) settlePart(n *Node, c content, dataOnly bool) error {
+	p := c.part
+	p.mu.Lock()
+	live, lowerEnd, err := p.beforeSync(f, c.fd, false)
+	first := p.record.state == stateNew
+	p.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := f.syncFD(c.fd, dataOnly && !first); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	clean, err := p.afterSync(f, c.fd, live, lowerEnd)
+	if clean {
+		clean = f.takeDirty(n) // within p.mu: a write has happened before or marks it after
+	}
+	p.mu.Unlock()
+	if clean {
+		f.Forget(n, 1)
+	}
+	return err
+}
+
+// syncLocked is settlePart in one piece, for the rare changes that must wait
+// for what was before them. Needs p.mu exclusively and a map.
+func (p *partly) syncLocked(f *FS, upper int) error {
+	live, lowerEnd, err := p.beforeSync(f, upper, true)
+	if err == nil {
+		err = f.cfg.machine.fsync(upper)
+	}
+	if err == nil {
+		_, err = p.afterSync(f, upper, live, lowerEnd)
+	}
+	return err
+}
+
+// beforeSync says what a sync of the data will put on disk; edge is as for
+// finishEdge. Needs p.mu exclusively.
+func (p *partly) beforeSync(f *FS, upper int, edge bool) (live []uint64, lowerEnd int64, err error) {
+	if p.m == nil {
+		return nil, 0, nil
+	}
+	if err := p.finishEdge(f, upper, edge); err != nil {
+		return nil, 0, err
+	}
+	live, lowerEnd = p.m.snapshot()
+	return live, lowerEnd, nil
+}
+
+// afterSync puts on disk that the data is. clean says that nothing has come
+// since beforeSync. Needs p.mu exclusively.
+func (p *partly) afterSync(f *FS, upper int, live []uint64, lowerEnd int64) (clean bool, err error) {
+	if live == nil {
+		return p.m == nil, nil
+	}
+	if err := p.m.commit(f.cfg.machine, live, lowerEnd); err != nil {
+		return false, err
+	}
+	if p.record.state == stateNew {
+		if err := f.cfg.machine.fsync(f.work.maps); err != nil {
+			return false, err
+		}
+		record := p.record
+		record.state = stateMap
+		if err := writeOrigin(upper, "", record); err != nil {
+			return false, err
+		}
+		p.record = record
+	}
+	return slices.Equal(p.m.live, live) && p.m.lowerEnd() == lowerEnd, nil
 }
 
 // recordFull notes on disk that all content of n is in the upper and synced.
@@ -80,13 +144,19 @@ func (f *FS) recordFull(n *Node, fd int) error {
 
 // markClean takes back what markDirty did. It must be called without FS.tree.
 func (f *FS) markClean(n *Node) {
-	f.dirtyMu.Lock()
-	_, was := f.dirty[n]
-	delete(f.dirty, n)
-	f.dirtyMu.Unlock()
-	if was {
+	if f.takeDirty(n) {
 		f.Forget(n, 1)
 	}
+}
+
+// takeDirty is markClean without the end of the reference that markDirty took,
+// which is the caller's if the result is true.
+func (f *FS) takeDirty(n *Node) bool {
+	f.dirtyMu.Lock()
+	defer f.dirtyMu.Unlock()
+	_, was := f.dirty[n]
+	delete(f.dirty, n)
+	return was
 }
 
 // FsyncDir makes a directory's entries durable.
@@ -105,7 +175,7 @@ func (f *FS) FsyncDir(n *Node) error {
 		return err
 	}
 	defer f.done(up, fd)
-	return sys.Retry(func() error { return unix.Fsync(fd) })
+	return f.cfg.machine.fsync(fd)
 }
 
 // markDirty notes that n's copy is complete but not known to be on disk, and
@@ -169,33 +239,46 @@ func (f *FS) Sync() error {
 		synced = true
 	}
 	var errs []error
+	var recorded []*Node
 	for _, n := range nodes {
-		if err := f.settleOne(n, synced); err != nil {
+		later, err := f.settleOne(n, synced)
+		if err != nil {
 			errs = append(errs, err)
-		} else {
+		} else if later {
+			recorded = append(recorded, n)
+		}
+	}
+	if len(recorded) > 0 {
+		// The records have to be there before anybody may rely on them.
+		if err := f.syncFilesystem(); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		for _, n := range recorded {
 			f.markClean(n)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// settleOne syncs one copied-up node; synced says that its data is on disk.
-func (f *FS) settleOne(n *Node, synced bool) error {
+// settleOne syncs one copied-up node. synced says that its data is on disk;
+// later is then true if its record still has to get there.
+func (f *FS) settleOne(n *Node, synced bool) (later bool, err error) {
 	f.tree.RLock()
 	if n.flags&flagDeleted != 0 {
 		f.tree.RUnlock()
-		return nil // nobody can find it after a crash
+		f.markClean(n) // nobody can find it after a crash
+		return false, nil
 	}
 	c, err := f.open(n)
 	f.tree.RUnlock()
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer c.put()
 	if synced && c.part == nil {
-		return f.recordFull(n, c.fd)
+		return true, f.recordFull(n, c.fd)
 	}
-	return f.settle(n, c, true)
+	return false, f.settle(n, c, true)
 }
 
 // syncFilesystem writes back the whole filesystem of the upper.
@@ -205,5 +288,5 @@ func (f *FS) syncFilesystem() error {
 		return err
 	}
 	defer f.done(f.upper.root, fd)
-	return unix.Syncfs(fd)
+	return f.cfg.machine.syncfs(fd)
 }

@@ -3,9 +3,7 @@ package cow
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
-	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -54,6 +52,9 @@ func (f *FS) openWork() error {
 	if err := f.checkSameFilesystem(); err != nil {
 		return err
 	}
+	if w.boot, err = f.cfg.machine.bootID(); err != nil {
+		return err
+	}
 	if f.cfg.Observe {
 		return f.openIndex(false)
 	}
@@ -81,11 +82,6 @@ func (f *FS) openWork() error {
 	if f.style, err = whiteout.Probe(w.staging); err != nil {
 		return fail("probe", err)
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return fmt.Errorf("read this boot's id: %w", err)
-	}
-	w.boot = strings.ReplaceAll(strings.TrimSpace(string(boot)), "-", "")
 	return nil
 }
 
