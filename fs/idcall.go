@@ -56,6 +56,7 @@ func (w *worker) idNode(dir *cow.Node, req idcall.Request) unix.Errno {
 		return errno(err)
 	}
 	defer w.s.u.Forget(n, 1)
+	w.s.crew.ensure(w.s)
 	return errno(w.s.Invalidate(dir, req.Name, nil))
 }
 

@@ -13,11 +13,7 @@ const (
 	// that the kernel sends: 256 pages.
 	maxRequest = 1 << 20
 	// headroom is for what precedes the data of a write.
-	headroom = 4096
-	// minWorkers wait at any time; more are started while requests block.
-	minWorkers = 2
-	maxWorkers = 64
-
+	headroom      = 4096
 	inHeaderSize  = int(unsafe.Sizeof(fuse.InHeader{}))
 	outHeaderSize = int(unsafe.Sizeof(fuse.OutHeader{}))
 )
@@ -38,38 +34,6 @@ func newWorker(s *Server) *worker {
 		s:   s,
 		in:  make([]byte, s.maxWrite+headroom),
 		out: make([]byte, outHeaderSize+maxRequest+headroom),
-	}
-}
-
-// start adds a worker.
-func (s *Server) start() {
-	s.workers.Add(1)
-	s.idle.Add(1)
-	go func() {
-		defer s.workers.Done()
-		newWorker(s).run()
-	}()
-}
-
-// run answers requests until the mount is gone, or there are workers enough.
-func (w *worker) run() {
-	s := w.s
-	for {
-		if err := w.read(); err != nil {
-			s.idle.Add(-1)
-			if err != errUnmounted {
-				s.fail(err)
-			}
-			return
-		}
-		if s.idle.Add(-1) == 0 {
-			s.start()
-		}
-		w.answer()
-		if s.idle.Add(1) > minWorkers+1 {
-			s.idle.Add(-1)
-			return
-		}
 	}
 }
 

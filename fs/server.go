@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -23,11 +22,10 @@ type Server struct {
 	minor    uint32
 	flags    uint64 // agreed with the kernel
 
-	idle    atomic.Int32 // workers that wait for a request
-	workers sync.WaitGroup
-	ready   chan struct{}
-	failed  atomic.Pointer[error]
-	counts  [opcodes]atomic.Uint64
+	crew   crew
+	ready  chan struct{}
+	failed atomic.Pointer[error]
+	counts [opcodes]atomic.Uint64
 }
 
 // New prepares a server of u.
@@ -64,10 +62,7 @@ func (s *Server) Serve(dev *os.File) error {
 		return err
 	}
 	close(s.ready)
-	for range minWorkers {
-		s.start()
-	}
-	s.workers.Wait()
+	s.crew.serve(s)
 	if err := s.failed.Load(); err != nil {
 		return *err
 	}

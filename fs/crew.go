@@ -1,0 +1,152 @@
+package fs
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// crew is the workers of a server. One worker that reads, carries out and
+// answers, and then finds its caches warm, is faster for one client than two
+// that take turns, and the kernel wakes waiting readers in turns. So there is
+// one, and a second reader is added only
+//
+//   - for the time of a request that may take long (see slow),
+//   - when requests are found waiting several times in a row: several clients,
+//   - when a request takes longer than a tick, whatever it waits for: it might
+//     wait for another request of the same mount.
+type crew struct {
+	all     sync.WaitGroup
+	size    atomic.Int32  // workers
+	readers atomic.Int32  // of them waiting for a request
+	served  atomic.Uint64 // requests taken
+	dozing  atomic.Bool   // the watch waits to be woken
+	wake    chan struct{}
+	ended   chan struct{}
+}
+
+const (
+	maxWorkers = 64
+	// atOnce is how soon a read must return for its request to have waited.
+	atOnce = 2 * time.Microsecond
+	// backlog is how many requests in a row must have waited to add a worker.
+	backlog = 16
+	// spare is how long a worker above the first waits before it is one too
+	// many.
+	spare = 20 * time.Millisecond
+	// tick is how often the watch looks while there is something to do.
+	tick = 5 * time.Millisecond
+)
+
+// serve works until the mount is gone.
+func (c *crew) serve(s *Server) {
+	c.wake, c.ended = make(chan struct{}, 1), make(chan struct{})
+	c.add(s)
+	var watch sync.WaitGroup
+	watch.Add(1)
+	go func() {
+		defer watch.Done()
+		c.watch(s)
+	}()
+	c.all.Wait()
+	close(c.ended)
+	watch.Wait()
+}
+
+// add adds a worker.
+func (c *crew) add(s *Server) {
+	if c.size.Add(1) > maxWorkers {
+		c.size.Add(-1)
+		return
+	}
+	c.readers.Add(1)
+	c.all.Add(1)
+	go func() {
+		defer c.all.Done()
+		newWorker(s).run()
+	}()
+}
+
+// run answers requests until the mount is gone, or there are workers enough.
+func (w *worker) run() {
+	s := w.s
+	c := &s.crew
+	waited := 0
+	for {
+		start := time.Now()
+		err := w.read()
+		took := time.Since(start)
+		reading := c.readers.Add(-1)
+		if err != nil {
+			c.size.Add(-1)
+			if err != errUnmounted {
+				s.fail(err)
+			}
+			return
+		}
+		c.served.Add(1)
+		if c.dozing.Load() && c.dozing.CompareAndSwap(true, false) {
+			c.wake <- struct{}{}
+		}
+		if took < atOnce {
+			waited++
+		} else {
+			waited = 0
+		}
+		if reading == 0 && (waited >= backlog || slow[w.hdr.Opcode%opcodes]) {
+			waited = 0
+			c.add(s)
+		}
+		w.answer()
+		if c.readers.Add(1) > 1 && took > spare {
+			c.readers.Add(-1)
+			c.size.Add(-1)
+			return
+		}
+	}
+}
+
+// ensure makes sure that somebody reads while the caller waits for the kernel,
+// which may wait for another request first.
+func (c *crew) ensure(s *Server) {
+	if c.readers.Load() == 0 {
+		c.add(s)
+	}
+}
+
+// slow are the requests that wait for the disk, during which another reader
+// waits from the start.
+var slow = [opcodes]bool{
+	opFsync: true, opFsyncdir: true, opSyncfs: true, opFallocate: true, opCopyFileRange: true,
+}
+
+// watch adds a reader when there has been none for a tick. It sleeps while
+// there are no requests.
+func (c *crew) watch(s *Server) {
+	timer := time.NewTimer(tick)
+	defer timer.Stop()
+	last := uint64(0)
+	for {
+		select {
+		case <-c.ended:
+			return
+		case <-timer.C:
+		}
+		served := c.served.Load()
+		if served == last {
+			if c.readers.Load() == 0 {
+				c.add(s)
+			} else if c.dozing.Store(true); c.served.Load() == last {
+				select {
+				case <-c.ended:
+					return
+				case <-c.wake:
+				}
+			} else if !c.dozing.CompareAndSwap(true, false) {
+				<-c.wake // a worker was faster
+			}
+		}
+		last = served
+		timer.Reset(tick)
+	}
+}
