@@ -1,0 +1,263 @@
+package main
+
+import (
+	"archive/tar"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestCommitAndHistory(t *testing.T) {
+	c := newCLI(t)
+	c.remove("build")
+	c.ok("run", "--name", "build", "-e", "MADE=by run", "base", "sh", "-c", "echo new > /srv/new; rm /lower/gone; mkdir /deep; chmod 700 /deep; chown 33:33 /deep")
+	diff := c.ok("diff", "build")
+	for _, line := range []string{"A /srv/new", "D /lower/gone", "A /deep", "C /srv", "C /lower"} {
+		if !strings.Contains("\n"+diff+"\n", "\n"+line+"\n") {
+			t.Errorf("diff lacks %q:\n%s", line, diff)
+		}
+	}
+	if strings.Contains(diff, "hosts") || strings.Contains(diff, "/proc") {
+		t.Errorf("diff shows mount points:\n%s", diff)
+	}
+	id := c.ok("commit", "-a", "somebody", "-m", "Add things", "-c", "CMD cat /srv/new", "-c", `ENTRYPOINT ["/bin/sh", "-c"]`, "-c", "LABEL k=v", "-c", "USER web", "build", "made:1")
+	if !strings.HasPrefix(id, "sha256:") {
+		t.Errorf("commit prints %q", id)
+	}
+	if got := c.ok("inspect", "-f", `{{.Id}} {{.Author}} {{.Config.User}} {{index .Config.Labels "k"}} {{json .Config.Entrypoint}}`, "made:1"); got != id+` somebody web v ["/bin/sh","-c"]` {
+		t.Errorf("inspect prints %s", got)
+	}
+	if got := c.ok("inspect", "-f", "{{.Config.Env}}", "made:1"); !strings.Contains(got, "MADE=by run") {
+		t.Errorf("environment %s", got)
+	}
+	if got := c.ok("run", "--rm", "--entrypoint", "", "made:1", "sh", "-c", "cat /srv/new; ls /lower; stat -c '%a %u:%g' /deep; id -u"); got != "new\nfile\n700 33:33\n33" {
+		t.Errorf("the image holds %q", got)
+	}
+	var rows []historyRow
+	for line := range strings.Lines(c.ok("history", "--format", "json", "made:1")) {
+		var row historyRow
+		if err := json.Unmarshal([]byte(line), &row); err != nil {
+			t.Fatal(err)
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) != 2 || rows[0].Comment != "Add things" || rows[1].Comment != "test root" || !strings.HasPrefix(id[7:], rows[0].ID) {
+		t.Errorf("history: %+v", rows)
+	}
+	head, _, _ := strings.Cut(c.ok("history", "made:1"), "\n")
+	if strings.Join(strings.Fields(head), " ") != "IMAGE CREATED CREATED BY SIZE COMMENT" {
+		t.Errorf("history begins with %q", head)
+	}
+	c.fails(125, "in use", "rmi", "base")
+	c.ok("rmi", "made:1")
+	c.fails(125, "no such image", "history", "made:1")
+}
+
+// A container that runs is committed as it is, and goes on.
+func TestCommitWhileRunning(t *testing.T) {
+	c := newCLI(t)
+	c.remove("busy")
+	c.ok("run", "-d", "--name", "busy", "base", "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > /srv/a; echo $i > /srv/b; done")
+	until(t, "the first write", func() bool { return c.run("exec", "busy", "cat", "/srv/b").code == 0 })
+	for range 3 {
+		c.ok("commit", "busy", "snapshot")
+		out := strings.Fields(c.ok("run", "--rm", "snapshot", "cat", "/srv/a", "/srv/b"))
+		if len(out) == 0 {
+			t.Errorf("the image holds nothing")
+		}
+	}
+	before := c.ok("exec", "busy", "cat", "/srv/b")
+	until(t, "the container to go on", func() bool { return c.ok("exec", "busy", "cat", "/srv/b") != before })
+	c.ok("rm", "-f", "busy")
+	c.ok("rmi", "-f", "snapshot")
+}
+
+func TestSaveLoadExportImport(t *testing.T) {
+	c := newCLI(t)
+	dir := t.TempDir()
+	want := c.ok("inspect", "-f", "{{.Id}}", "base")
+	for _, kind := range []string{"oci-archive", "docker-archive"} {
+		file := filepath.Join(dir, kind+".tar")
+		c.ok("save", "--format", kind, "-o", file, "base")
+		other := &cli{t: t, root: filepath.Join(dir, kind)}
+		if out := other.ok("load", "-q", "-i", file); out != "Loaded image: base:latest" {
+			t.Errorf("%s: load prints %q", kind, out)
+		}
+		if got := other.ok("inspect", "-f", "{{.Id}}", "base"); got != want {
+			t.Errorf("%s: image %s, want %s", kind, got, want)
+		}
+		if got := other.ok("run", "--rm", "base", "cat", "/lower/file"); got != "lower" {
+			t.Errorf("%s: %q", kind, got)
+		}
+	}
+	c.remove("flat")
+	c.ok("run", "--name", "flat", "base", "sh", "-c", "echo changed > /lower/file")
+	file := filepath.Join(dir, "flat.tar")
+	c.ok("export", "-o", file, "flat")
+	c.ok("import", file, "flattened")
+	if got := c.ok("run", "--rm", "flattened", "sh", "-c", "cat /lower/file; stat -c %u /home/user"); got != "changed\n1000" {
+		t.Errorf("%q", got)
+	}
+	c.ok("rmi", "flattened")
+	for _, bad := range []string{"/nothing.tar", "/etc/passwd"} {
+		if r := c.run("import", bad, "bad"); r.code != 125 || strings.Count(r.stderr, "\n") != 1 {
+			t.Errorf("import %s: %+v", bad, r)
+		}
+	}
+	c.fails(125, "bad", "run", "--rm", "bad", "true")
+}
+
+func TestCopy(t *testing.T) {
+	c := newCLI(t)
+	for _, running := range []bool{false, true} {
+		name := "copy-stopped"
+		if running {
+			name = "copy-running"
+		}
+		t.Run(name, func(t *testing.T) {
+			c := &cli{t: t, root: c.root}
+			c.remove(name)
+			c.ok("create", "--name", name, "base", "sleep", "1000")
+			if running {
+				c.ok("start", name)
+				// What the kernel has been told before must not stay.
+				c.fails2("exec", name, "cat", "/srv/file")
+				c.ok("exec", name, "cat", "/lower/file")
+			}
+			dir := t.TempDir()
+			src := filepath.Join(dir, "src")
+			write(t, filepath.Join(src, "file"), "one\n")
+			write(t, filepath.Join(src, "sub", "file"), "two\n")
+			if err := os.Symlink("file", filepath.Join(src, "link")); err != nil {
+				t.Fatal(err)
+			}
+			c.ok("cp", filepath.Join(src, "file"), name+":/srv/")
+			c.ok("cp", filepath.Join(src, "file"), name+":/lower/file")
+			c.ok("cp", src, name+":/srv/new")
+			c.ok("cp", src, name+":/srv")
+			c.ok("cp", src+"/.", name+":/var/data")
+			c.fails(125, "there is no directory", "cp", src, name+":/no/such/dir")
+			c.fails(125, "there is no /nothing", "cp", name+":/nothing", dir)
+			if !running {
+				c.ok("start", name)
+			}
+			if got := c.ok("exec", name, "sh", "-c", "cat /srv/file /lower/file /srv/new/sub/file /srv/src/link /var/data/sub/file; stat -c %u:%g /srv/file; readlink /var/data/link"); got != "one\none\ntwo\none\ntwo\n0:0\nfile" {
+				t.Errorf("in the container: %q", got)
+			}
+			c.ok("exec", name, "sh", "-c", "echo back > /srv/back; chmod 640 /srv/back")
+			if !running {
+				c.ok("kill", name)
+			}
+			c.ok("cp", name+":/srv/back", filepath.Join(dir, "renamed"))
+			if got := read(t, filepath.Join(dir, "renamed")); got != "back\n" {
+				t.Errorf("copied out: %q", got)
+			}
+			if st, err := os.Stat(filepath.Join(dir, "renamed")); err != nil || st.Mode() != 0o640 {
+				t.Errorf("copied out: %v, %v", st.Mode(), err)
+			}
+			c.ok("cp", name+":/srv/new", dir)
+			c.ok("cp", name+":/srv/new/.", filepath.Join(dir, "other"))
+			if got := read(t, filepath.Join(dir, "new", "sub", "file")) + read(t, filepath.Join(dir, "other", "link")); got != "two\none\n" {
+				t.Errorf("copied out: %q", got)
+			}
+			archive := c.ok("cp", name+":/srv/new", "-")
+			tr := tar.NewReader(strings.NewReader(archive))
+			if h, err := tr.Next(); err != nil || h.Name != "new/" {
+				t.Errorf("archive begins with %v, %v", h, err)
+			}
+			if r := c.runInput(archive+"\n", "cp", "-", name+":/tmp"); r.code != 0 {
+				t.Errorf("from a stream: %+v", r)
+			}
+		})
+	}
+}
+
+// fails2 runs a command line of which only the failure counts.
+func (c *cli) fails2(args ...string) {
+	c.t.Helper()
+	if r := c.run(args...); r.code == 0 {
+		c.t.Errorf("mica %s succeeds", strings.Join(args, " "))
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// The machine's own root is an image, and stays as it is.
+func TestHostImage(t *testing.T) {
+	c := newCLI(t)
+	c.remove("machine")
+	r := c.run("run", "--name", "machine", "host", "sh", "-c", "echo changed > /etc/hosts-of-test; ls /proc/1 >/dev/null && cat /etc/hosts-of-test; ls -A "+c.root)
+	if r.stdout != "changed\n" || r.code != 0 {
+		t.Fatalf("%+v", r)
+	}
+	if _, err := os.Stat("/etc/hosts-of-test"); !os.IsNotExist(err) {
+		t.Errorf("the machine was changed: %v", err)
+	}
+	if got := c.ok("diff", "machine"); got != "C /etc\nA /etc/hosts-of-test" {
+		t.Errorf("diff: %q", got)
+	}
+	c.ok("commit", "machine", "changed-machine")
+	if got := c.ok("run", "--rm", "changed-machine", "cat", "/etc/hosts-of-test"); got != "changed" {
+		t.Errorf("%q", got)
+	}
+	c.ok("rmi", "changed-machine")
+}
+
+func TestSystem(t *testing.T) {
+	c := &cli{t: t, root: filepath.Join(t.TempDir(), "store")}
+	newCLI(t) // the program's copy
+	if got := c.ok("system", "check"); !strings.Contains(got, "clean") {
+		t.Errorf("%q", got)
+	}
+	if got := c.ok("system", "df", "--format", "{{.Type}} {{.TotalCount}}"); got != "Images 0\nContainers 0\nLocal Volumes 0" {
+		t.Errorf("%q", got)
+	}
+	if got := c.ok("info", "--format", "{{.Root}}"); got != c.root {
+		t.Errorf("%q", got)
+	}
+	c.ok("system", "prune", "-f")
+	c.fails(125, "add -f", "system", "prune")
+	if got := c.ok("version", "--format", "{{.Client.Os}}"); got != "linux" {
+		t.Errorf("%q", got)
+	}
+}
+
+// Every command has words on what it does and an example.
+func TestHelp(t *testing.T) {
+	for _, c := range newRootCommand().Commands() {
+		for _, sub := range append(c.Commands(), c) {
+			if sub.Hidden || sub.Name() == "help" || sub.Name() == "completion" || sub.Parent().Name() == "completion" || sub.HasSubCommands() {
+				continue
+			}
+			if sub.Short == "" || sub.Example == "" {
+				t.Errorf("%s: no description or no example", sub.CommandPath())
+			}
+			if strings.HasSuffix(sub.Short, ".") {
+				t.Errorf("%s: %q ends with a stop", sub.CommandPath(), sub.Short)
+			}
+		}
+	}
+}
