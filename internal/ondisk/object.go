@@ -30,14 +30,14 @@ func (o Object) realSymlink() bool {
 func Create(dirfd int, name string, o Object) (err error) {
 	switch {
 	case o.Type() == unix.S_IFDIR:
-		if err := unix.Mkdirat(dirfd, name, 0o700); err != nil {
+		if err := unix.Mkdirat(dirfd, name, DiskMode(o.Meta)); err != nil {
 			return err
 		}
 		defer cleanup(&err, dirfd, name, unix.AT_REMOVEDIR)
 	case o.realSymlink():
 		return unix.Symlinkat(o.Target, dirfd, name)
 	default:
-		fd, err := sys.Open(dirfd, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY, 0o600)
+		fd, err := sys.Open(dirfd, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY, DiskMode(o.Meta))
 		if err != nil {
 			return err
 		}
@@ -70,7 +70,25 @@ func dress(dirfd int, name string, o Object) error {
 			return fmt.Errorf("set attribute %s: %w", attr, err)
 		}
 	}
-	return SetMeta(dirfd, name, o.Meta)
+	return setNewMeta(dirfd, name, o.Meta)
+}
+
+// setNewMeta is SetMeta for an object that was just made with the mode that it
+// is to have on disk: only the process's umask may have taken from that.
+func setNewMeta(dirfd int, name string, m Meta) error {
+	var st unix.Statx_t
+	if err := sys.Stat(dirfd, name, &st); err != nil {
+		return err
+	}
+	if want := DiskMode(m); uint32(st.Mode)&0o7777 != want {
+		if err := Chmod(dirfd, name, want); err != nil {
+			return err
+		}
+	}
+	if m.Plain() && m.Type() != unix.S_IFLNK {
+		return nil
+	}
+	return sys.Setxattr(dirfd, name, OverrideXattr, []byte(m.Override()), 0)
 }
 
 func cleanup(err *error, dirfd int, name string, flags int) {
