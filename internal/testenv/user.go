@@ -33,7 +33,7 @@ func Unprivileged(t *testing.T) {
 	}
 	args := []string{"-test.run=" + strings.Join(parts, "/"), "-test.count=1", "-test.v"}
 	if d, ok := t.Deadline(); ok {
-		args = append(args, "-test.timeout="+fmt.Sprint(d.Sub(time.Now())))
+		args = append(args, "-test.timeout="+fmt.Sprint(time.Until(d)))
 	}
 	cmd, err := asPlainUser(args)
 	if err != nil {

@@ -40,8 +40,8 @@ func capGet(s *Server, c *call) (int64, unix.Errno) {
 		return 0, pass
 	}
 	out := make([]byte, 0, 2*capData)
-	effective := creds.effective & s.realCaps(c.tid(), "CapEff:")
-	permitted := creds.permitted & s.realCaps(c.tid(), "CapPrm:")
+	real := s.realCaps(c.tid(), "CapPrm:")
+	effective, permitted := creds.effective&real, creds.permitted&real
 	inheritable := s.realCaps(c.tid(), "CapInh:")
 	for w := range words {
 		for _, set := range []uint64{effective, permitted, inheritable} {

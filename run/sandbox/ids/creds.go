@@ -63,12 +63,28 @@ func (c *Creds) Groups() []uint32 {
 	return out
 }
 
+// setGroups keeps groups in order, as the kernel does.
 func (c *Creds) setGroups(groups []uint32) {
+	groups = slices.Sorted(slices.Values(groups))
 	b := make([]byte, 0, 4*len(groups))
 	for _, g := range groups {
 		b = binary.LittleEndian.AppendUint32(b, g)
 	}
 	c.groups = string(b)
+}
+
+// fileCaps are the capabilities that go and come with the user for files.
+const fileCaps = 1<<unix.CAP_CHOWN | 1<<unix.CAP_MKNOD | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH | 1<<unix.CAP_FOWNER |
+	1<<unix.CAP_FSETID | 1<<unix.CAP_LINUX_IMMUTABLE | 1<<unix.CAP_MAC_OVERRIDE
+
+// shedFiles is shed for setfsuid(2).
+func (c *Creds) shedFiles(old *Creds) {
+	switch {
+	case old.FSUID == 0 && c.FSUID != 0:
+		c.effective &^= fileCaps
+	case old.FSUID != 0 && c.FSUID == 0:
+		c.effective |= c.permitted & fileCaps
+	}
 }
 
 // can says whether a capability is effective.

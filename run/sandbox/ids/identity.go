@@ -79,6 +79,7 @@ func setFS(which func(*Creds) set) handler {
 		}
 		now := creds
 		old := which(&now).setFS(c.id(0))
+		now.shedFiles(&creds)
 		s.set(c, creds, now) // there is no error to report
 		return int64(old), 0
 	}

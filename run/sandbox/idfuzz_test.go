@@ -1,0 +1,140 @@
+package sandbox
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestEmulationAgreesWithKernel makes the same calls where ids are real and where they are emulated.
+func TestEmulationAgreesWithKernel(t *testing.T) {
+	full, err := ResolveIDs(IDsFull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seed := range 12 {
+		cfg := self("idfuzz", strconv.Itoa(seed))
+		cfg.IDs = full
+		want, st := output(t, cfg)
+		if st.Code != 0 {
+			t.Fatalf("seed %d with real ids: %+v\n%s", seed, st, want)
+		}
+		got, _ := output(t, oneID(t, self("idfuzz", strconv.Itoa(seed))))
+		if got == want {
+			continue
+		}
+		w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+		for n := range w {
+			if n >= len(g) || g[n] != w[n] {
+				from := max(0, n-6)
+				t.Fatalf("seed %d differs at line %d:\nreal:\n%s\nemulated:\n%s", seed, n,
+					strings.Join(w[from:n+1], "\n"), strings.Join(g[from:min(n+1, len(g))], "\n"))
+			}
+		}
+	}
+}
+
+func init() {
+	commands["idfuzz"] = func(args []string) error {
+		seed, err := strconv.ParseUint(args[0], 10, 64)
+		if err != nil {
+			return err
+		}
+		runtime.LockOSThread()
+		r := rand.New(rand.NewPCG(seed, 1))
+		for n := range 150 {
+			fuzzCall(r)
+			showIdentity()
+			if n%50 == 49 && len(args) < 4 { // and go on with what is left after an exec
+				return unix.Exec(commandPath, append([]string{commandPath, "idfuzz", strconv.FormatUint(seed*7+uint64(n), 10)}, append(args[1:], "x")...), nil)
+			}
+		}
+		return nil
+	}
+}
+
+// fuzzCall makes one random call and prints how it ended.
+func fuzzCall(r *rand.Rand) {
+	id := func() uintptr {
+		if r.IntN(5) == 0 {
+			return uintptr(^uint32(0))
+		}
+		return uintptr(r.IntN(3))
+	}
+	three := []string{"setresuid", "setresgid"}
+	numbers := map[string]uintptr{
+		"setuid": unix.SYS_SETUID, "setgid": unix.SYS_SETGID, "setreuid": unix.SYS_SETREUID, "setregid": unix.SYS_SETREGID,
+		"setresuid": unix.SYS_SETRESUID, "setresgid": unix.SYS_SETRESGID, "setfsuid": unix.SYS_SETFSUID, "setfsgid": unix.SYS_SETFSGID,
+	}
+	names := []string{"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups", "keepcaps", "capset", "setresuid"}
+	name := names[r.IntN(len(names))]
+	a, b, c := id(), id(), id()
+	switch name {
+	case "setgroups":
+		groups := []uint32{uint32(a), uint32(b), uint32(c)}[:r.IntN(4)]
+		for i := range groups {
+			groups[i] %= 1000
+		}
+		var p uintptr
+		if len(groups) > 0 {
+			p = uintptr(unsafe.Pointer(&groups[0]))
+		}
+		fmt.Println(name, groups, errnoName(raw(unix.SYS_SETGROUPS, uintptr(len(groups)), p)))
+		runtime.KeepAlive(groups)
+	case "keepcaps":
+		fmt.Println(name, a%2, errnoName(raw(unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, a%2)))
+	case "capset":
+		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		data := [2]unix.CapUserData{}
+		if err := unix.Capget(&hdr, &data[0]); err != nil {
+			fmt.Println("capget", err)
+			return
+		}
+		switch r.IntN(4) {
+		case 0:
+			data[0].Effective = data[0].Permitted
+		case 1:
+			data[0].Effective &^= 1 << unix.CAP_SETUID
+		case 2:
+			data[0].Effective |= 1 << unix.CAP_SETGID
+		case 3:
+			data[0].Effective = data[0].Permitted &^ (1 << unix.CAP_SETGID)
+		}
+		fmt.Println(name, errnoName(unix.Capset(&hdr, &data[0])))
+	default:
+		n := 1
+		if strings.Contains(name, "re") {
+			n = 2
+		}
+		for _, t := range three {
+			if name == t {
+				n = 3
+			}
+		}
+		args := []uintptr{a, b, c}[:n]
+		v, _, e := unix.RawSyscall(numbers[name], a, b, c)
+		fmt.Println(name, args, v+uintptr(e), e)
+	}
+}
+
+// showIdentity prints all that a process can see of its identity.
+func showIdentity() {
+	var u, g [3]uint32
+	p := func(v *uint32) uintptr { return uintptr(unsafe.Pointer(v)) }
+	raw(unix.SYS_GETRESUID, p(&u[0]), p(&u[1]), p(&u[2]))
+	raw(unix.SYS_GETRESGID, p(&g[0]), p(&g[1]), p(&g[2]))
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	unix.Capget(&hdr, &data[0])
+	groups, _ := unix.Getgroups()
+	fsuid, _, _ := unix.RawSyscall(unix.SYS_SETFSUID, uintptr(^uint32(0)), 0, 0)
+	fmt.Println(" ", u, g, os.Getuid(), os.Geteuid(), os.Getgid(), os.Getegid(), fsuid, groups,
+		fmt.Sprintf("%x %x", data[0].Permitted, data[0].Effective))
+}

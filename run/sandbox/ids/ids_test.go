@@ -1,0 +1,101 @@
+package ids
+
+import (
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "wait-for-input" {
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func TestCredentialsAreInheritedAndSeenOutside(t *testing.T) {
+	shared := make([]byte, SharedSize)
+	table, view := NewTable(New(0, 0, nil), shared), NewView(shared)
+	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	view.SetProc(proc)
+	defer view.Close()
+	start := func() (*exec.Cmd, func()) {
+		cmd := exec.Command("/proc/self/exe", "wait-for-input")
+		in, err := cmd.StdinPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cmd, func() { in.Close(); cmd.Wait() }
+	}
+	before, end := start()
+	defer end()
+	if _, _, ok := view.Owner(uint32(before.Process.Pid)); ok {
+		t.Error("an owner before anybody has changed identity")
+	}
+	me := New(1000, 1001, []uint32{5, 4})
+	if err := table.Set(0, me); err != nil {
+		t.Fatal(err)
+	}
+	child, end := start()
+	defer end()
+	if err := table.Set(0, table.Base()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := table.Get(child.Process.Pid)
+	if err != nil || got != me || !slices.Equal(got.Groups(), []uint32{4, 5}) {
+		t.Errorf("child has %+v, %v, want %+v", got, err, me)
+	}
+	if uid, gid, ok := view.Owner(uint32(child.Process.Pid)); !ok || uid != 1000 || gid != 1001 {
+		t.Errorf("files of the child belong to %d:%d, %v", uid, gid, ok)
+	}
+	for _, pid := range []int{before.Process.Pid, os.Getpid()} {
+		if got, err := table.Get(pid); err != nil || got != table.Base() {
+			t.Errorf("process %d has %+v, %v", pid, got, err)
+		}
+		if _, _, ok := view.Owner(uint32(pid)); ok {
+			t.Errorf("process %d has an owner", pid)
+		}
+	}
+	if _, _, ok := view.Owner(1 << 30); ok {
+		t.Error("a process that does not exist has an owner")
+	}
+}
+
+func TestTableIsBounded(t *testing.T) {
+	table := NewTable(New(0, 0, nil), make([]byte, SharedSize))
+	for n := range uint32(maxEntries) {
+		if _, err := table.number(New(n+1, 0, nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := table.number(New(1, 0, nil)); err != nil {
+		t.Errorf("known credentials: %v", err)
+	}
+	if _, err := table.number(New(maxEntries+1, 0, nil)); err == nil {
+		t.Error("one too many was accepted")
+	}
+}
+
+func TestThroughSelf(t *testing.T) {
+	r := &resolver{}
+	own := "/proc/" + strconv.Itoa(7)
+	for path, want := range map[string]string{
+		"/proc/self": own, "/proc/self/fd/3": own + "/fd/3", "/proc/thread-self/cwd": own + "/cwd", "/dev/fd/0": own + "/fd/0",
+		"/dev/stdout": own + "/fd/1", "/proc/selfish": "/proc/selfish", "/etc": "/etc", "x": "x", "/dev/stdoutx": "/dev/stdoutx",
+	} {
+		if got := r.throughSelf(7, path); got != want {
+			t.Errorf("%s: got %s, want %s", path, got, want)
+		}
+	}
+}
