@@ -61,7 +61,14 @@ func (f *FS) setRedirect(n *Node) error {
 	}
 	defer f.done(up, fd)
 	if len(n.dir.stack) == 1 {
-		return f.style.SetOpaque(fd, "")
+		var st unix.Statx_t
+		if err := sys.Stat(fd, "", &st); err != nil {
+			return err
+		}
+		if err := f.style.SetOpaque(fd, ""); err != nil {
+			return err
+		}
+		return setTimes(fd, "", &st) // the mark may be a file in the directory
 	}
 	target := n.dir.stack[1].path()
 	switch err := sys.Setxattr(fd, "", redirectXattr, []byte(target), 0); err {

@@ -238,6 +238,11 @@ func (f *FS) clearMarks(n *Node) error {
 	if len(n.dir.hidden) == 0 && len(n.dir.stack) == 1 {
 		return nil
 	}
+	// The directory's times stay: nobody has changed it.
+	var st unix.Statx_t
+	if err := sys.Stat(fd, "", &st); err != nil {
+		return err
+	}
 	if err := f.style.SetOpaque(fd, ""); err != nil {
 		return err
 	}
@@ -249,7 +254,7 @@ func (f *FS) clearMarks(n *Node) error {
 		}
 		delete(n.dir.hidden, name)
 	}
-	return nil
+	return setTimes(fd, "", &st)
 }
 
 // move does a rename that is no exchange.
