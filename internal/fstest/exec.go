@@ -84,6 +84,9 @@ func (s *side) describe(st *unix.Stat_t) string {
 	if st.Mtim.Sec < s.freshAfter {
 		mtime = fmt.Sprintf("%d.%09d", st.Mtim.Sec, st.Mtim.Nsec)
 	}
+	if st.Mode&unix.S_IFMT == unix.S_IFIFO {
+		mtime = "any" // writes to a FIFO never reach the filesystem of a mount by FUSE
+	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return fmt.Sprintf("mode=%o %d:%d mtime=%s", st.Mode, st.Uid, st.Gid, mtime)
 	}

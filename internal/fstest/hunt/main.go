@@ -179,7 +179,7 @@ func one(seed uint64, u fstest.Union, opt fstest.Options, f *flags) error {
 	if !errors.As(err, &fail) {
 		return err
 	}
-	fmt.Printf("seed %d: %s\n", seed, strings.SplitN(fail.What, "\n", 4))
+	fmt.Printf("seed %d: %.300q\n", seed, fail.What)
 	fail = fstest.Shrink(fail, f.shrink, fstest.Again(temp, u, opt))
 	return fmt.Errorf("%w%s", fail, fail.Scene)
 }
