@@ -41,7 +41,7 @@ type Options struct {
 	Subject string
 	// Runs is the number of interleaved repetitions; default 5, or 3 when Quick.
 	Runs int
-	// Quick takes small fixtures and the cheap workloads only: about a minute.
+	// Quick takes small fixtures and the cheap workloads only.
 	Quick bool
 	// Dir is where fixtures and scratch trees are made; default: the user's cache directory.
 	Dir string

@@ -66,11 +66,25 @@ func WriteChanges(w io.Writer, changes []Change) error {
 	return nil
 }
 
-// Regressions are the changes of a peer that got slower than before by more than a factor and beyond the spreads.
+// Regressions are the workloads in which a peer got slower by more than a factor and beyond the spreads, measured against
+// how the other peers of the workload changed: where all of them got slower, the machine did.
 func Regressions(changes []Change, peer string, factor float64) []Change {
+	others := map[string][]float64{}
+	for _, c := range changes {
+		if c.Peer != peer {
+			others[c.Workload] = append(others[c.Workload], c.Ratio)
+		}
+	}
 	var out []Change
 	for _, c := range changes {
-		if c.Peer == peer && c.Beyond && c.Ratio > factor {
+		if c.Peer != peer || !c.Beyond {
+			continue
+		}
+		machine := 1.0
+		if o := others[c.Workload]; len(o) > 0 {
+			machine = median(o)
+		}
+		if c.Ratio > factor*machine {
 			out = append(out, c)
 		}
 	}

@@ -58,8 +58,9 @@ type Result struct {
 	Summary
 	// Ops is the number of operations of one pass.
 	Ops int
-	// RequestsPerOp counts FUSE requests by operation, median over the samples; nil where the server does not say.
-	RequestsPerOp map[string]float64 `json:",omitempty"`
+	// RequestsPerOp counts FUSE requests by operation, median over the samples: empty where
+	// there was none, nil where the server does not say.
+	RequestsPerOp map[string]float64
 	// ServerCPU is the median of the processor time of the server for one pass, in seconds; -1 without a server.
 	ServerCPU float64
 	// ServerKB is the median of the server's resident memory.

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"regexp"
 	"strings"
@@ -157,5 +158,40 @@ func TestCompare(t *testing.T) {
 	now.Scale = fullScale()
 	if _, err := Compare(old, now); err == nil {
 		t.Error("reports of different sizes were compared")
+	}
+}
+
+func TestRegressionsLeaveTheMachineOut(t *testing.T) {
+	change := func(peer string, ratio float64) Change {
+		return Change{Workload: "stat", Peer: peer, Ratio: ratio, Beyond: true}
+	}
+	if got := Regressions([]Change{change("native", 3), change("kernel", 2.6), change("mica", 2.5)}, "mica", 1.2); len(got) != 0 {
+		t.Errorf("a slower machine was taken for a regression: %+v", got)
+	}
+	if got := Regressions([]Change{change("native", 1), change("kernel", 1.1), change("mica", 2.5)}, "mica", 1.2); len(got) != 1 {
+		t.Errorf("a regression was missed: %+v", got)
+	}
+}
+
+// No request at all is what the warm workloads are to reach; it must not read like a server that does not say.
+func TestNoRequestsIsNotUnknown(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		requests map[string]float64
+		want     bool
+	}{{"none", map[string]float64{}, true}, {"unknown", nil, false}} {
+		raw, err := json.Marshal(message{Result: &sample{Value: 1, Ops: 1, Requests: c.requests}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var m message
+		if err := json.Unmarshal(raw, &m); err != nil {
+			t.Fatal(err)
+		}
+		res := &Result{Samples: []sample{*m.Result}}
+		res.summarize()
+		if n, ok := res.requestsPerOp(); ok != c.want || n != 0 {
+			t.Errorf("%s: got %v, known %v, want 0, known %v", c.name, n, ok, c.want)
+		}
 	}
 }

@@ -42,8 +42,9 @@ type sample struct {
 	Ops, Passes int
 	// Answer is what must be equal on all peers.
 	Answer string
-	// Requests counts FUSE requests of one pass by opcode; nil where the server does not say.
-	Requests map[string]float64 `json:",omitempty"`
+	// Requests counts FUSE requests of one pass by opcode: empty where there was none, nil where the server does not
+	// say. The two must stay apart in JSON.
+	Requests map[string]float64
 	// ServerCPU is seconds of processor time that the peer's server took for one pass, -1 without a server.
 	ServerCPU float64
 	// ServerKB is the resident memory of the server after the passes, 0 without a server.

@@ -54,7 +54,7 @@ and left out. An interrupt stops the run, and what was measured until then is re
 	}
 	fl := cmd.Flags()
 	fl.BoolVar(&f.list, "list", false, "list the workloads and stop")
-	fl.BoolVarP(&opt.Quick, "quick", "q", false, "small trees and the cheap workloads only: about a minute")
+	fl.BoolVarP(&opt.Quick, "quick", "q", false, "small trees and the cheap workloads only")
 	fl.IntVarP(&opt.Runs, "runs", "n", 0, "number of interleaved runs (default 5, with --quick 3)")
 	fl.StringSliceVar(&opt.Peers, "peers", nil, "only these built-in peers: native, kernel, fuse-overlayfs, mica, mica-dropin, bwrap, crun, podman, buildah")
 	fl.StringArrayVar(&opt.Extra, "peer", nil, "a further peer, `NAME=COMMAND` that mounts {lower}, {upper}, {work} at {dir}")
@@ -71,7 +71,7 @@ and left out. An interrupt stops the run, and what was measured until then is re
 	fl.StringVar(&f.htmlTo, "html", "", "write the report as one HTML page with charts to `FILE`")
 	fl.StringVar(&f.markdownTo, "markdown", "", "write the table as Markdown to `FILE`, - for standard output")
 	fl.StringVar(&f.compareWith, "compare", "", "compare with an earlier JSON report in `FILE`")
-	fl.Float64Var(&f.maxRegression, "max-regression", 0, "with --compare: fail when the subject takes more than this `FACTOR` of its time before")
+	fl.Float64Var(&f.maxRegression, "max-regression", 0, "with --compare: fail when the subject got slower by more than this `FACTOR`, beyond what its peers did")
 	fl.BoolVar(&f.noProgress, "no-progress", false, "no progress bar")
 	cmd.AddCommand(newBenchAgentCommand(), newBenchFilesCommand())
 	return cmd
