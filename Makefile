@@ -59,7 +59,7 @@ demo:
 install: build
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/mica
 	@rm -rf bin/man bin/completion && mkdir -p bin/man bin/completion
-	$(BIN) docs man bin/man
+	$(GO) run -tags docs ./cmd/mica docs man bin/man
 	$(BIN) completion bash > bin/completion/mica
 	$(BIN) completion zsh > bin/completion/_mica
 	$(BIN) completion fish > bin/completion/mica.fish

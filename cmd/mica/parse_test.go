@@ -1,0 +1,189 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"mica/run/record"
+)
+
+func TestParseVolume(t *testing.T) {
+	dir := t.TempDir()
+	for in, want := range map[string]record.Mount{
+		"data:/srv":           {Type: record.MountVolume, Volume: "data", Target: "/srv"},
+		"data:/srv/:ro":       {Type: record.MountVolume, Volume: "data", Target: "/srv", ReadOnly: true},
+		"/srv":                {Type: record.MountVolume, Target: "/srv"},
+		dir + ":/a:ro,noexec": {Type: record.MountBind, Source: dir, Target: "/a", ReadOnly: true, NoExec: true},
+		"data:/srv:nocopy,z":  {Type: record.MountVolume, Volume: "data", Target: "/srv", NoCopy: true},
+	} {
+		got, err := parseMounts([]string{in}, nil, nil)
+		if err != nil || !reflect.DeepEqual(got[0], want) {
+			t.Errorf("%s: %+v, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{"", ":/x", "a:", "data:srv", "data:/", "a:b:c:d", "data:/srv:what", "-x:/srv", "x:/srv"} {
+		if got, err := parseMounts([]string{in}, nil, nil); err == nil {
+			t.Errorf("%q: no error, %+v", in, got)
+		}
+	}
+}
+
+func TestParseVolumeMakesHostDirectories(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "made")
+	if _, err := parseMounts([]string{dir + ":/a"}, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		t.Errorf("%v, %v", st, err)
+	}
+}
+
+func TestParseMount(t *testing.T) {
+	dir := t.TempDir()
+	for in, want := range map[string]record.Mount{
+		"type=bind,source=" + dir + ",target=/a,readonly":    {Type: record.MountBind, Source: dir, Target: "/a", ReadOnly: true},
+		"type=volume,src=data,dst=/a,volume-nocopy":          {Type: record.MountVolume, Volume: "data", Target: "/a", NoCopy: true},
+		"src=data,destination=/a,ro=false":                   {Type: record.MountVolume, Volume: "data", Target: "/a"},
+		"type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770": {Type: record.MountTmpfs, Target: "/t", Options: "size=1048576,mode=1770"},
+	} {
+		got, err := parseMounts(nil, []string{in}, nil)
+		if err != nil || !reflect.DeepEqual(got[0], want) {
+			t.Errorf("%s: %+v, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{"type=bind,dst=/a", "type=bind,src=/no/such/path,dst=/a", "type=what,dst=/a", "type=tmpfs,src=x,dst=/a", "nonsense", "type=tmpfs,target=/t,tmpfs-size=x"} {
+		if got, err := parseMounts(nil, []string{in}, nil); err == nil {
+			t.Errorf("%q: no error, %+v", in, got)
+		}
+	}
+}
+
+func TestParseTmpfs(t *testing.T) {
+	got, err := parseMounts(nil, nil, []string{"/t:size=1m,exec,ro"})
+	want := record.Mount{Type: record.MountTmpfs, Target: "/t", Options: "size=1m", NoSuid: true, NoDev: true, ReadOnly: true}
+	if err != nil || !reflect.DeepEqual(got[0], want) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := parseMounts(nil, nil, []string{"/t:lowerdir=/etc"}); err == nil {
+		t.Error("a foreign option is taken")
+	}
+}
+
+func TestParsePorts(t *testing.T) {
+	for in, want := range map[string][]record.Port{
+		"80":                  {{Host: 80, Container: 80, Protocol: "tcp"}},
+		"8080:80":             {{Host: 8080, Container: 80, Protocol: "tcp"}},
+		"127.0.0.1:53:53/udp": {{HostIP: "127.0.0.1", Host: 53, Container: 53, Protocol: "udp"}},
+		"[::1]:8080:80":       {{HostIP: "::1", Host: 8080, Container: 80, Protocol: "tcp"}},
+		"7000-7001:80-81":     {{Host: 7000, Container: 80, Protocol: "tcp"}, {Host: 7001, Container: 81, Protocol: "tcp"}},
+	} {
+		got, err := parsePorts([]string{in})
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{"", "x", "80:x", "0:1", "70000:80", "1-3:1-2", "3-1:3-1", "80/sctp", "a:b:c:d", "[::1"} {
+		if got, err := parsePorts([]string{in}); err == nil {
+			t.Errorf("%q: no error, %+v", in, got)
+		}
+	}
+}
+
+func TestParseUlimits(t *testing.T) {
+	got, err := parseUlimits([]string{"nofile=10:20", "core=-1", "nproc=unlimited", "cpu=5"})
+	want := []record.Ulimit{{Name: "nofile", Soft: 10, Hard: 20}, {Name: "core", Soft: -1, Hard: -1}, {Name: "nproc", Soft: -1, Hard: -1}, {Name: "cpu", Soft: 5, Hard: 5}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, in := range []string{"nofile", "nofile=x", "nofile=20:10", "what=1", "nofile=-2", "nofile=-1:5"} {
+		if _, err := parseUlimits([]string{in}); err == nil {
+			t.Errorf("%q: no error", in)
+		}
+	}
+}
+
+func TestParseRestart(t *testing.T) {
+	for in, want := range map[string]record.RestartPolicy{
+		"no": {}, "always": {Name: "always"}, "on-failure": {Name: "on-failure"}, "on-failure:3": {Name: "on-failure", MaxRetries: 3}, "unless-stopped": {Name: "unless-stopped"},
+	} {
+		if got, err := parseRestart(in); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{"sometimes", "always:3", "on-failure:x", "on-failure:-1"} {
+		if _, err := parseRestart(in); err == nil {
+			t.Errorf("%q: no error", in)
+		}
+	}
+}
+
+func TestFilters(t *testing.T) {
+	f, err := parseFilters([]string{"label=a=1", "label=b", "label!=c", "status=exited", "status=created"}, "label", "label!", "status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		labels map[string]string
+		want   bool
+	}{
+		{map[string]string{"a": "1", "b": ""}, true}, {map[string]string{"a": "2", "b": ""}, false}, {map[string]string{"a": "1"}, false},
+		{map[string]string{"a": "1", "b": "", "c": "x"}, false},
+	} {
+		if got := f.labels(c.labels); got != c.want {
+			t.Errorf("%v: %v", c.labels, got)
+		}
+	}
+	if !f.any("status", func(v string) bool { return v == "created" }) || f.any("status", func(v string) bool { return v == "dead" }) {
+		t.Error("values of one key are not alternatives")
+	}
+	for _, bad := range []string{"what=1", "status", ""} {
+		if _, err := parseFilters([]string{bad}, "status"); err == nil {
+			t.Errorf("%q: no error", bad)
+		}
+	}
+}
+
+func TestMomentAt(t *testing.T) {
+	now := time.Date(2026, 1, 2, 12, 0, 0, 0, time.Local)
+	for in, want := range map[string]time.Time{
+		"10m": now.Add(-10 * time.Minute), "2026-01-01": time.Date(2026, 1, 1, 0, 0, 0, 0, time.Local), "1000": time.Unix(1000, 0),
+	} {
+		if got, err := momentAt(in, now); err != nil || !got.Equal(want) {
+			t.Errorf("%s: %v, %v", in, got, err)
+		}
+	}
+	if _, err := momentAt("yesterday", now); err == nil {
+		t.Error("a word is taken for a time")
+	}
+}
+
+func TestParsePlace(t *testing.T) {
+	for in, want := range map[string]place{
+		"web:/etc": {"web", "/etc"}, "web:": {"web", ""}, "./a:b": {"", "./a:b"}, "/a:b": {"", "/a:b"}, "-": {"", "-"}, "plain": {"", "plain"},
+	} {
+		if got := parsePlace(in); got != want {
+			t.Errorf("%s: %+v", in, got)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	for in, want := range map[string][2]string{
+		"debian:12": {"debian", "12"}, "host:5000/app:1": {"host:5000/app", "1"}, "host:5000/app": {"host:5000/app", "<none>"}, "": {"<none>", "<none>"},
+	} {
+		if repo, tag := splitName(in); repo != want[0] || tag != want[1] {
+			t.Errorf("%q: %s, %s", in, repo, tag)
+		}
+	}
+	for _, c := range []struct {
+		name, pattern string
+		want          bool
+	}{{"debian:12", "debian", true}, {"debian:12", "debian:*", true}, {"debian:12", "deb*", true}, {"debian:12", "ubuntu", false}, {"a/debian:12", "debian", true}} {
+		if got := nameMatches(c.name, c.pattern); got != c.want {
+			t.Errorf("%s, %s: %v", c.name, c.pattern, got)
+		}
+	}
+}
