@@ -33,6 +33,11 @@ func hostLower() cow.Lower { return cow.Lower{Dir: "/", Owners: cow.OwnersReal} 
 func hostImageMounts(store string) []sandbox.Mount {
 	return []sandbox.Mount{
 		{Kind: sandbox.MountTmpfs, Target: "/run", Options: "mode=755", NoSuid: true, NoDev: true},
-		{Kind: sandbox.MountTmpfs, Target: store, Options: "mode=700,size=64k", NoSuid: true, NoDev: true, NoExec: true},
+		storeCover(store),
 	}
+}
+
+// storeCover hides the store at its path in a container.
+func storeCover(target string) sandbox.Mount {
+	return sandbox.Mount{Kind: sandbox.MountTmpfs, Target: target, Options: "mode=700,size=64k", NoSuid: true, NoDev: true, NoExec: true}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"time"
 
 	"mica/fs"
@@ -24,6 +25,9 @@ type session struct {
 	box    *sandbox.Sandbox
 	io     *processIO
 	health *healthMonitor
+
+	home       *tree    // the home directory, where it is a union; see setHome
+	desktopEnv []string // variables of the desktop
 }
 
 // begin starts the container once. started is called before any of its output
@@ -37,6 +41,7 @@ func (s *supervisor) begin(started func()) (_ *session, err error) {
 	sess := &session{cfg: cfg, tree: t}
 	defer func() {
 		if err != nil {
+			sess.closeHome()
 			t.close()
 		}
 	}()
@@ -101,6 +106,7 @@ func (sess *session) wait() int {
 	status, err := sess.box.Wait()
 	sess.health.stop()
 	sess.io.finish(0) // nobody is left who could hold it open
+	sess.closeHome()
 	sess.tree.close()
 	if err != nil && status.Code == 0 {
 		return 255
@@ -153,12 +159,9 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	}
 	cwd := cfg.Container.WorkingDir
 	if cwd == "" {
-		cwd = "/"
+		cwd = sess.startDir()
 	}
 	cwd = path.Clean("/" + cwd)
-	if err := sess.tree.makeWorkingDir(cwd, h.Mounts); err != nil {
-		return nil, err
-	}
 	box := &sandbox.Config{
 		IDs: ids, Hostname: cfg.Container.Hostname, ReadOnlyRoot: h.ReadOnly, Mounts: mounts, Files: files,
 		ShmSize: h.ShmSize, Caps: sandbox.Caps{Add: h.CapAdd, Drop: h.CapDrop},
@@ -168,6 +171,12 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	}
 	for _, d := range h.Devices {
 		box.Devices = append(box.Devices, sandbox.Device{Source: d.Source, Target: d.Target})
+	}
+	if err := sess.setDesktop(box, s); err != nil {
+		return nil, err
+	}
+	if err := sess.tree.makeWorkingDir(cwd, slices.Concat(h.Mounts, sess.homeMounts())); err != nil {
+		return nil, err
 	}
 	if err := setNetwork(box, h); err != nil {
 		return nil, err
@@ -179,9 +188,13 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	return box, err
 }
 
-// userSpec is whom a process runs as: with keep-id the calling user, where
-// nobody else is named.
+// userSpec is whom a process runs as: with keep-id, and on the desktop, the
+// calling user, where nobody else is named.
 func (sess *session) userSpec(spec string) string {
+	if d := sess.cfg.Host.Desktop; d != nil && d.AsUser {
+		uid, gid := ownIDs(sess.tree.ids)
+		return fmt.Sprintf("%d:%d", uid, gid)
+	}
 	if spec == "" && sess.cfg.Host.UserNS == "keep-id" {
 		return fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid())
 	}
@@ -202,9 +215,13 @@ func (sess *session) execSpec(x *control.Exec) (*sandbox.Spec, error) {
 	if cwd == "" {
 		cwd = sess.cfg.Container.WorkingDir
 	}
+	if cwd == "" {
+		cwd = sess.startDir()
+	}
 	spec := &sandbox.Spec{
 		Args: x.Args, Env: environment(sess.cfg, x.TTY, user.home, x.Env), Cwd: path.Clean("/" + cwd), User: user.User, TTY: x.TTY,
 	}
+	sess.addDesktop(spec, x)
 	if x.Privileged {
 		spec.Caps, spec.Unconfined = &sandbox.Caps{Add: []string{"ALL"}}, true
 	}

@@ -43,6 +43,12 @@ func openTree(c *record.Container, lowers []string, opt treeOptions) (*tree, err
 			return nil, err
 		}
 		cfg.Lowers = append(cfg.Lowers, cow.Lower{Dir: skeleton})
+		if d := c.Config.Host.Desktop; d != nil {
+			if skeleton, err = desktopSkeleton(filepath.Dir(c.Path()), d); err != nil {
+				return nil, err
+			}
+			cfg.Lowers = append(cfg.Lowers, cow.Lower{Dir: skeleton})
+		}
 	}
 	u, err := cow.Open(cfg)
 	if err != nil {

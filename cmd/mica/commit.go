@@ -129,11 +129,12 @@ func newHistoryRow(step layerstore.HistoryRow, human, noTrunc bool) historyRow {
 }
 
 func (a *app) newDiffCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:               "diff CONTAINER",
+	var home bool
+	c := &cobra.Command{
+		Use:               "diff [flags] CONTAINER",
 		Short:             "List the paths that a container has changed",
 		Long:              "List the paths that a container has added (A), changed (C) or deleted (D).",
-		Example:           lines("mica diff web"),
+		Example:           lines("mica diff web", "mica diff --home editor"),
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeContainers(anyState, 1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -146,7 +147,11 @@ func (a *app) newDiffCommand() *cobra.Command {
 				return err
 			}
 			out := bufio.NewWriter(os.Stdout)
-			if err := e.Diff(c.Context(), ct, func(i control.DiffItem) error {
+			diff := e.Diff
+			if home {
+				diff = e.HomeDiff
+			}
+			if err := diff(c.Context(), ct, func(i control.DiffItem) error {
 				_, err := fmt.Fprintln(out, i.Kind, i.Path)
 				return err
 			}); err != nil {
@@ -155,4 +160,6 @@ func (a *app) newDiffCommand() *cobra.Command {
 			return out.Flush()
 		},
 	}
+	c.Flags().BoolVar(&home, "home", false, "list what it has changed in its copy-on-write home directory")
+	return c
 }

@@ -20,11 +20,12 @@ type containerFlags struct {
 	name, entrypoint, workdir, user, hostname, domainname, stopSignal, network, userns, restart, cidfile, pull, platform string
 	env, envFiles, volumes, mounts, tmpfs, labels, labelFiles, ports, expose, capAdd, capDrop, securityOpt, ulimits      []string
 	addHosts, dns, dnsSearch, dnsOptions, devices, groupAdd, attach                                                      []string
-	tty, interactive, remove, readOnly, privileged, initFlag, noHealth                                                   bool
+	tty, interactive, remove, readOnly, privileged, initFlag                                                             bool
 	shmSize, memory, cpus                                                                                                string
 	pidsLimit                                                                                                            int64
 	stopTimeout                                                                                                          int
 	health                                                                                                               healthFlags
+	desk                                                                                                                 desktopFlags
 }
 
 func (f *containerFlags) register(fl *pflag.FlagSet) {
@@ -75,6 +76,7 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.platform, "platform", "", "accepted when it is this machine's")
 	fl.StringArrayVarP(&f.attach, "attach", "a", nil, "attach to stdin, stdout or stderr only")
 	f.health.register(fl)
+	f.desk.register(fl)
 }
 
 // options puts the flags and arguments together: IMAGE [COMMAND...].
@@ -107,6 +109,7 @@ func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOpt
 		func() (err error) { h.Network, err = chooseNetwork(f.network, len(h.Ports) > 0); return },
 		func() (err error) { opt.Healthcheck, err = f.health.check(c); return },
 		func() error { return f.limits(h) },
+		func() error { return f.desk.set(c.Flags(), &opt) },
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {

@@ -104,13 +104,18 @@ func confirm(force bool, what string) error {
 	if force {
 		return nil
 	}
+	return ask(what, "add -f to go ahead", "nothing was removed")
+}
+
+// ask asks on the terminal. instead says what to do without one, no what a refusal means.
+func ask(what, instead, no string) error {
 	if !term.IsTerminal(0) {
-		return errors.New("there is no terminal to ask on: add -f to go ahead")
+		return errors.New("there is no terminal to ask on: " + instead)
 	}
 	fmt.Fprintf(os.Stderr, "%s Go on? [y/N] ", what)
 	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')
 	if err != nil || !strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y") {
-		return errors.New("nothing was removed")
+		return errors.New(no)
 	}
 	return nil
 }

@@ -97,7 +97,7 @@ calling user over mica's own union filesystem; each is looked after by a process
 	add(groupContainer, a.containerCommands(true)...)
 	add(groupImage, a.imageCommands(true)...)
 	add(groupTree, a.treeCommands()...)
-	add(groupManage, a.containerGroup(), a.imageGroup(), a.volumeGroup(), a.systemGroup(), a.newVersionCommand(), a.newInfoCommand(),
+	add(groupManage, a.containerGroup(), a.imageGroup(), a.volumeGroup(), a.homeGroup(), a.systemGroup(), a.newVersionCommand(), a.newInfoCommand(),
 		a.newLoginCommand("login"), a.newLoginCommand("logout"))
 	root.AddCommand(docsCommands()...)
 	return root

@@ -23,9 +23,16 @@ func (a *app) newRunCommand() *cobra.Command {
 		Long: `Make a container of an image and run a command in it: the image's own, or the one given.
 
 The image "host" is built in: it is this machine's own root, read-only, with a copy-on-write layer over it.
+With --desktop programs show their windows on your display, Wayland or X11, and have sound, the session bus, the graphics
+devices, your fonts, language and timezone. They run as you, in a home directory of their own unless --home says otherwise:
+with "cow" they see yours, and what they change there stays with the container, for "mica diff --home" to
+show and "mica home apply" or "mica home discard" to settle. A program that shares your display and session bus can
+do much of what you can: --desktop is for convenience, not for programs that you do not trust.
+
 The exit code is the command's; 125 when mica itself failed, 126 and 127 when the command cannot be run or found.`,
 		Example: lines("mica run -it debian", "mica run --rm debian cat /etc/os-release",
-			"mica run -d --name web -p 8080:80 -v site:/srv nginx", "mica run --rm host sh -c 'rm -rf /usr; ls /'"),
+			"mica run -d --name web -p 8080:80 -v site:/srv nginx", "mica run --rm host sh -c 'rm -rf /usr; ls /'",
+			"mica run --rm --desktop gui xclock", "mica run --name editor --desktop --home cow gui gedit"),
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeImages(1),
 	}
@@ -42,6 +49,9 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 		}
 		if f.tty && f.interactive && !detach && !term.IsTerminal(0) {
 			return errors.New("the input device is not a terminal: leave -t out")
+		}
+		if err := f.desk.check(f.network, len(f.ports) > 0); err != nil {
+			return err
 		}
 		e, created, err := a.create(c, &f, args)
 		if err != nil {

@@ -53,6 +53,8 @@ type HostConfig struct {
 	CPUs         float64 `json:",omitempty"`
 	PidsLimit    int64   `json:",omitempty"`
 	CgroupParent string  `json:",omitempty"` // the delegated group that the limits are set in
+
+	Desktop *Desktop `json:",omitempty"` // nil: the container has nothing to do with it
 }
 
 // Port is a port of the host that leads to one of the container.

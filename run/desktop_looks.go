@@ -1,0 +1,125 @@
+package run
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"mica/run/sandbox"
+)
+
+// hostFiles is where a container finds files of the machine that it has at the
+// same place itself.
+const hostFiles = "/run/host"
+
+// hostFontsConf leads fontconfig to the machine's fonts.
+const hostFontsConf = `<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+<fontconfig><dir>` + hostFiles + `/fonts</dir></fontconfig>
+`
+
+// addLooks shows the machine's fonts, icons and themes beside the image's own.
+func (d *desktop) addLooks() error {
+	if d.sess.cfg.HostBase {
+		return nil // they are in its root
+	}
+	d.mounts = append(d.mounts, sandbox.Mount{Kind: sandbox.MountTmpfs, Target: hostFiles, Options: "mode=755,size=64k", NoSuid: true, NoDev: true})
+	d.bind("/usr/share/fonts", hostFiles+"/fonts/system")
+	d.bind("/usr/local/share/fonts", hostFiles+"/fonts/local")
+	share := hostFiles + "/share"
+	icons, themes := d.bind("/usr/share/icons", share+"/icons"), d.bind("/usr/share/themes", share+"/themes")
+	if icons || themes {
+		d.set("XDG_DATA_DIRS", d.imageEnv("XDG_DATA_DIRS", "/usr/local/share:/usr/share")+":"+share)
+	}
+	if icons {
+		d.set("XCURSOR_PATH", d.imageEnv("XCURSOR_PATH", "~/.local/share/icons:~/.icons:/usr/share/icons:/usr/share/pixmaps")+":"+share+"/icons")
+	}
+	return nil
+}
+
+// imageEnv is a variable as the image has it.
+func (d *desktop) imageEnv(key, otherwise string) string {
+	for _, kv := range d.sess.cfg.Container.Env {
+		if value, ok := strings.CutPrefix(kv, key+"="); ok && value != "" {
+			return value
+		}
+	}
+	return otherwise
+}
+
+// addUserLooks shows the user's own fonts, icons and themes in a home directory
+// that is the container's.
+func (d *desktop) addUserLooks(home *tree) error {
+	for _, rel := range []string{".fonts", ".icons", ".themes", ".local/share/fonts", ".local/share/icons", ".local/share/themes"} {
+		source := filepath.Join(d.cfg.HomeDir, rel)
+		if fi, err := os.Stat(source); err != nil || !fi.IsDir() {
+			continue
+		}
+		base, uid, gid := d.cfg.HomeDir, d.uid, d.gid
+		if home == d.sess.home { // its root is the home directory, its ids are the machine's
+			base, uid, gid = "/", uint32(os.Getuid()), uint32(os.Getgid())
+		}
+		// Each of them is to be the user's.
+		for i, c := range rel + "/" {
+			if c == '/' {
+				if err := home.ensureDir(filepath.Join(base, rel[:i]), uid, gid, 0o755); err != nil {
+					return err
+				}
+			}
+		}
+		d.bind(source, source)
+	}
+	return nil
+}
+
+// addLocale passes language and timezone on.
+func (d *desktop) addLocale() error {
+	for _, kv := range os.Environ() {
+		key, _, _ := strings.Cut(kv, "=")
+		if key == "LANG" || key == "LANGUAGE" || strings.HasPrefix(key, "LC_") {
+			d.env = setEnv(d.env, kv)
+		}
+	}
+	return d.addTimezone()
+}
+
+const zoneinfo = "/usr/share/zoneinfo/"
+
+// addTimezone names the machine's timezone if the image knows it, and else
+// shows its file. It leaves the image's /etc/localtime alone, which packages replace.
+func (d *desktop) addTimezone() error {
+	name, given := os.LookupEnv("TZ")
+	source := "/etc/localtime"
+	if given {
+		name = strings.TrimPrefix(name, ":")
+		source = filepath.Join(zoneinfo, name)
+		if filepath.IsAbs(name) {
+			source = name
+		}
+	} else if real, err := filepath.EvalSymlinks(source); err == nil {
+		if _, after, ok := strings.Cut(real, "/zoneinfo/"); ok {
+			name = after
+		}
+	}
+	if d.sess.cfg.HostBase {
+		d.pass("TZ")
+		return nil
+	}
+	if name != "" && !filepath.IsAbs(name) {
+		known, err := d.sess.tree.statPath(zoneinfo+name, true)
+		if err != nil {
+			return err
+		}
+		if known != nil {
+			d.set("TZ", name)
+			return nil
+		}
+	}
+	target := hostFiles + "/localtime"
+	if fi, err := os.Stat(source); err == nil && fi.Mode().IsRegular() && d.bind(source, target) {
+		d.set("TZ", ":"+target)
+	} else if given {
+		d.pass("TZ") // a rule such as CET-1CEST
+	}
+	return nil
+}

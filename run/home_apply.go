@@ -1,0 +1,128 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"mica/cow"
+	"mica/internal/sys"
+	"mica/run/record"
+)
+
+// ErrNotApplied is what ApplyOptions.Confirm returns to stop without fault.
+var ErrNotApplied = errors.New("nothing was written")
+
+// ApplyOptions say how [Engine.HomeApply] goes about it.
+type ApplyOptions struct {
+	// Confirm is shown what will be written, and stops that with an error.
+	Confirm func(*ApplySummary) error
+	Force   bool // overwrite what was changed in the home directory since
+}
+
+// HomeApply writes what a container that does not run has changed in its home
+// directory to the real one, and then forgets it. Everything is made ready beside its place first; an
+// error takes back what was put in place.
+func (e *Engine) HomeApply(ctx context.Context, c *record.Container, opt ApplyOptions) error {
+	lock, err := lockHome(c, "apply")
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	if c.Config.Host.Desktop.Home != record.HomeCOW {
+		return fmt.Errorf("container %s has a home directory of its own: there is none to apply its changes to", c.Config.Name)
+	}
+	p, err := newHomePlan(c, e.root)
+	if err != nil {
+		return err
+	}
+	defer sys.Close(p.home)
+	t, err := openHome(c, false)
+	if err != nil {
+		return err
+	}
+	err = p.apply(ctx, t, opt)
+	if closeErr := t.close(); err == nil && closeErr != nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	return dropHome(c)
+}
+
+func newHomePlan(c *record.Container, store string) (*homePlan, error) {
+	dir := c.Config.Host.Desktop.HomeDir
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the home directory %s: %w", dir, err)
+	}
+	p := &homePlan{c: c, home: fd, dir: dir}
+	if rel, inside := pathBelow(store, dir); inside {
+		p.store = rel
+	}
+	_, err = os.Lstat(c.HomeApplying())
+	p.resumed = err == nil
+	return p, nil
+}
+
+// apply shows the plan, makes everything ready and puts it in place.
+func (p *homePlan) apply(ctx context.Context, t *tree, opt ApplyOptions) error {
+	summary := &ApplySummary{Dir: p.dir}
+	err := t.union.Changes(ctx, func(c *cow.Change) error {
+		v, err := p.judge(c)
+		if err == nil {
+			summary.add(c, v)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := opt.Confirm(summary); err != nil {
+		return err
+	}
+	if len(summary.Conflicts) > 0 && !opt.Force {
+		return conflict(summary.Conflicts[0])
+	}
+	s := &homeStage{plan: p, dirs: make(map[uint64]*stageDir), made: make(map[string]*stageDir), files: make(map[string]stagedFile)}
+	defer s.clear()
+	// The second look is the one that counts: somebody was asked in between.
+	err = t.union.Changes(ctx, func(c *cow.Change) error {
+		v, err := p.judge(c)
+		if err != nil || v.skip || v.left {
+			return err
+		}
+		if v.conflict && !opt.Force {
+			return conflict(filepath.Join(p.dir, c.Path))
+		}
+		return s.prepare(c, v)
+	})
+	if err != nil {
+		return err
+	}
+	if err := unix.Syncfs(p.home); err != nil {
+		return fmt.Errorf("write the changes to disk: %w", err)
+	}
+	if err := os.WriteFile(p.c.HomeApplying(), nil, 0o600); err != nil {
+		return fmt.Errorf("note that changes are being written: %w", err)
+	}
+	if err := s.commit(ctx); err != nil {
+		if !p.resumed {
+			err = errors.Join(err, os.Remove(p.c.HomeApplying()))
+		}
+		return err
+	}
+	if err := unix.Syncfs(p.home); err != nil {
+		return fmt.Errorf("write the changes to disk: %w", err)
+	}
+	return nil
+}
+
+func conflict(file string) error {
+	return fmt.Errorf("%s was changed after the container did: settle it, or overwrite it with --force; nothing was written", file)
+}

@@ -1,0 +1,118 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"mica/cow"
+	"mica/run/control"
+	"mica/run/record"
+)
+
+// HomeDiff calls fn for every path that a container has changed in its home
+// directory, where that is a union.
+func (e *Engine) HomeDiff(ctx context.Context, c *record.Container, fn func(control.DiffItem) error) error {
+	if err := c.Refresh(); err != nil {
+		return err
+	}
+	if !homeIsUnion(c.Config) {
+		return noHomeUnion(c)
+	}
+	if _, err := os.Lstat(c.HomeWork()); errors.Is(err, os.ErrNotExist) {
+		return nil // never started
+	}
+	dir := c.Config.Host.Desktop.HomeDir
+	if c.State.Alive() {
+		settleHome(c.State.PID, dir)
+	}
+	t, err := openHome(c, true)
+	if err != nil {
+		return err
+	}
+	err = t.union.Changes(ctx, func(ch *cow.Change) error {
+		if ch.Path == "." {
+			return nil
+		}
+		return fn(control.DiffItem{Kind: ch.Kind.String(), Path: path.Join(dir, ch.Path)})
+	})
+	return errors.Join(err, t.close())
+}
+
+// settleHome has the kernel write back what programs have put into mapped
+// pages. A container that is ending does it itself.
+func settleHome(pid int, dir string) {
+	f, err := os.Open(filepath.Join(fmt.Sprintf("/proc/%d/root", pid), dir))
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	_ = unix.Syncfs(int(f.Fd()))
+}
+
+func noHomeUnion(c *record.Container) error {
+	return fmt.Errorf("container %s has no home directory of which changes are known: that takes \"mica run --home cow\"", c.Config.Name)
+}
+
+// lockHome takes the lock of a container that must not run, and whose home
+// directory is a union.
+func lockHome(c *record.Container, what string) (*record.Lock, error) {
+	if err := c.Refresh(); err != nil {
+		return nil, err
+	}
+	if !homeIsUnion(c.Config) {
+		return nil, noHomeUnion(c)
+	}
+	lock, err := c.Lock()
+	if errors.Is(err, record.ErrLocked) {
+		return nil, fmt.Errorf("%s the changes of container %s: it is running; stop it first with \"mica stop %s\"", what, c.Config.Name, c.Config.Name)
+	}
+	return lock, err
+}
+
+// HomeDiscard throws away what a container that does not run has changed in its
+// home directory.
+func (e *Engine) HomeDiscard(c *record.Container) error {
+	lock, err := lockHome(c, "discard")
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	if _, err := os.Lstat(c.HomeApplying()); err == nil {
+		return fmt.Errorf("discard the changes of container %s: some are in %s already, since the last \"mica home apply\" was cut off; "+
+			"run that again to finish", c.Config.Name, c.Config.Host.Desktop.HomeDir)
+	}
+	return dropHome(c)
+}
+
+// dropHome puts the changes out of sight, then deletes them. The lock is held.
+func dropHome(c *record.Container) error {
+	gone, err := os.MkdirTemp(c.Path(), "home-gone-")
+	if err != nil {
+		return fmt.Errorf("discard the changes: %w", err)
+	}
+	// The work directory goes last: without it there is nothing to see.
+	for _, dir := range []string{c.HomeUpper(), c.HomeWork()} {
+		if err := os.Rename(dir, filepath.Join(gone, filepath.Base(dir))); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("discard the changes: %w", err)
+		}
+	}
+	if err := os.Remove(c.HomeApplying()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("discard the changes: %w", err)
+	}
+	old, err := filepath.Glob(filepath.Join(c.Path(), "home-gone-*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range old {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("delete discarded changes: %w", err)
+		}
+	}
+	return nil
+}

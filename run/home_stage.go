@@ -1,0 +1,282 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"mica/cow"
+	"mica/internal/sys"
+)
+
+// homeStage makes changes ready in directories beside the home directory's
+// files, so that putting each in place is one rename, which can be taken back.
+type homeStage struct {
+	plan  *homePlan
+	dirs  map[uint64]*stageDir  // by filesystem
+	made  map[string]*stageDir  // where directories that are new come from, by path
+	files map[string]stagedFile // by path, for hard links
+	steps []step
+	last  []step // modes and times of directories, once all is in them
+	count int
+}
+
+// stageDir is a staging directory.
+type stageDir struct {
+	fd   int
+	path string
+}
+
+// stagedFile is one name in a staging directory.
+type stagedFile struct {
+	dir  *stageDir
+	name string
+}
+
+// step is one change of the home directory.
+type step struct {
+	path     string
+	do, undo func() error
+}
+
+// dirFor finds the staging directory on the filesystem of the place of rel.
+func (s *homeStage) dirFor(rel string) (*stageDir, error) {
+	parent := path.Dir(rel)
+	if d, ok := s.made[parent]; ok {
+		return d, nil
+	}
+	var st unix.Statx_t
+	fd, err := sys.OpenBeneath(s.plan.home, parent, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer sys.Close(fd)
+	if err := sys.Stat(fd, "", &st); err != nil {
+		return nil, err
+	}
+	if d, ok := s.dirs[sys.Dev(&st)]; ok {
+		return d, nil
+	}
+	var home unix.Statx_t
+	if err := sys.Stat(s.plan.home, "", &home); err != nil {
+		return nil, err
+	}
+	if sys.Dev(&home) == sys.Dev(&st) {
+		parent = "."
+	}
+	d := &stageDir{path: filepath.Join(s.plan.dir, parent, ".mica-apply-"+s.plan.c.ID()[:12])}
+	if err := removeAll(d.path); err != nil { // of an apply that was cut off
+		return nil, err
+	}
+	if err := os.Mkdir(d.path, 0o700); err != nil {
+		return nil, err
+	}
+	if d.fd, err = unix.Open(d.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
+		return nil, err
+	}
+	s.dirs[sys.Dev(&st)] = d
+	return d, nil
+}
+
+// prepare makes one change ready.
+func (s *homeStage) prepare(c *cow.Change, v verdict) error {
+	fail := func(err error) error {
+		return fmt.Errorf("prepare %s: %w; nothing was written", path.Join(s.plan.dir, c.Path), err)
+	}
+	if v.merge {
+		s.dress(c, false)
+		return nil
+	}
+	d, err := s.dirFor(c.Path)
+	if err != nil {
+		return fail(err)
+	}
+	s.count++
+	at := stagedFile{d, strconv.Itoa(s.count)}
+	if c.Kind == cow.Deleted {
+		s.steps = append(s.steps, s.removal(c.Path, at))
+		return nil
+	}
+	if c.LinkTo != "" {
+		first, ok := s.files[c.LinkTo]
+		if !ok || first.dir != d {
+			return fail(fmt.Errorf("a hard link to %s: %w", c.LinkTo, unix.EXDEV))
+		}
+		err = unix.Linkat(first.dir.fd, first.name, d.fd, at.name, 0)
+	} else {
+		err = stageObject(d.fd, at.name, c)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	s.files[c.Path] = at
+	s.steps = append(s.steps, s.placement(c.Path, at))
+	if c.Meta.Type() == unix.S_IFDIR {
+		s.made[c.Path] = d
+		s.dress(c, true)
+	}
+	return nil
+}
+
+// commit carries all steps out, or none.
+func (s *homeStage) commit(ctx context.Context) error {
+	slices.Reverse(s.last)
+	steps := append(s.steps, s.last...)
+	for i, st := range steps {
+		err := ctx.Err()
+		if err == nil {
+			err = st.do()
+		}
+		if err == nil {
+			continue
+		}
+		err = fmt.Errorf("write %s: %w", path.Join(s.plan.dir, st.path), err)
+		for _, done := range slices.Backward(steps[:i]) {
+			if undoErr := done.undo(); undoErr != nil {
+				err = errors.Join(err, fmt.Errorf("take back %s: %w", path.Join(s.plan.dir, done.path), undoErr))
+			}
+		}
+		return fmt.Errorf("%w; what was written before was taken back", err)
+	}
+	return nil
+}
+
+// in calls fn with the directory of a path of the home directory.
+func (s *homeStage) in(rel string, fn func(dir int, name string) error) error {
+	fd, err := sys.OpenBeneath(s.plan.home, path.Dir(rel), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer sys.Close(fd)
+	return fn(fd, path.Base(rel))
+}
+
+// placement puts what is staged at its path. What was there takes its place in
+// the staging directory.
+func (s *homeStage) placement(rel string, at stagedFile) step {
+	const (
+		untouched = iota
+		moved
+		exchanged
+		replaced // as exchanged, in two steps, where the filesystem cannot do it in one
+	)
+	state, old := untouched, at.name+"-old"
+	return step{path: rel, do: func() error {
+		return s.in(rel, func(dir int, name string) error {
+			err := sys.Rename(at.dir.fd, at.name, dir, name, unix.RENAME_NOREPLACE)
+			if err == nil {
+				state = moved
+				return nil
+			}
+			if err != unix.EEXIST && err != unix.EINVAL {
+				return err
+			}
+			if err = sys.Rename(at.dir.fd, at.name, dir, name, unix.RENAME_EXCHANGE); err == nil {
+				state = exchanged
+				return nil
+			}
+			if err != unix.EINVAL && err != unix.ENOENT {
+				return err
+			}
+			state = moved
+			if err := sys.Rename(dir, name, at.dir.fd, old, 0); err == nil {
+				state = replaced
+			} else if err != unix.ENOENT {
+				state = untouched
+				return err
+			}
+			return sys.Rename(at.dir.fd, at.name, dir, name, 0)
+		})
+	}, undo: func() error {
+		return s.in(rel, func(dir int, name string) error {
+			switch state {
+			case moved:
+				return sys.Rename(dir, name, at.dir.fd, at.name, 0)
+			case exchanged:
+				return sys.Rename(dir, name, at.dir.fd, at.name, unix.RENAME_EXCHANGE)
+			case replaced:
+				if err := sys.Rename(dir, name, at.dir.fd, at.name, 0); err != nil && err != unix.ENOENT {
+					return err
+				}
+				return sys.Rename(at.dir.fd, old, dir, name, 0)
+			}
+			return nil
+		})
+	}}
+}
+
+// removal moves what is at a path to the staging directory.
+func (s *homeStage) removal(rel string, at stagedFile) step {
+	done := false
+	return step{path: rel, do: func() error {
+		return s.in(rel, func(dir int, name string) error {
+			err := sys.Rename(dir, name, at.dir.fd, at.name, 0)
+			done = err == nil
+			if err == unix.ENOENT {
+				return nil
+			}
+			return err
+		})
+	}, undo: func() error {
+		if !done {
+			return nil
+		}
+		return s.in(rel, func(dir int, name string) error { return sys.Rename(at.dir.fd, at.name, dir, name, 0) })
+	}}
+}
+
+// dress gives a directory its mode, and a new one its times, when everything
+// is in it.
+func (s *homeStage) dress(c *cow.Change, isNew bool) {
+	mode, mtime, before := c.Meta.Perm(), unix.NsecToTimespec(c.Mtime.UnixNano()), uint32(0o700)
+	rel := c.Path
+	s.last = append(s.last, step{path: rel, do: func() error {
+		return s.in(rel, func(dir int, name string) error {
+			if !isNew {
+				var st unix.Statx_t
+				if err := sys.Stat(dir, name, &st); err != nil {
+					return err
+				}
+				before = uint32(st.Mode) & 0o7777
+			}
+			if err := unix.Fchmodat(dir, name, mode, 0); err != nil || !isNew {
+				return err
+			}
+			return unix.UtimesNanoAt(dir, name, []unix.Timespec{mtime, mtime}, unix.AT_SYMLINK_NOFOLLOW)
+		})
+	}, undo: func() error {
+		return s.in(rel, func(dir int, name string) error { return unix.Fchmodat(dir, name, before, 0) })
+	}})
+}
+
+// clear removes the staging directories with what is left in them: after a
+// commit what was there before, otherwise what was not put in place.
+func (s *homeStage) clear() {
+	for _, d := range s.dirs {
+		unix.Close(d.fd)
+		_ = removeAll(d.path)
+	}
+}
+
+// removeAll deletes a tree with directories that their owner may not write.
+func removeAll(dir string) error {
+	err := os.RemoveAll(dir)
+	if !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	err = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			err = os.Chmod(p, 0o700)
+		}
+		return err
+	})
+	return errors.Join(err, os.RemoveAll(dir))
+}
