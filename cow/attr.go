@@ -107,10 +107,10 @@ func (f *FS) fillAttr(n *Node, st *unix.Statx_t, out *Attr) {
 
 // dirNlink counts 2 and one for each subdirectory, as most filesystems do. A
 // directory that merges nothing has that number on disk, unless its
-// filesystem does not count either. Locks n.mu.
+// filesystem does not count either. Locks n.dir.mu.
 func (f *FS) dirNlink(n *Node, st *unix.Statx_t) uint32 {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	n.dir.mu.Lock()
+	defer n.dir.mu.Unlock()
 	switch d := n.dir; {
 	case f.cfg.StaticNlink:
 		return 1

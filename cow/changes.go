@@ -279,7 +279,7 @@ func (f *FS) xattrs(n *Node) (map[string][]byte, error) {
 		return nil, err
 	}
 	defer p.put()
-	return readXattrs(n.layer, fd, name)
+	return readXattrs(n.layer(), fd, name)
 }
 
 // needAliases tells whether nodes that were reported, or copied up, may have

@@ -174,18 +174,19 @@ func (f *FS) addLayer(dir string, owners OwnersMode) (*layer, error) {
 
 // makeRoot builds the root node over the roots of all layers.
 func (f *FS) makeRoot() (*Node, error) {
-	n := &Node{layer: f.layers[0], dir: &dirState{}}
-	n.refs.Store(1)
+	var roots []*dirRef
 	for _, l := range f.layers {
-		n.dir.stack = append(n.dir.stack, l.root)
+		roots = append(roots, l.root)
 	}
-	fd, err := f.use(n.dir.stack[0])
+	n := &Node{dir: newDirState(roots...)}
+	n.refs.Store(1)
+	fd, err := f.use(n.dir.top)
 	if err != nil {
 		return nil, err
 	}
-	defer f.done(n.dir.stack[0], fd)
+	defer f.done(n.dir.top, fd)
 	var st unix.Statx_t
-	info, err := f.look(n.layer, fd, "", &st)
+	info, err := f.look(n.layer(), fd, "", &st)
 	if err != nil {
 		return nil, err
 	}

@@ -26,13 +26,13 @@ func (f *FS) ensureUpperDir(n *Node) (*dirRef, error) {
 	if err != nil {
 		return nil, err
 	}
-	lower := n.dir.stack[0]
+	lower := n.dir.top
 	lfd, err := f.use(lower)
 	if err != nil {
 		return nil, err
 	}
 	defer f.done(lower, lfd)
-	xattrs, err := readXattrs(n.layer, lfd, "")
+	xattrs, err := readXattrs(n.layer(), lfd, "")
 	if err != nil {
 		return nil, err
 	}
@@ -58,11 +58,11 @@ func (f *FS) ensureUpperDir(n *Node) (*dirRef, error) {
 		f.work.discard(stage)
 		return nil, err
 	}
-	n.ent.lowers = append([]*dirRef{n.ent.owner}, n.ent.lowers...)
+	n.ent.setParts(append([]*dirRef{n.ent.owner}, n.ent.parts()...))
 	n.ent.owner, n.ent.ino, n.ent.below = parent, st.Ino, true
 	up := parent.sub(f.fds, n.ent.name)
-	n.dir.stack = append([]*dirRef{up}, n.dir.stack...)
-	n.layer, n.backIno = f.upper, unionIno(f.upper, st.Ino)
+	n.dir.top, n.dir.stack = up, append([]*dirRef{up}, n.dir.stack...)
+	n.backIno = unionIno(f.upper, st.Ino)
 	return up, nil
 }
 
@@ -214,7 +214,7 @@ type copyJob struct {
 func (f *FS) newCopyJob(n *Node, size int64) *copyJob {
 	return &copyJob{
 		f: f, n: n, stage: f.work.stageName(), want: size,
-		lower: n.back, layer: n.layer, meta: n.meta, many: n.flags&flagLinked != 0,
+		lower: n.back, layer: n.layer(), meta: n.meta, many: n.flags&flagLinked != 0,
 	}
 }
 
@@ -417,7 +417,7 @@ func (c *copyJob) move(back place, ino uint64) {
 		n.flags |= flagPartly
 	}
 	f.linkMu.Unlock()
-	n.back, n.layer, n.backIno = back, f.upper, unionIno(f.upper, ino)
+	n.back, n.backIno = back, unionIno(f.upper, ino)
 	if back.dir != nil && (n.meta.Type() == unix.S_IFREG || n.meta.Type() == unix.S_IFLNK) {
 		f.readFlags(n)
 	}
@@ -445,7 +445,7 @@ func (c *copyJob) finishNameless() error {
 	}
 	_ = unix.Unlinkat(f.work.staging, c.stage, 0)
 	c.boot = false
-	c.move(place{}, st.Ino)
+	c.move(place{dir: f.upper.root}, st.Ino)
 	f.holdNameless(n, fd)
 	f.readFlags(n)
 	return nil

@@ -46,11 +46,11 @@ func (f *FS) Create(c Caller, dir *Node, name string, o NewObject, out *Attr) (*
 	ent := &dirent{name: name, owner: up}
 	h, covered := dir.dir.hidden[name]
 	ent.below = h.below
-	n := &Node{layer: f.upper, meta: spec.Meta}
+	n := &Node{meta: spec.Meta}
 	var st unix.Statx_t
 	switch {
 	case covered:
-		err = f.createOver(up, name, spec, &st)
+		err = f.createOver(up, name, spec, h.style, &st)
 	case spec.Type() == unix.S_IFREG && len(spec.Xattrs) == 0:
 		err = f.createRegular(up, n, name, spec, &st)
 	default:
@@ -61,7 +61,8 @@ func (f *FS) Create(c Caller, dir *Node, name string, o NewObject, out *Attr) (*
 	}
 	delete(dir.dir.hidden, name)
 	if spec.Type() == unix.S_IFDIR {
-		n.dir = &dirState{stack: []*dirRef{up.sub(f.fds, name)}, loaded: true, entries: map[string]*dirent{}}
+		n.dir = newDirState(up.sub(f.fds, name))
+		n.dir.loaded, n.dir.entries = true, make(map[string]*dirent)
 	} else {
 		n.back = place{up, name}
 	}
@@ -195,9 +196,9 @@ func (f *FS) createPlain(up *dirRef, name string, o ondisk.Object, st *unix.Stat
 	return sys.Stat(dfd, name, st)
 }
 
-// createOver makes an object where the upper has a whiteout. A directory must
+// createOver makes an object where the upper has a whiteout of a style. A directory must
 // not show what the whiteout hid: it is opaque.
-func (f *FS) createOver(up *dirRef, name string, o ondisk.Object, st *unix.Statx_t) error {
+func (f *FS) createOver(up *dirRef, name string, o ondisk.Object, style whiteout.Style, st *unix.Statx_t) error {
 	stage := f.work.stageName()
 	var err error
 	if o.Type() == unix.S_IFREG {
@@ -212,7 +213,7 @@ func (f *FS) createOver(up *dirRef, name string, o ondisk.Object, st *unix.Statx
 		err = f.notePlaceholder(up, o.Type())
 	}
 	if err == nil {
-		err = f.putOver(stage, up, name, o.Type() == unix.S_IFDIR)
+		err = f.putOver(stage, up, name, style, o.Type() == unix.S_IFDIR)
 	}
 	if err != nil {
 		f.work.discard(stage)
@@ -261,7 +262,7 @@ func (f *FS) Tmpfile(c Caller, dir *Node, mode uint32, out *Attr) (*Node, error)
 		sys.Close(fd)
 		return nil, err
 	}
-	n := &Node{layer: f.upper, meta: o.Meta, flags: flagDeleted}
+	n := &Node{meta: o.Meta, flags: flagDeleted, back: place{dir: up}}
 	n.backIno = unionIno(f.upper, st.Ino)
 	n.ino = n.backIno
 	n.refs.Store(1)

@@ -20,7 +20,7 @@
 //	FS.largeCopy               one whole copy of a large file
 //	  FS.tree                  shared: lookups, listings, finding descriptors
 //	                           exclusive: everything that changes names or places
-//	    Node.mu (directory)    its listing and the nodes of its entries
+//	    dirState.mu            a directory's listing and the nodes of its entries
 //	      FS.linkMu            nodes by backing inode; file states
 //	        partly.mu          block map of one partly copied file
 //	          FS.dirtyMu       copies that are not synced yet

@@ -34,7 +34,7 @@ func (f *FS) adoptIndexed(n *Node, key uint64, st *unix.Statx_t) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	n.back, n.layer = back, f.upper
+	n.back = back
 	n.flags |= flagIndexed
 	return true, f.adopt(n, info, st, fd, back.name)
 }

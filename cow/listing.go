@@ -2,6 +2,7 @@ package cow
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -13,7 +14,7 @@ import (
 
 // load reads and merges the listings of a directory once. Afterwards a lookup
 // touches only the layer that owns the name, and a name that is nowhere costs
-// no system call. Needs n.mu, or FS.tree exclusively.
+// no system call. Needs n.dir.mu, or FS.tree exclusively.
 func (f *FS) load(n *Node) error {
 	d := n.dir
 	if d.loaded {
@@ -44,6 +45,7 @@ func (f *FS) load(n *Node) error {
 // lower layers alone would show the name.
 type merge struct {
 	fs     *FS
+	arena  nameArena
 	byName map[string]int // index in names
 	names  []mergeName
 }
@@ -57,7 +59,8 @@ type mergeName struct {
 	closedBy *dirRef // hides the name in all layers below this one
 	upperTyp uint8
 	lowerTyp uint8
-	whiteout bool // the upper deletes the name
+	whiteout bool           // the upper deletes the name
+	style    whiteout.Style // of that whiteout
 	ino      uint64
 }
 
@@ -80,7 +83,7 @@ func (m *merge) addDir(ref *dirRef) (opaque bool, err error) {
 		}
 	}
 	err = sys.List(fd, func(raw []byte, typ uint8, ino uint64) error {
-		name := string(raw)
+		name := m.arena.keep(raw)
 		switch mark, target := whiteout.ParseName(name); mark {
 		case whiteout.Opaque:
 			marks.Opaque = true
@@ -88,7 +91,7 @@ func (m *merge) addDir(ref *dirRef) (opaque bool, err error) {
 		case whiteout.Meta:
 			return nil
 		case whiteout.Delete:
-			m.delete(ref, target)
+			m.delete(ref, target, whiteout.File)
 			return nil
 		}
 		if typ == unix.DT_CHR || typ == unix.DT_UNKNOWN {
@@ -97,7 +100,7 @@ func (m *merge) addDir(ref *dirRef) (opaque bool, err error) {
 				return fmt.Errorf("stat %q: %w", name, err)
 			}
 			if whiteout.IsDevice(&st) {
-				m.delete(ref, name)
+				m.delete(ref, name, whiteout.Device)
 				return nil
 			}
 			typ = dtype(uint32(st.Mode))
@@ -108,7 +111,7 @@ func (m *merge) addDir(ref *dirRef) (opaque bool, err error) {
 				return err
 			}
 			if deleted {
-				m.delete(ref, name)
+				m.delete(ref, name, whiteout.Device)
 				return nil
 			}
 		}
@@ -161,10 +164,12 @@ func (m *merge) add(ref *dirRef, name string, typ uint8, ino uint64) {
 
 // delete records that ref deletes name from the layers below it. A layer that
 // both has and deletes a name shows its own.
-func (m *merge) delete(ref *dirRef, name string) {
+func (m *merge) delete(ref *dirRef, name string, style whiteout.Style) {
 	e := m.at(name)
 	if ref.layer == m.fs.upper {
-		e.whiteout = true
+		if !e.whiteout || style == whiteout.Device {
+			e.whiteout, e.style = true, style
+		}
 	} else if e.closedBy == nil {
 		e.closedBy = ref
 	}
@@ -180,19 +185,24 @@ func (m *merge) finish(d *dirState) {
 		case e.upper != nil:
 			ent := &dirent{name: e.name, owner: e.upper, ino: e.ino, typ: e.upperTyp, below: e.lower != nil}
 			if e.upperTyp == unix.DT_DIR && e.lower != nil && e.lowerTyp == unix.DT_DIR && !e.whiteout {
-				ent.lowers = append([]*dirRef{e.lower}, e.more...)
+				ent.setParts(append([]*dirRef{e.lower}, e.more...))
 			}
 			d.insert(ent)
 		case e.whiteout:
-			d.hide(e.name, hiding{onDisk: true, below: e.lower != nil})
+			d.hide(e.name, hiding{style: e.style, below: e.lower != nil})
 		case e.lower != nil:
-			d.insert(&dirent{name: e.name, owner: e.lower, ino: e.ino, typ: e.lowerTyp, lowers: e.more, below: true})
+			ent := &dirent{name: e.name, owner: e.lower, ino: e.ino, typ: e.lowerTyp, below: true}
+			ent.setParts(e.more)
+			d.insert(ent)
 		}
 	}
 }
 
 // insert adds an entry at the end of the listing.
 func (d *dirState) insert(ent *dirent) {
+	if d.next == math.MaxUint32 {
+		d.renumber()
+	}
 	d.next++
 	ent.cookie = d.next
 	d.entries[ent.name] = ent
@@ -200,6 +210,23 @@ func (d *dirState) insert(ent *dirent) {
 	if ent.typ == unix.DT_DIR {
 		d.subdirs++
 	}
+}
+
+// renumber gives out cookies from the begin again, after four thousand million
+// of them.
+func (d *dirState) renumber() {
+	d.compact()
+	d.next = 0
+	for _, ent := range d.order {
+		d.next++
+		ent.cookie = d.next
+	}
+}
+
+// compact drops removed entries.
+func (d *dirState) compact() {
+	d.order = slices.DeleteFunc(d.order, func(e *dirent) bool { return e.gone })
+	d.gone = 0
 }
 
 // remove takes an entry out of the listing. Cookies of others stay.
@@ -210,15 +237,14 @@ func (d *dirState) remove(ent *dirent) {
 		d.subdirs--
 	}
 	if d.gone++; d.gone > 64 && d.gone > len(d.order)/2 {
-		d.order = slices.DeleteFunc(d.order, func(e *dirent) bool { return e.gone })
-		d.gone = 0
+		d.compact()
 	}
 }
 
 // hiding says how a name that the union does not show is hidden.
 type hiding struct {
-	onDisk bool // by a whiteout in the upper
-	below  bool // a lower layer has it: without the whiteout it would show
+	style whiteout.Style // of the whiteout in the upper, which another program may have written
+	below bool           // a lower layer has it: without the whiteout it would show
 }
 
 // hide notes that a name is hidden.
@@ -234,9 +260,9 @@ func (d *dirState) hide(name string, h hiding) {
 func (d *dirState) after(cookie uint64) int {
 	i, _ := slices.BinarySearchFunc(d.order, cookie+1, func(e *dirent, c uint64) int {
 		switch {
-		case e.cookie < c:
+		case uint64(e.cookie) < c:
 			return -1
-		case e.cookie > c:
+		case uint64(e.cookie) > c:
 			return 1
 		}
 		return 0

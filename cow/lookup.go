@@ -19,12 +19,12 @@ func (f *FS) Lookup(dir *Node, name string, out *Attr) (*Node, error) {
 	}
 	f.tree.RLock()
 	defer f.tree.RUnlock()
-	dir.mu.Lock()
-	defer dir.mu.Unlock()
+	dir.dir.mu.Lock()
+	defer dir.dir.mu.Unlock()
 	return f.lookupLocked(dir, name, out)
 }
 
-// lookupLocked is Lookup with dir.mu or FS.tree held exclusively. A nil out
+// lookupLocked is Lookup with dir.dir.mu or FS.tree held exclusively. A nil out
 // asks for no attributes.
 func (f *FS) lookupLocked(dir *Node, name string, out *Attr) (*Node, error) {
 	ent, err := f.entry(dir, name)
@@ -39,7 +39,7 @@ func (f *FS) lookupLocked(dir *Node, name string, out *Attr) (*Node, error) {
 	return n, nil
 }
 
-// entry finds a name in the merged listing. Needs dir.mu, or FS.tree
+// entry finds a name in the merged listing. Needs dir.dir.mu, or FS.tree
 // exclusively.
 func (f *FS) entry(dir *Node, name string) (*dirent, error) {
 	if !dir.dir.loaded {
@@ -58,7 +58,7 @@ func (f *FS) entry(dir *Node, name string) (*dirent, error) {
 }
 
 // nodeOf gives the node of an entry, making it if need be, and its attributes.
-// It takes no reference. Needs dir.mu, or FS.tree exclusively.
+// It takes no reference. Needs dir.dir.mu, or FS.tree exclusively.
 func (f *FS) nodeOf(dir *Node, ent *dirent, out *Attr) (*Node, error) {
 	if n := ent.node; n != nil {
 		if out == nil {
@@ -93,10 +93,10 @@ func (f *FS) instantiate(dir *Node, ent *dirent, info objectInfo, st *unix.Statx
 	if typ != unix.S_IFDIR && st.Nlink > 1 {
 		return f.linkedNode(dir, ent, info, st, fd)
 	}
-	n := &Node{layer: ent.owner.layer}
+	n := &Node{}
 	if typ == unix.S_IFDIR {
-		n.dir = &dirState{stack: []*dirRef{f.sub(ent.owner, ent.name)}}
-		lowers := ent.lowers
+		n.dir = newDirState(f.sub(ent.owner, ent.name))
+		lowers := ent.parts()
 		if info.redirect {
 			var err error
 			if lowers, err = f.followRedirect(fd, ent.name); err != nil {
@@ -122,7 +122,7 @@ func (f *FS) instantiate(dir *Node, ent *dirent, info objectInfo, st *unix.Statx
 // fd. Needs the right to read FS.tree.
 func (f *FS) adopt(n *Node, info objectInfo, st *unix.Statx_t, fd int, name string) error {
 	n.meta = info.meta
-	n.backIno = unionIno(n.layer, st.Ino)
+	n.backIno = unionIno(n.layer(), st.Ino)
 	n.ino = n.backIno
 	if info.hasCap {
 		n.flags |= flagCap
@@ -141,7 +141,7 @@ func (f *FS) adopt(n *Node, info objectInfo, st *unix.Statx_t, fd int, name stri
 	return nil
 }
 
-// attach makes n the node of ent in dir. Needs dir.mu, or FS.tree exclusively.
+// attach makes n the node of ent in dir. Needs dir.dir.mu, or FS.tree exclusively.
 func (f *FS) attach(dir *Node, ent *dirent, n *Node) {
 	ent.node = n
 	ent.typ = f.retype(dir, ent, dtype(n.meta.Mode))
@@ -169,7 +169,7 @@ func (f *FS) retype(dir *Node, ent *dirent, typ uint8) uint8 {
 	return typ
 }
 
-// linkedNode gives the one node of an object with several names. Needs dir.mu
+// linkedNode gives the one node of an object with several names. Needs dir.dir.mu
 // or FS.tree exclusively.
 func (f *FS) linkedNode(dir *Node, ent *dirent, info objectInfo, st *unix.Statx_t, fd int) (*Node, error) {
 	key := unionIno(ent.owner.layer, st.Ino)
@@ -179,7 +179,7 @@ func (f *FS) linkedNode(dir *Node, ent *dirent, info objectInfo, st *unix.Statx_
 		f.attach(dir, ent, n)
 		// The object may have been copied up under another name since the
 		// entry was merged: what the caller read describes the old place.
-		if n.layer != ent.owner.layer {
+		if n.layer() != ent.owner.layer {
 			p := n.where()
 			pfd, err := f.use(p.dir)
 			if err != nil {
@@ -190,8 +190,8 @@ func (f *FS) linkedNode(dir *Node, ent *dirent, info objectInfo, st *unix.Statx_
 		}
 		return n, nil
 	}
-	n := &Node{layer: ent.owner.layer, back: place{ent.owner, ent.name}, flags: flagLinked}
-	if f.upper != nil && n.layer != f.upper {
+	n := &Node{back: place{ent.owner, ent.name}, flags: flagLinked}
+	if f.upper != nil && n.layer() != f.upper {
 		found, err := f.adoptIndexed(n, key, st)
 		if err != nil {
 			return nil, err

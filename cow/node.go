@@ -14,8 +14,6 @@ type Node struct {
 	// Handle is for the caller's use; the union never reads it.
 	Handle uint64
 
-	mu sync.Mutex // of a directory: guards dir and the nodes of its entries
-
 	refs    atomic.Int64 // the caller's references
 	ino     uint64       // as the union shows it; immutable
 	backIno uint64       // of the object on disk; guarded by FS.tree
@@ -24,7 +22,6 @@ type Node struct {
 	ent     *dirent      // its entry there; nil: the root, or no name left
 	more    *aliases     // further names of a hard-linked node
 	back    place        // of everything but directories; guarded by FS.tree
-	layer   *layer       // that holds the node now; guarded by FS.tree
 	dir     *dirState    // of directories
 	file    *fileState   // of regular files in use; guarded by FS.linkMu
 	nlink   int32        // what to add to the link count on disk
@@ -56,15 +53,17 @@ const (
 	flagNameless                       // has none on disk: reached by a pinned descriptor
 )
 
-// dirState is what a directory node knows of its entries. Guarded by Node.mu,
+// dirState is what a directory node knows of its entries. Guarded by its mu,
 // or by FS.tree held exclusively.
 type dirState struct {
+	mu       sync.Mutex
+	top      *dirRef   // stack[0]; guarded by FS.tree alone
 	stack    []*dirRef // the directories that merge, topmost first
 	loaded   bool
 	entries  map[string]*dirent
 	order    []*dirent         // by cookie; holds removed entries for a while
 	gone     int               // how many of order are removed
-	next     uint64            // the last cookie given
+	next     uint32            // the last cookie given
 	hidden   map[string]hiding // names that are deleted, or have a stale whiteout
 	subdirs  int
 	children int // names by which known nodes are in the listing
@@ -72,17 +71,38 @@ type dirState struct {
 	aclKnown bool
 }
 
+func newDirState(stack ...*dirRef) *dirState {
+	return &dirState{top: stack[0], stack: stack}
+}
+
 // dirent is one name of a merged listing.
 type dirent struct {
 	name   string
-	node   *Node // nil: not known to the caller
-	cookie uint64
-	lowers []*dirRef // of a directory that merges: where its lower parts lie
-	owner  *dirRef   // the directory on disk that owns the name
-	ino    uint64    // of the object on disk, as its directory lists it
-	typ    uint8     // DT_ value; DT_UNKNOWN: not known before a look
-	below  bool      // a lower layer has the name too: removal needs a whiteout
+	node   *Node      // nil: not known to the caller
+	lowers *[]*dirRef // of a directory that merges: where its lower parts lie
+	owner  *dirRef    // the directory on disk that owns the name
+	ino    uint64     // of the object on disk, as its directory lists it
+	cookie uint32
+	typ    uint8 // DT_ value; DT_UNKNOWN: not known before a look
+	below  bool  // a lower layer has the name too: removal needs a whiteout
 	gone   bool
+}
+
+// parts are where the lower parts of a directory that merges lie, topmost
+// first.
+func (e *dirent) parts() []*dirRef {
+	if e.lowers == nil {
+		return nil
+	}
+	return *e.lowers
+}
+
+// setParts is the inverse of parts. Few entries have any.
+func (e *dirent) setParts(parts []*dirRef) {
+	e.lowers = nil
+	if len(parts) > 0 {
+		e.lowers = &parts
+	}
 }
 
 // IsDir tells whether the node is a directory.
@@ -91,17 +111,25 @@ func (n *Node) IsDir() bool { return n.dir != nil }
 // Type is the S_IFMT type.
 func (n *Node) Type() uint32 { return n.meta.Type() }
 
+// layer is the layer that holds the node now. Needs FS.tree.
+func (n *Node) layer() *layer {
+	if n.dir != nil {
+		return n.dir.top.layer
+	}
+	return n.back.dir.layer
+}
+
 // where is the node's place on disk. Needs FS.tree.
 func (n *Node) where() place {
 	if n.dir != nil {
-		return n.dir.stack[0].place()
+		return n.dir.top.place()
 	}
 	return n.back
 }
 
 // upperDir is the directory in the upper, or nil. Needs FS.tree.
 func (f *FS) upperDir(n *Node) *dirRef {
-	if d := n.dir.stack[0]; f.upper != nil && d.layer == f.upper {
+	if d := n.dir.top; f.upper != nil && d.layer == f.upper {
 		return d
 	}
 	return nil
@@ -109,7 +137,7 @@ func (f *FS) upperDir(n *Node) *dirRef {
 
 // inUpper tells whether the node was created in the upper or copied up. Needs
 // FS.tree.
-func (f *FS) inUpper(n *Node) bool { return f.upper != nil && n.layer == f.upper }
+func (f *FS) inUpper(n *Node) bool { return f.upper != nil && n.layer() == f.upper }
 
 // Forget takes back count references that Lookup and the calls that create
 // gave out. A node without references is dropped from memory.
@@ -121,7 +149,7 @@ func (f *FS) Forget(n *Node, count uint64) {
 		f.forgetSpecial(n, count)
 		return
 	}
-	p.mu.Lock()
+	p.dir.mu.Lock()
 	drop := n.refs.Add(-int64(count)) <= 0 && !n.hasChildren()
 	last := false
 	if drop {
@@ -131,7 +159,7 @@ func (f *FS) Forget(n *Node, count uint64) {
 		last = p.dir.children == 0 && p.refs.Load() <= 0
 		f.release(n)
 	}
-	p.mu.Unlock()
+	p.dir.mu.Unlock()
 	f.tree.RUnlock()
 	if last {
 		f.forgetSpecial(p, 0)

@@ -61,7 +61,7 @@ func (f *FS) loadPartly(n *Node, o origin, fd int, name string, st *unix.Statx_t
 	if o.state == stateBoot {
 		if f.cfg.Observe {
 			// To throw the copy away is not the observer's.
-			n.back, n.layer, *st = lower, l, lst
+			n.back, *st = lower, lst
 			return nil
 		}
 		if err := f.revert(fd, name, &o, st); err != nil {

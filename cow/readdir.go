@@ -57,8 +57,8 @@ func (f *FS) readDir(n *Node, cookie uint64, fn func(DirEntry, *dirent) bool) er
 	}
 	f.tree.RLock()
 	defer f.tree.RUnlock()
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	n.dir.mu.Lock()
+	defer n.dir.mu.Unlock()
 	if n.flags&flagDeleted != 0 {
 		return nil
 	}
@@ -87,7 +87,7 @@ func (f *FS) readDir(n *Node, cookie uint64, fn func(DirEntry, *dirent) bool) er
 		if ent.gone {
 			continue
 		}
-		e := DirEntry{Name: ent.name, Type: ent.typ, Cookie: ent.cookie + cookieDots}
+		e := DirEntry{Name: ent.name, Type: ent.typ, Cookie: uint64(ent.cookie) + cookieDots}
 		var err error
 		if e.Ino, err = f.entryIno(ent); err != nil {
 			return err

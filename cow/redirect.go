@@ -25,12 +25,16 @@ func (f *FS) followRedirect(fd int, name string) ([]*dirRef, error) {
 	if target == "" || target[0] == '/' || path.Clean(target) != target || target == ".." || strings.HasPrefix(target, "../") {
 		return nil, fmt.Errorf("follow %s %q: not a path in a layer", redirectXattr, target)
 	}
-	n := &Node{dir: &dirState{}}
+	var roots []*dirRef
 	for _, l := range f.layers {
 		if l != f.upper {
-			n.dir.stack = append(n.dir.stack, l.root)
+			roots = append(roots, l.root)
 		}
 	}
+	if len(roots) == 0 {
+		return nil, fmt.Errorf("follow %s %q: there is no lower layer", redirectXattr, target)
+	}
+	n := &Node{dir: newDirState(roots...)}
 	// The walk sees the lower layers alone, as they were when the directory
 	// was renamed: what the upper has at these names now is another matter.
 	for part := range strings.SplitSeq(target, "/") {
@@ -41,8 +45,8 @@ func (f *FS) followRedirect(fd int, name string) ([]*dirRef, error) {
 		if ent == nil || ent.typ != unix.DT_DIR {
 			return nil, fmt.Errorf("follow %s %q: the lower layers have no such directory", redirectXattr, target)
 		}
-		next := &Node{dir: &dirState{stack: []*dirRef{f.sub(ent.owner, part)}}}
-		for _, l := range ent.lowers {
+		next := &Node{dir: newDirState(f.sub(ent.owner, part))}
+		for _, l := range ent.parts() {
 			next.dir.stack = append(next.dir.stack, f.sub(l, part))
 		}
 		n = next
@@ -54,7 +58,7 @@ func (f *FS) followRedirect(fd int, name string) ([]*dirRef, error) {
 // that it has none, before it appears under another name. Needs FS.tree
 // exclusively.
 func (f *FS) setRedirect(n *Node) error {
-	up := n.dir.stack[0]
+	up := n.dir.top
 	fd, err := f.use(up)
 	if err != nil {
 		return err

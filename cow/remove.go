@@ -51,7 +51,7 @@ func (f *FS) remove(dir *Node, name string, wantDir bool) error {
 	below := ent.below
 	dir.dir.remove(ent)
 	if below {
-		dir.dir.hide(name, hiding{onDisk: true, below: true})
+		dir.dir.hide(name, hiding{style: f.style, below: true})
 	}
 	return f.afterUnlink(n, dir, ent)
 }

@@ -56,6 +56,7 @@ type renaming struct {
 	f        *FS
 	flags    uint32
 	from, to end
+	left     whiteout.Style // of the whiteout at the old name
 }
 
 // find looks up both ends and checks what rename(2) checks.
@@ -205,7 +206,7 @@ func (f *FS) copyUpTree(n *Node) error {
 		if child.dir != nil {
 			err = f.copyUpTree(child)
 		} else if err = f.copyUp(child, -1); err == nil && ent.owner.layer != f.upper {
-			e := end{dir: n, up: n.dir.stack[0], name: ent.name, ent: ent, node: child}
+			e := end{dir: n, up: n.dir.top, name: ent.name, ent: ent, node: child}
 			err = (&renaming{f: f}).ownName(&e)
 		}
 		if err != nil {
@@ -229,7 +230,7 @@ func (f *FS) copyUpTree(n *Node) error {
 // in any more, and removes these. The merged view stays as it is if the
 // directory's own upper entries are all it has.
 func (f *FS) clearMarks(n *Node) error {
-	up := n.dir.stack[0]
+	up := n.dir.top
 	fd, err := f.use(up)
 	if err != nil {
 		return err
@@ -247,10 +248,8 @@ func (f *FS) clearMarks(n *Node) error {
 		return err
 	}
 	for name, h := range n.dir.hidden {
-		if h.onDisk {
-			if err := f.style.Remove(fd, name); err != nil {
-				return err
-			}
+		if err := h.style.Remove(fd, name); err != nil {
+			return err
 		}
 		delete(n.dir.hidden, name)
 	}
@@ -294,7 +293,7 @@ func (r *renaming) leave(from *end) {
 	below := from.ent.below
 	from.dir.dir.remove(from.ent)
 	if below {
-		from.dir.dir.hide(from.name, hiding{onDisk: true, below: true})
+		from.dir.dir.hide(from.name, hiding{style: r.left, below: true})
 	}
 }
 
@@ -312,31 +311,35 @@ func (r *renaming) moveOnDisk() error {
 		return err
 	}
 	defer f.done(to.up, tfd)
-	if to.node != nil && to.ent.owner.layer == f.upper || f.style == whiteout.File {
-		return r.replace(fd, tfd)
-	}
-	_, hidden := to.dir.dir.hidden[to.name]
-	if hidden && from.node.dir != nil {
+	r.left = f.style
+	h, hidden := to.dir.dir.hidden[to.name]
+	if hidden && h.style == whiteout.Device && from.node.dir != nil {
 		// A directory cannot replace the whiteout; it changes places with it.
 		if err := sys.Rename(fd, from.name, tfd, to.name, unix.RENAME_EXCHANGE); err != nil {
 			return err
 		}
 		if from.ent.below {
+			r.left = h.style
 			return nil
 		}
 		return unix.Unlinkat(fd, from.name, 0)
 	}
-	return r.replace(fd, tfd)
+	if err := r.replace(fd, tfd); err != nil {
+		return err
+	}
+	if hidden && h.style == whiteout.File {
+		return h.style.Remove(tfd, to.name)
+	}
+	return nil
 }
 
 // replace is rename, onto what it may replace, and a whiteout behind it.
 func (r *renaming) replace(fd, tfd int) error {
 	f, from, to := r.f, &r.from, &r.to
 	if !from.ent.below {
-		if err := sys.Rename(fd, from.name, tfd, to.name, 0); err != nil {
-			return err
-		}
-	} else if f.style == whiteout.Device {
+		return sys.Rename(fd, from.name, tfd, to.name, 0)
+	}
+	if f.style == whiteout.Device {
 		err := sys.Rename(fd, from.name, tfd, to.name, unix.RENAME_WHITEOUT)
 		if err == unix.EINVAL || err == unix.EPERM {
 			if err = sys.Rename(fd, from.name, tfd, to.name, 0); err == nil {
@@ -344,17 +347,13 @@ func (r *renaming) replace(fd, tfd int) error {
 			}
 		}
 		return err
-	} else {
-		if err := f.style.Create(fd, from.name); err != nil {
-			return err
-		}
-		if err := sys.Rename(fd, from.name, tfd, to.name, 0); err != nil {
-			_ = f.style.Remove(fd, from.name)
-			return err
-		}
 	}
-	if f.style == whiteout.File {
-		return f.style.Remove(tfd, to.name)
+	if err := f.style.Create(fd, from.name); err != nil {
+		return err
+	}
+	if err := sys.Rename(fd, from.name, tfd, to.name, 0); err != nil {
+		_ = f.style.Remove(fd, from.name)
+		return err
 	}
 	return nil
 }
@@ -378,11 +377,13 @@ func (f *FS) takeName(n *Node, oldDir *Node, old *dirent, to *end, below bool) {
 		}
 	}
 	if n.dir != nil {
-		up := n.dir.stack[0]
+		up := n.dir.top
 		up.parent, up.name = to.up, to.name
+		var parts []*dirRef
 		for _, lower := range n.dir.stack[1:] {
-			ent.lowers = append(ent.lowers, lower.parent)
+			parts = append(parts, lower.parent)
 		}
+		ent.setParts(parts)
 	} else if n.back == oldPlace {
 		n.back = place{to.up, to.name}
 	}
@@ -400,7 +401,7 @@ func (r *renaming) leaveDevice() error {
 	h, covered := from.dir.dir.hidden[from.name]
 	var err error
 	if covered {
-		err = f.createOver(from.up, from.name, o, &st)
+		err = f.createOver(from.up, from.name, o, h.style, &st)
 	} else {
 		err = f.createPlain(from.up, from.name, o, &st)
 	}

@@ -253,11 +253,11 @@ func (f *FS) InodeFlags(n *Node) (uint32, error) {
 	f.tree.RLock()
 	defer f.tree.RUnlock()
 	if n.dir != nil {
-		fd, err := f.use(n.dir.stack[0])
+		fd, err := f.use(n.dir.top)
 		if err != nil {
 			return 0, err
 		}
-		defer f.done(n.dir.stack[0], fd)
+		defer f.done(n.dir.top, fd)
 		return unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
 	}
 	c, err := f.open(n)

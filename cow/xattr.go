@@ -30,7 +30,7 @@ func (f *FS) Getxattr(n *Node, name string, buf []byte) (int, error) {
 	if f.lacks(n, name) {
 		return 0, unix.ENODATA
 	}
-	stored, ok := xattrOnDisk(n.layer, name)
+	stored, ok := xattrOnDisk(n.layer(), name)
 	if !ok {
 		return 0, unix.ENODATA
 	}
@@ -40,7 +40,7 @@ func (f *FS) Getxattr(n *Node, name string, buf []byte) (int, error) {
 	}
 	defer p.put()
 	size, err := sys.Getxattr(fd, obj, stored, buf)
-	if err == unix.EOPNOTSUPP && n.layer.owners == OwnersStored {
+	if err == unix.EOPNOTSUPP && n.layer().owners == OwnersStored {
 		err = unix.ENODATA // a real symlink: it has none
 	}
 	return size, err
@@ -80,7 +80,7 @@ func (f *FS) Listxattr(n *Node) ([]string, error) {
 	}
 	names := stored[:0]
 	for _, s := range stored {
-		if name, ok := xattrInImage(n.layer, s); ok {
+		if name, ok := xattrInImage(n.layer(), s); ok {
 			names = append(names, name)
 		}
 	}
@@ -193,7 +193,7 @@ func (f *FS) Removexattr(n *Node, name string) error {
 
 // hasXattr fails with ENODATA if n has not the attribute.
 func (f *FS) hasXattr(n *Node, name string) error {
-	stored, ok := xattrOnDisk(n.layer, name)
+	stored, ok := xattrOnDisk(n.layer(), name)
 	if !ok {
 		return unix.ENODATA
 	}

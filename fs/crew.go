@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,10 @@ const (
 	// spare is how long a worker above the first waits before it is one too
 	// many.
 	spare = 20 * time.Millisecond
+	// tidyDelay is how long there must be nothing to do, after at least
+	// tidyAfter requests, before memory is given back to the machine.
+	tidyDelay = time.Second
+	tidyAfter = 5000
 	// tick is how often the watch looks while there is something to do.
 	tick = 5 * time.Millisecond
 )
@@ -106,6 +111,29 @@ func (w *worker) run() {
 	}
 }
 
+// doze waits for the next request, and tells whether there is one. After much
+// work it uses the rest to give memory back that the work has left behind;
+// tidied is how many requests had been served the last time.
+func (c *crew) doze(tidied *uint64) bool {
+	select {
+	case <-c.ended:
+		return false
+	case <-c.wake:
+		return true
+	case <-time.After(tidyDelay):
+	}
+	if served := c.served.Load(); served-*tidied > tidyAfter {
+		*tidied = served
+		debug.FreeOSMemory()
+	}
+	select {
+	case <-c.ended:
+		return false
+	case <-c.wake:
+		return true
+	}
+}
+
 // ensure makes sure that somebody reads while the caller waits for the kernel,
 // which may wait for another request first.
 func (c *crew) ensure(s *Server) {
@@ -125,7 +153,7 @@ var slow = [opcodes]bool{
 func (c *crew) watch(s *Server) {
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
-	last := uint64(0)
+	last, tidied := uint64(0), uint64(0)
 	for {
 		select {
 		case <-c.ended:
@@ -137,10 +165,8 @@ func (c *crew) watch(s *Server) {
 			if c.readers.Load() == 0 {
 				c.add(s)
 			} else if c.dozing.Store(true); c.served.Load() == last {
-				select {
-				case <-c.ended:
+				if !c.doze(&tidied) {
 					return
-				case <-c.wake:
 				}
 			} else if !c.dozing.CompareAndSwap(true, false) {
 				<-c.wake // a worker was faster

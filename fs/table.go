@@ -20,8 +20,8 @@ type table struct {
 
 type slot struct {
 	node       *cow.Node
-	lookups    uint64 // how often the kernel was given the id
-	generation uint64
+	lookups    uint32 // how often the kernel was given the id
+	generation uint32
 }
 
 // init makes root the node of rootID.
@@ -58,7 +58,7 @@ func (t *table) give(n *cow.Node) (id, generation uint64) {
 	}
 	s := &t.slots[n.Handle-1]
 	s.lookups++
-	return n.Handle, s.generation
+	return n.Handle, uint64(s.generation)
 }
 
 // take undoes count calls of give and gives the node.
@@ -70,10 +70,10 @@ func (t *table) take(id, count uint64) *cow.Node {
 	}
 	s := &t.slots[id-1]
 	n := s.node
-	if n == nil || count > s.lookups {
+	if n == nil || count > uint64(s.lookups) {
 		return nil
 	}
-	s.lookups -= count
+	s.lookups -= uint32(count)
 	if s.lookups == 0 && id != rootID {
 		n.Handle = 0
 		s.node = nil
@@ -96,7 +96,7 @@ func (t *table) shrink() {
 	if end*2 > len(t.slots) {
 		return
 	}
-	generation := uint64(0)
+	generation := uint32(0)
 	for _, s := range t.slots {
 		generation = max(generation, s.generation)
 	}
