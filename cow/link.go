@@ -39,7 +39,7 @@ func (f *FS) Link(n *Node, dir *Node, name string, out *Attr) error {
 		return err
 	}
 	h, covered := dir.dir.hidden[name]
-	if err := f.linkName(n, up, name, covered); err != nil {
+	if err := f.linkName(n, up, name, h, covered); err != nil {
 		return err
 	}
 	ent := &dirent{name: name, owner: up, typ: dtype(n.meta.Mode), below: h.below}
@@ -67,8 +67,8 @@ func (f *FS) Link(n *Node, dir *Node, name string, out *Attr) error {
 	return nil
 }
 
-// linkName makes the name on disk.
-func (f *FS) linkName(n *Node, up *dirRef, name string, covered bool) error {
+// linkName makes the name on disk, where h hides it if it is covered.
+func (f *FS) linkName(n *Node, up *dirRef, name string, h hiding, covered bool) error {
 	dfd, err := f.use(up)
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func (f *FS) linkName(n *Node, up *dirRef, name string, covered bool) error {
 	}
 	defer p.put()
 	target, targetName := dfd, name
-	if covered && f.style == whiteout.Device {
+	if covered && h.style == whiteout.Device {
 		target, targetName = f.work.staging, f.work.stageName()
 	}
 	if old == "" {
@@ -91,10 +91,10 @@ func (f *FS) linkName(n *Node, up *dirRef, name string, covered bool) error {
 	switch {
 	case err != nil || !covered:
 		return err
-	case f.style == whiteout.File:
-		return f.style.Remove(dfd, name)
+	case h.style == whiteout.File:
+		return h.style.Remove(dfd, name)
 	}
-	if err := f.putOver(targetName, up, name, false); err != nil {
+	if err := f.putOver(targetName, up, name, h.style, false); err != nil {
 		f.work.discard(targetName)
 		return err
 	}

@@ -8,20 +8,20 @@ import (
 )
 
 // putOver moves a staged object over the whiteout of name in an upper
-// directory, in one step where the style of whiteouts allows it.
-func (f *FS) putOver(stage string, up *dirRef, name string, isDir bool) error {
+// directory, in one step where the style of the whiteout allows it.
+func (f *FS) putOver(stage string, up *dirRef, name string, style whiteout.Style, isDir bool) error {
 	fd, err := f.use(up)
 	if err != nil {
 		return err
 	}
 	defer f.done(up, fd)
-	if f.style == whiteout.File {
+	if style == whiteout.File {
 		// The object hides the lower name by itself; only then may the
 		// whiteout go.
 		if err := sys.Rename(f.work.staging, stage, fd, name, unix.RENAME_NOREPLACE); err != nil {
 			return err
 		}
-		return f.style.Remove(fd, name)
+		return style.Remove(fd, name)
 	}
 	if !isDir {
 		return sys.Rename(f.work.staging, stage, fd, name, 0)
