@@ -37,8 +37,8 @@ func Create(dirfd int, name string, o Object) (err error) {
 	case o.realSymlink():
 		return unix.Symlinkat(o.Target, dirfd, name)
 	default:
-		fd, err := sys.Open(dirfd, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY, DiskMode(o.Meta))
-		if err != nil {
+		var fd int
+		if fd, err = sys.Open(dirfd, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY, DiskMode(o.Meta)); err != nil {
 			return err
 		}
 		defer cleanup(&err, dirfd, name, 0)

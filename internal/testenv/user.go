@@ -48,12 +48,16 @@ func Unprivileged(t *testing.T) {
 }
 
 // Main runs all tests of a package as a plain user: call it from TestMain, instead of m.Run, and exit with its result.
+// Fuzzing stays with the user who started it, since its workers are found by a path that others cannot reach.
 func Main(m *testing.M) int {
 	if os.Geteuid() != 0 {
 		return m.Run()
 	}
 	var args []string
 	for _, a := range os.Args[1:] { // the go command's own files are not for that user
+		if strings.HasPrefix(a, "-test.fuzz") {
+			return m.Run()
+		}
 		if !strings.HasPrefix(a, "-test.testlogfile") && !strings.HasPrefix(a, "-test.coverprofile") {
 			args = append(args, a)
 		}
