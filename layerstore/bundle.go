@@ -288,7 +288,7 @@ func layerMediaType(b bundle, name string) (string, error) {
 // blobs/sha256/HEX; empty if it states none.
 func hexOf(name string) digest.Digest {
 	base := strings.TrimSuffix(path.Base(name), ".json")
-	if len(base) == 64 && hexID.MatchString(base) {
+	if len(base) == 64 && isHexID(base) {
 		return digest.NewDigestFromEncoded(digest.SHA256, base)
 	}
 	return ""

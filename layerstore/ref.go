@@ -2,14 +2,17 @@ package layerstore
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
+
+	"mica/internal/imageref"
 )
 
-var hexID = regexp.MustCompile(`^[0-9a-f]{1,64}$`)
+// isHexID tells whether s can be an ID or the beginning of one.
+func isHexID(s string) bool {
+	return s != "" && len(s) <= 64 && strings.Trim(s, "0123456789abcdef") == ""
+}
 
 // NormalizeName gives NAME:TAG in Docker's short form ("debian:latest"), with
 // the default tag "latest".
@@ -18,16 +21,16 @@ func NormalizeName(ref string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, ok := named.(reference.Digested); ok {
+	if named.Digest != "" {
 		return "", fmt.Errorf("name %q: a digest cannot be given to an image, only NAME[:TAG]", ref)
 	}
-	return reference.FamiliarString(reference.TagNameOnly(named)), nil
+	return named.Tagged(), nil
 }
 
-func parseName(ref string) (reference.Named, error) {
-	named, err := reference.ParseNormalizedNamed(ref)
+func parseName(ref string) (imageref.Ref, error) {
+	named, err := imageref.Parse(ref)
 	if err != nil {
-		return nil, fmt.Errorf("name %q: %w", ref, err)
+		return imageref.Ref{}, fmt.Errorf("name %q: %w", ref, err)
 	}
 	return named, nil
 }
@@ -43,25 +46,25 @@ type query struct {
 
 func parseQuery(ref string) (query, error) {
 	q := query{text: ref}
-	if hex, ok := strings.CutPrefix(ref, "sha256:"); ok && hexID.MatchString(hex) {
+	if hex, ok := strings.CutPrefix(ref, "sha256:"); ok && isHexID(hex) {
 		q.prefix = hex
 		return q, nil
 	}
-	if hexID.MatchString(ref) {
+	if isHexID(ref) {
 		q.prefix = ref
 	}
-	named, err := reference.ParseNormalizedNamed(ref)
+	named, err := imageref.Parse(ref)
 	if err != nil {
 		if q.prefix != "" {
 			return q, nil // 64 hex digits are no name
 		}
 		return q, fmt.Errorf("name %q: %w", ref, err)
 	}
-	if d, ok := named.(reference.Digested); ok {
-		q.repo, q.digest = reference.FamiliarName(named), d.Digest()
+	if named.Digest != "" {
+		q.repo, q.digest = named.Name, digest.Digest(named.Digest)
 		return q, nil
 	}
-	q.name = reference.FamiliarString(reference.TagNameOnly(named))
+	q.name = named.Tagged()
 	return q, nil
 }
 

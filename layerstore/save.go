@@ -13,7 +13,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -130,7 +129,7 @@ func (a *archiver) ociArchive(images []*savedImage) error {
 			if err != nil {
 				return err
 			}
-			d.Annotations[containerdName] = named.String()
+			d.Annotations[containerdName] = named.FullTagged()
 			ix.Manifests = append(ix.Manifests, d)
 		}
 	}
@@ -154,7 +153,7 @@ func (a *archiver) dockerArchive(images []*savedImage) error {
 			if err != nil {
 				return err
 			}
-			entry.RepoTags = append(entry.RepoTags, reference.FamiliarString(named))
+			entry.RepoTags = append(entry.RepoTags, named.Tagged())
 		}
 		for i, d := range img.manifest.Layers {
 			name := img.Image.Layers[i].DiffID.Encoded() + ".tar"
