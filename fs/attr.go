@@ -19,7 +19,7 @@ func (s *Server) setAttr(out *fuse.Attr, a *cow.Attr) {
 	out.Nlink = a.Nlink
 	out.Uid, out.Gid = mapID(s.opt.ShowUID, a.UID), mapID(s.opt.ShowGID, a.GID)
 	out.Rdev = uint32(a.Rdev)
-	out.Blksize = a.Blksize
+	out.Blksize = s.blksize(a)
 }
 
 func mapID(f func(uint32) uint32, id uint32) uint32 {
@@ -87,7 +87,7 @@ func (w *worker) statx(n *cow.Node) unix.Errno {
 	if a.Btime != (unix.StatxTimestamp{}) {
 		x.Mask |= unix.STATX_BTIME
 	}
-	x.Blksize, x.Nlink, x.Mode = a.Blksize, a.Nlink, uint16(a.Mode)
+	x.Blksize, x.Nlink, x.Mode = w.s.blksize(&a), a.Nlink, uint16(a.Mode)
 	x.Uid, x.Gid = mapID(w.s.opt.ShowUID, a.UID), mapID(w.s.opt.ShowGID, a.GID)
 	x.Ino, x.Size, x.Blocks = a.Ino, uint64(a.Size), uint64(a.Blocks)
 	x.Atime, x.Btime, x.Ctime, x.Mtime = sxTime(a.Atime), sxTime(a.Btime), sxTime(a.Ctime), sxTime(a.Mtime)

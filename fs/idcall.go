@@ -85,3 +85,17 @@ func (w *worker) idSet(n *cow.Node, attr string, value []byte) (status unix.Errn
 	}
 	return errno(w.s.notifyAttr(n)), true
 }
+
+// blksize is the block size that is shown: of files whose owner is not shown,
+// the one that tells so.
+func (s *Server) blksize(a *cow.Attr) uint32 {
+	switch {
+	case s.opt.Token == "":
+		return a.Blksize
+	case mapID(s.opt.ShowUID, a.UID) != a.UID, mapID(s.opt.ShowGID, a.GID) != a.GID:
+		return idcall.HiddenBlksize
+	case a.Blksize == idcall.HiddenBlksize:
+		return idcall.ShownBlksize
+	}
+	return a.Blksize
+}

@@ -29,6 +29,13 @@ import (
 // Keep as an id leaves it as it is.
 const Keep = ^uint32(0)
 
+// Files whose recorded owner is not the one that the mount shows are shown with the block size HiddenBlksize, so that those who
+// want to know need to ask for no others. Other files of that block size are shown with ShownBlksize.
+const (
+	HiddenBlksize = 32768
+	ShownBlksize  = 4096
+)
+
 const prefix = "security.mica."
 
 // Op is what a request asks for.

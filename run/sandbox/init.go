@@ -16,7 +16,13 @@ import (
 // Main must be the first thing that main (or TestMain) calls. In a process that Start made it becomes the init of the
 // sandbox and does not return; in any other process it returns at once.
 func Main() {
-	if len(os.Args) != 1 || os.Args[0] != initName || os.Getpid() != 1 {
+	if len(os.Args) != 1 {
+		return
+	}
+	if os.Args[0] == tracerName && os.Getppid() == 1 {
+		tracerMain()
+	}
+	if os.Args[0] != initName || os.Getpid() != 1 {
 		return
 	}
 	// This thread carries the parent-death signal.

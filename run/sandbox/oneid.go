@@ -59,6 +59,7 @@ type emulation struct {
 	table   *ids.Table
 	server  *ids.Server
 	filter  []byte
+	tracer  *tracerClient // nil when no owners are recorded
 	answers atomic.Uint32
 }
 
@@ -94,14 +95,19 @@ func (i *initProcess) startEmulation(shared int) error {
 		return nil
 	}
 	full := make(chan struct{}, 1)
-	e.server, err = ids.NewServer(e.table, files, numbers, func() {
+	opt := ids.Options{Numbers: numbers, NoNewPrivs: i.setup.Main.NoNewPrivs, After: func() {
 		if e.answers.Add(1)%gcEvery == 0 {
 			select {
 			case full <- struct{}{}:
 			default:
 			}
 		}
-	})
+	}}
+	if i.setup.Token != "" {
+		e.tracer = &tracerClient{token: i.setup.Token}
+		opt.Trace = e.tracer.attach
+	}
+	e.server, err = ids.NewServer(e.table, files, opt)
 	if err != nil {
 		return err
 	}
@@ -118,19 +124,24 @@ func (i *initProcess) startEmulation(shared int) error {
 	return nil
 }
 
-// adopt makes the calling thread's next child a process with emulated credentials. done is to be called after the fork.
-func (e *emulation) adopt(u *User) (done func(), err error) {
+// adopt makes the calling thread's next child, which executes exe, a process with emulated credentials. done is to be called after the fork.
+func (e *emulation) adopt(exe string, u *User) (done func(), err error) {
+	// What this thread starts has the thread's limits.
+	elsewhere := func(f func() error) error {
+		result := make(chan error)
+		go func() { result <- f() }()
+		return <-result
+	}
+	if e.tracer != nil && ids.ReadsOwners(exe) {
+		_ = elsewhere(e.tracer.ready)
+	}
 	fd, err := listen(e.filter)
 	if err != nil {
 		return nil, err
 	}
 	go e.server.Serve(fd)
 	// A child inherits the limit of init, which nobody asks about. This thread may no longer set it.
-	set := func(c ids.Creds) error {
-		result := make(chan error)
-		go func() { result <- e.table.Set(0, c) }()
-		return <-result
-	}
+	set := func(c ids.Creds) error { return elsewhere(func() error { return e.table.Set(0, c) }) }
 	if err := set(ids.New(u.UID, u.GID, u.Groups)); err != nil {
 		return nil, err
 	}

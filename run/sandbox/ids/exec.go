@@ -11,13 +11,16 @@ import (
 // execute is execve(2) and execveat(2): the credentials change as for a file that is executed, and the kernel goes on.
 func execute(first int) handler {
 	return func(s *Server, c *call) (int64, unix.Errno) {
-		creds, original, err := s.table.get(c.tid())
-		if err != nil || original {
-			return 0, pass // set-id bits give root nothing
-		}
 		path, e := readString(c.tid(), c.args[first])
 		if e != 0 {
 			return 0, pass
+		}
+		if s.opt.Trace != nil && ReadsOwners(path) && valid(c.listener, c.notification.id) {
+			s.opt.Trace(c.tid())
+		}
+		creds, original, err := s.table.get(c.tid())
+		if err != nil || original {
+			return 0, pass // set-id bits give root nothing
 		}
 		dirfd, flags := unix.AT_FDCWD, 0
 		if first == 1 {
@@ -31,7 +34,7 @@ func execute(first int) handler {
 			return 0, pass
 		}
 		defer unix.Close(fd)
-		uid, gid, ok := s.setID(c.tid(), fd)
+		uid, gid, ok := s.setID(fd)
 		if !ok {
 			return 0, pass // it cannot be executed
 		}
@@ -43,7 +46,7 @@ func execute(first int) handler {
 }
 
 // setID returns the ids that executing a file gives, none without set-id bits. It is false for what is no executable file.
-func (s *Server) setID(tid, fd int) (uid, gid uint32, ok bool) {
+func (s *Server) setID(fd int) (uid, gid uint32, ok bool) {
 	uid, gid = none, none
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o111 == 0 {
@@ -53,7 +56,7 @@ func (s *Server) setID(tid, fd int) (uid, gid uint32, ok bool) {
 	if st.Mode&unix.S_ISUID == 0 && st.Mode&setGID != setGID {
 		return uid, gid, true
 	}
-	if isScript(fd) || s.status(tid, "NoNewPrivs:") == "1" {
+	if isScript(fd) || s.opt.NoNewPrivs {
 		return uid, gid, true
 	}
 	u, g, recorded, err := s.files.Owner(fd)
@@ -83,7 +86,12 @@ func isScript(fd int) bool {
 
 // status reads a field of /proc/TID/status, empty when the thread is gone.
 func (s *Server) status(tid int, field string) string {
-	fd, err := unix.Openat(s.resolver.proc, strconv.Itoa(tid)+"/status", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	return statusField(s.resolver.proc, strconv.Itoa(tid)+"/status", field)
+}
+
+// statusField reads a field of a status file; see proc_pid_status(5).
+func statusField(dir int, file, field string) string {
+	fd, err := unix.Openat(dir, file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return ""
 	}

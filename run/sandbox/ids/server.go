@@ -13,10 +13,17 @@ type Server struct {
 	table    *Table
 	files    Files
 	resolver *resolver
-	numbers  func(audit uint32) map[string]uint32
+	opt      Options
 
 	tables sync.Map // architecture -> map[int32]known
-	after  func()   // called after each answer
+}
+
+// Options of a Server.
+type Options struct {
+	Numbers    func(audit uint32) map[string]uint32 // the system calls of an architecture (AUDIT_ARCH_*)
+	After      func()                               // called after each answer; may be nil
+	Trace      func(tid int)                        // has a thread traced before it executes a program (see Trace); may be nil
+	NoNewPrivs bool                                 // set-id bits have no effect
 }
 
 // handler answers one call: a value, or an error number, or (pass) that the kernel is to go on with it.
@@ -65,14 +72,13 @@ func (c *call) putIDs(at uint64, ids ...uint32) unix.Errno {
 	return writeMemory(c.tid(), at, buf)
 }
 
-// NewServer makes a server. numbers gives the system call numbers of an architecture (AUDIT_ARCH_*); after, unless nil, is called
-// after every answered call.
-func NewServer(table *Table, files Files, numbers func(audit uint32) map[string]uint32, after func()) (*Server, error) {
+// NewServer makes a server.
+func NewServer(table *Table, files Files, opt Options) (*Server, error) {
 	r, err := newResolver()
 	if err != nil {
 		return nil, err
 	}
-	return &Server{table: table, files: files, resolver: r, numbers: numbers, after: after}, nil
+	return &Server{table: table, files: files, resolver: r, opt: opt}, nil
 }
 
 // Serve answers the calls that come over a listener, which it closes, until no process is left that could make one.
@@ -105,8 +111,8 @@ func (s *Server) serve(h handler, c *call) {
 		r.val = val
 	}
 	answer(c.listener, &r)
-	if s.after != nil {
-		s.after()
+	if s.opt.After != nil {
+		s.opt.After()
 	}
 }
 
@@ -133,7 +139,7 @@ type known struct {
 
 // build makes the table of an architecture.
 func (s *Server) build(audit uint32) map[int32]known {
-	numbers := s.numbers(audit)
+	numbers := s.opt.Numbers(audit)
 	_, old := numbers["setuid32"] // then the calls without 32 are the narrow ones
 	m := map[int32]known{}
 	for name, k := range handlers {
