@@ -1,0 +1,85 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"mica/cow"
+	"mica/fs"
+	"mica/internal/idcall"
+)
+
+// union is a configuration for a command over a union: the host's root below, an empty directory on top. It returns the union, which
+// the caller may look at after the end.
+func union(t *testing.T, cfg *Config) *cow.FS {
+	t.Helper()
+	dir := t.TempDir()
+	conf := cow.Config{Lowers: []cow.Lower{{Dir: "/", Owners: cow.OwnersReal}}, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work")}
+	for _, d := range []string{conf.Upper, conf.Work} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u, err := cow.Open(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { u.Close() })
+	token, err := idcall.NewToken()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := func(uint32) uint32 { return 0 }
+	cfg.Mounts = []Mount{{Kind: MountTmpfs, Target: "/run"}}
+	cfg.ReadOnlyRoot = false
+	cfg.Root = Root{Token: token, FUSEOptions: "default_permissions,allow_other", ServeRoot: func(dev *os.File, owner OwnerFunc) error {
+		return fs.New(u, fs.Options{Permissions: true, Token: token, Creds: owner, ShowUID: root, ShowGID: root}).Serve(dev)
+	}}
+	return u
+}
+
+// TestOwners lets the usual programs change owners where there is one id, and compares what they see and what is recorded.
+func TestOwners(t *testing.T) {
+	const script = `cd /var/tmp && mkdir w && cd w || exit
+		touch a; chown 100:42 a; mkdir d; chown -R 7:8 d; ln -s nowhere l; chown -h 5:6 l
+		setpriv --reuid 1000 --regid 1001 --clear-groups sh -c 'touch mine; mkdir dir; ln -s x link; chown 0 mine 2>/dev/null || echo refused; chgrp 1001 mine'
+		cp -a a copy; tar -cf t a; mkdir x; tar -C x -xpf t; install -o 9 -g 10 -m 4755 /bin/true set; cp -a set set2
+		chown 11 set2; stat -c %a set set2
+		mknod dev c 5 1; mknod dev2 b 8 3; chown 3:4 dev2; mknod pipe p
+		stat -c '%n %u %g %F' a d l mine dir link copy x/a set dev dev2 pipe; find . -user 1000 | sort
+		find /usr -maxdepth 2 > /dev/null & p=$!; kill -STOP $p; kill -CONT $p; wait $p; echo $?`
+	cfg := oneID(t, sh(script))
+	u := union(t, cfg)
+	out, _ := output(t, cfg)
+	want := []string{
+		"refused", "4755", "755",
+		"a 100 42 regular empty file", "d 7 8 directory", "l 5 6 symbolic link", "mine 1000 1001 regular empty file", "dir 1000 1001 directory",
+		"link 1000 1001 symbolic link", "copy 100 42 regular empty file", "x/a 100 42 regular empty file", "set 9 10 regular file",
+		"dev 0 0 character special file", "dev2 3 4 block special file", "pipe 0 0 fifo", "./dir", "./link", "./mine", "0",
+	}
+	if got := strings.Split(strings.TrimSpace(out), "\n"); !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", out, strings.Join(want, "\n"))
+	}
+	recorded := map[string]string{}
+	err := u.Changes(t.Context(), func(c *cow.Change) error {
+		if name, ok := strings.CutPrefix(c.Path, "var/tmp/w/"); ok {
+			recorded[name] = fmt.Sprint(c.Meta.UID, " ", c.Meta.GID)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, owner := range map[string]string{
+		"a": "100 42", "d": "7 8", "l": "5 6", "mine": "1000 1001", "dir": "1000 1001", "link": "1000 1001", "copy": "100 42", "x/a": "100 42",
+		"set": "9 10", "set2": "11 10", "dev": "0 0", "dev2": "3 4",
+	} {
+		if recorded[name] != owner {
+			t.Errorf("%s: %q is recorded, want %q", name, recorded[name], owner)
+		}
+	}
+}
