@@ -155,8 +155,12 @@ func walkUnion(t *testing.T, u *FS) map[string]string {
 	must(t, u.Walk(context.Background(), func(c *Change) error {
 		switch {
 		case c.Path == ".":
-		case c.Open == nil:
+		case c.Meta.Type() == unix.S_IFDIR:
 			got[c.Path] = "directory"
+		case c.LinkTo != "":
+			got[c.Path] = "link to " + c.LinkTo
+		case c.Open == nil:
+			got[c.Path] = c.Meta.Override()
 		default:
 			r, err := c.Open()
 			if err != nil {
@@ -281,4 +285,59 @@ func compareLookups(t *testing.T, u *union, d modelDir, path string) {
 		}
 		return nil
 	}))
+}
+
+// TestForeignWhiteouts: names that an upper hides in any spelling can be taken
+// by anything, in every way, and nothing of the lower layer shows through.
+func TestForeignWhiteouts(t *testing.T) {
+	takes := map[string]func(u *union, path string) error{
+		"create":      func(u *union, path string) error { return u.put(path, "new", 0) },
+		"mkdir":       func(u *union, path string) error { return u.mkdir(path) },
+		"link":        func(u *union, path string) error { return u.link("file", path) },
+		"rename file": func(u *union, path string) error { return u.rename("file", path, 0) },
+		"rename dir":  func(u *union, path string) error { return u.rename("dir", path, 0) },
+		"noreplace":   func(u *union, path string) error { return u.rename("file", path, unix.RENAME_NOREPLACE) },
+		"whiteout":    func(u *union, path string) error { return u.rename("file", path, unix.RENAME_WHITEOUT) },
+		"rename back": func(u *union, path string) error {
+			if err := u.rename("dir", path, 0); err != nil {
+				return err
+			}
+			return u.rename(path, "dir", 0)
+		},
+	}
+	for _, take := range slices.Sorted(maps.Keys(takes)) {
+		for form, spelling := range []string{"device", "file", "xattr"} {
+			t.Run(take+" over "+spelling, func(t *testing.T) {
+				cfg := layers(t, tree{"x/inside": "lower", "sub/x": "lower", "file": "content", "dir/member": "member"})
+				hidden := &layerDir{deleted: map[string]whiteoutForm{"x": whiteoutForm(form)},
+					dirs: map[string]*layerDir{"sub": {deleted: map[string]whiteoutForm{"x": whiteoutForm(form)}}}}
+				hidden.write(t, cfg.Upper)
+				u := open(t, cfg)
+				for _, path := range []string{"x", "sub/x"} {
+					if path == "sub/x" && take != "create" && take != "mkdir" && take != "link" {
+						continue // the source has gone
+					}
+					if err := takes[take](u, path); err != nil {
+						t.Fatalf("%s: %v", path, err)
+					}
+				}
+				want := walkUnion(t, u.FS)
+				if text, there := want["x/inside"]; there {
+					t.Errorf("the lower x/inside shows: %q", text)
+				}
+				u.reopen()
+				compareTrees(t, "opened again", walkUnion(t, u.FS), want)
+				// An empty directory of the upper may hold marks alone; it
+				// can be replaced and removed all the same.
+				if _, there := want["sub/x"]; there && want["sub/x"] != "directory" {
+					must(t, u.unlink("sub/x"))
+				} else if there {
+					must(t, u.rmdir("sub/x"))
+				}
+				must(t, u.mkdir("other"))
+				must(t, u.rename("other", "sub", 0))
+				must(t, u.rmdir("sub"))
+			})
+		}
+	}
 }

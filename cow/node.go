@@ -211,6 +211,14 @@ func (f *FS) dropUnused(n *Node) {
 	}
 }
 
+// dropIdle drops a node that an operation has made for itself, if it has. Needs
+// FS.tree exclusively.
+func (f *FS) dropIdle(n *Node) {
+	if n != nil && n.parent != nil {
+		f.dropUnused(n)
+	}
+}
+
 // release closes what a dropped node holds.
 func (f *FS) release(n *Node) {
 	if n.dir != nil {

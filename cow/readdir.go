@@ -28,7 +28,8 @@ func (f *FS) ReadDir(n *Node, cookie uint64, fn func(DirEntry) (more bool)) erro
 // fn takes over if it returns true, and its attributes. Both are nil for "."
 // and "..", and for an entry whose object cannot be read.
 func (f *FS) ReadDirPlus(n *Node, cookie uint64, fn func(DirEntry, *Node, *Attr) (more bool)) error {
-	return f.readDir(n, cookie, func(e DirEntry, ent *dirent) bool {
+	var unwanted *Node
+	err := f.readDir(n, cookie, func(e DirEntry, ent *dirent) bool {
 		if ent == nil {
 			return fn(e, nil, nil)
 		}
@@ -42,13 +43,13 @@ func (f *FS) ReadDirPlus(n *Node, cookie uint64, fn func(DirEntry, *Node, *Attr)
 		if fn(e, child, &attr) {
 			return true
 		}
-		if child.refs.Add(-1) == 0 && child.flags&flagLinked == 0 {
-			ent.node, child.parent = nil, nil
-			n.dir.children--
-			f.release(child)
-		}
+		unwanted = child
 		return false
 	})
+	if unwanted != nil {
+		f.forgetSpecial(unwanted, 1)
+	}
+	return err
 }
 
 func (f *FS) readDir(n *Node, cookie uint64, fn func(DirEntry, *dirent) bool) error {

@@ -29,6 +29,7 @@ func (f *FS) remove(dir *Node, name string, wantDir bool) error {
 	if err != nil {
 		return err
 	}
+	defer f.dropIdle(n)
 	if err := f.removable(n, wantDir); err != nil {
 		return err
 	}

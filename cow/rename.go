@@ -27,6 +27,10 @@ func (f *FS) Rename(oldDir *Node, oldName string, newDir *Node, newName string, 
 		return unix.EROFS
 	}
 	r := renaming{f: f, flags: flags}
+	defer func() {
+		f.dropIdle(r.from.node)
+		f.dropIdle(r.to.node)
+	}()
 	if err := r.find(oldDir, oldName, newDir, newName); err != nil {
 		return err
 	}
@@ -192,6 +196,8 @@ func (r *renaming) ownName(e *end) error {
 // copyUpTree copies all below a directory up, for uppers that know no
 // redirects; afterwards the directory needs no lower one.
 func (f *FS) copyUpTree(n *Node) error {
+	n.refs.Add(1) // the end of its children must not be its own
+	defer n.refs.Add(-1)
 	if _, err := f.ensureUpperDir(n); err != nil {
 		return err
 	}
@@ -209,6 +215,7 @@ func (f *FS) copyUpTree(n *Node) error {
 			e := end{dir: n, up: n.dir.top, name: ent.name, ent: ent, node: child}
 			err = (&renaming{f: f}).ownName(&e)
 		}
+		f.dropIdle(child)
 		if err != nil {
 			return err
 		}
