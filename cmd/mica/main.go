@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"time"
 
 	"mica/run"
 	"mica/run/control"
@@ -22,8 +24,19 @@ type exitCode int
 func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 func main() {
+	easeCollector()
 	run.Main()
 	os.Exit(execute(os.Args))
+}
+
+// easeCollector lets the heap grow for a second before garbage is collected:
+// most of these processes have ended by then, or have made all the garbage that they will.
+func easeCollector() {
+	if os.Getenv("GOGC") != "" {
+		return
+	}
+	debug.SetGCPercent(400)
+	time.AfterFunc(time.Second, func() { debug.SetGCPercent(100) })
 }
 
 // execute does one command line and gives the exit code.
