@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/user"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // IDMode selects how ids in the sandbox relate to the host's.
@@ -184,18 +187,48 @@ func (m *IDMap) writeMaps(pid int) error {
 		helper string
 		ranges []IDRange
 	}{{"newuidmap", m.UIDs}, {"newgidmap", m.GIDs}} {
-		args := []string{strconv.Itoa(pid)}
+		args := []string{h.helper, strconv.Itoa(pid)}
 		for _, r := range h.ranges {
 			for _, n := range []uint32{r.Inside, r.Outside, r.Size} {
 				args = append(args, strconv.FormatUint(uint64(n), 10))
 			}
 		}
-		wg.Go(func() {
-			if out, err := exec.Command(h.helper, args...).CombinedOutput(); err != nil {
-				errs[i] = fmt.Errorf("map ids with %s: %w: %s", h.helper, err, strings.TrimSpace(string(out)))
-			}
-		})
+		wg.Go(func() { errs[i] = runHelper(args) })
 	}
 	wg.Wait()
 	return errors.Join(errs[:]...)
+}
+
+// runHelper runs a program to its end; its output explains a failure. Package os/exec would take longer, which counts here.
+func runHelper(args []string) error {
+	fail := func(err error) error { return fmt.Errorf("map ids with %s: %w", args[0], err) }
+	path, err := exec.LookPath(args[0])
+	if err != nil {
+		return fail(err)
+	}
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return fail(err)
+	}
+	out := os.NewFile(uintptr(pipe[0]), "output")
+	defer out.Close()
+	pid, err := syscall.ForkExec(path, args, &syscall.ProcAttr{Files: []uintptr{uintptr(pipe[1]), uintptr(pipe[1]), uintptr(pipe[1])}})
+	unix.Close(pipe[1])
+	if err != nil {
+		return fail(err)
+	}
+	var ws syscall.WaitStatus
+	for {
+		if _, err = syscall.Wait4(pid, &ws, 0, nil); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err == nil && ws.ExitStatus() != 0 {
+		said, _ := io.ReadAll(out)
+		err = fmt.Errorf("exit status %d: %s", ws.ExitStatus(), strings.TrimSpace(string(said)))
+	}
+	if err != nil {
+		return fail(err)
+	}
+	return nil
 }

@@ -230,6 +230,10 @@ func (s *Sandbox) boot(main <-chan wired) error {
 	p := s.newProcess()
 	s.main = p
 	go s.read()
+	maps := make(chan error, 1)
+	if s.ids.Helpers {
+		go func() { maps <- s.ids.writeMaps(s.pid) }()
+	}
 	w := <-main
 	if w.err != nil {
 		return s.startError(p, w.err)
@@ -243,7 +247,7 @@ func (s *Sandbox) boot(main <-chan wired) error {
 	}
 	runtime.KeepAlive(s.cfg)
 	if s.ids.Helpers {
-		if err := s.ids.writeMaps(s.pid); err != nil {
+		if err := <-maps; err != nil {
 			return s.startError(p, err)
 		}
 		if err := s.conn.send(&message{Op: opMaps}); err != nil {
