@@ -127,10 +127,15 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// wide makes a lower layer of files in directories.
+// wide makes a lower layer of files in directories, in memory where there is
+// a filesystem for that.
 func wide(t *testing.T, dirs, files int) Config {
 	t.Helper()
 	cfg := layers(t, tree{})
+	if dir, err := os.MkdirTemp("/dev/shm", "mica-test-"); err == nil {
+		t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+		cfg.Lowers[0].Dir = dir
+	}
 	for d := range dirs {
 		path := filepath.Join(cfg.Lowers[0].Dir, fmt.Sprint("directory-", d))
 		must(t, os.Mkdir(path, 0o700))
@@ -198,7 +203,7 @@ func TestDescriptorLimit(t *testing.T) {
 
 // TestMemory bounds what a known node costs, and wants it back.
 func TestMemory(t *testing.T) {
-	const dirs, files = 20, 2500
+	const dirs, files = 20, 5000
 	const limit = 300 // bytes for a node with its name
 	cfg := wide(t, dirs, files)
 	u := open(t, cfg)
