@@ -16,12 +16,13 @@ import (
 var errNoCgroup = errors.New("limits of memory, cpus and processes need a cgroup (version 2) that is delegated to you; " +
 	"log in through systemd with a user session (loginctl enable-linger), or leave --memory, --cpus and --pids-limit out")
 
+func hasLimits(host *record.HostConfig) bool {
+	return host.Memory != 0 || host.CPUs != 0 || host.PidsLimit != 0
+}
+
 // limited gives the command line that starts the supervisor under the limits
 // the container asks for: by a scope of the user's systemd, which is who delegates cgroups.
-func limited(path string, args []string, host *record.HostConfig) (string, []string, error) {
-	if host.Memory == 0 && host.CPUs == 0 && host.PidsLimit == 0 {
-		return path, args, nil
-	}
+func limited(host *record.HostConfig) (string, []string, error) {
 	systemdRun, err := userManager()
 	if err != nil {
 		return "", nil, err
@@ -41,7 +42,7 @@ func limited(path string, args []string, host *record.HostConfig) (string, []str
 		cmd = append(cmd, "-p", "TasksMax="+strconv.FormatInt(host.PidsLimit, 10))
 	}
 	// systemd-run passes arguments on but not argv[0].
-	return systemdRun, append(append(cmd, "--", exe, supervisorFlag), args[1:]...), nil
+	return systemdRun, append(cmd, "--", exe, supervisorFlag), nil
 }
 
 // CheckLimits tells whether limits can be set at all.

@@ -41,10 +41,15 @@ func (e *Engine) start(c *Created, req *control.Start) (*control.Conn, error) {
 			return nil, err
 		}
 	}
-	conn, err := spawn(c.Path(), c.Lock.File(), &c.Config.Host)
+	w, err := e.supervisor(&c.Config.Host)
 	if err != nil {
 		return nil, err
 	}
+	conn, err := w.adopt(c.Lock.File())
+	if err != nil {
+		return nil, err
+	}
+	req.Dir = c.Path()
 	err = conn.SendJSON(control.KindRequest, control.Request{Op: control.OpStart, Start: req})
 	if err == nil {
 		err = conn.Expect(control.KindOK, nil)
@@ -77,43 +82,130 @@ func (e *Engine) Restart(ctx context.Context, c *record.Container, attach *contr
 	})
 }
 
+// waiting is a supervisor that has not been given a container yet.
+type waiting struct{ sock *os.File }
+
+// Prepare starts a supervisor ahead of time: it gets ready while the caller
+// still finds out what to start. The next start takes it; without one, it ends with this process.
+func (e *Engine) Prepare() {
+	if e.waiting == nil {
+		// Whatever is wrong is reported by the start itself.
+		e.waiting, _ = spawn(nil)
+	}
+}
+
+// supervisor gives a supervisor for a container: one that waits if there is one
+// and it need not be started under limits.
+func (e *Engine) supervisor(host *record.HostConfig) (*waiting, error) {
+	w := e.waiting
+	e.waiting = nil
+	if w != nil && !hasLimits(host) {
+		return w, nil
+	}
+	if w != nil {
+		w.sock.Close()
+	}
+	return spawn(host)
+}
+
 // spawn starts a supervisor in a session of its own, so that it survives the
-// terminal, and gives this end of its first connection.
-func spawn(dir string, lock *os.File, host *record.HostConfig) (*control.Conn, error) {
+// terminal. host says under which limits, nil for none.
+func spawn(host *record.HostConfig) (*waiting, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make a socket pair: %w", err)
 	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "supervisor"), os.NewFile(uintptr(fds[1]), "command")
-	defer theirs.Close()
+	ours, theirs := os.NewFile(uintptr(fds[0]), "supervisor"), fds[1]
+	defer unix.Close(theirs)
+	fail := func(err error) (*waiting, error) {
+		ours.Close()
+		return nil, fmt.Errorf("start the supervisor: %w", err)
+	}
+	path, args := "/proc/self/exe", []string{supervisorName}
+	if host != nil && hasLimits(host) {
+		if path, args, err = limited(host); err != nil {
+			ours.Close()
+			return nil, err
+		}
+	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		ours.Close()
-		return nil, fmt.Errorf("start the supervisor: %w", err)
+		return fail(err)
 	}
 	defer null.Close()
-	log, err := os.OpenFile(filepath.Join(dir, supervisorLog), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		ours.Close()
-		return nil, fmt.Errorf("start the supervisor: %w", err)
-	}
-	defer log.Close()
-	path, args, err := limited("/proc/self/exe", []string{supervisorName, dir}, host)
-	if err != nil {
-		ours.Close()
-		return nil, err
-	}
-	p, err := os.StartProcess(path, args, &os.ProcAttr{
-		Dir:   "/",
-		Files: []*os.File{null, null, log, theirs, lock},
+	// Not by package os, which forks once more to find out about pidfds.
+	_, err = syscall.ForkExec(path, args, &syscall.ProcAttr{
+		Dir: "/", Env: os.Environ(),
+		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(theirs)},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
-		ours.Close()
-		return nil, fmt.Errorf("start the supervisor: %w", err)
+		return fail(err)
 	}
-	_ = p.Release() // it outlives this process
-	return control.NewConn(ours), nil
+	return &waiting{ours}, nil
+}
+
+// adopt gives the container's lock to the supervisor.
+func (w *waiting) adopt(lock *os.File) (*control.Conn, error) {
+	raw, err := w.sock.SyscallConn()
+	if err == nil {
+		rights := unix.UnixRights(int(lock.Fd()))
+		var sendErr error
+		err = raw.Write(func(fd uintptr) bool {
+			sendErr = unix.Sendmsg(int(fd), []byte{0}, rights, nil, unix.MSG_NOSIGNAL)
+			return sendErr != unix.EAGAIN
+		})
+		if err == nil {
+			err = sendErr
+		}
+	}
+	if err != nil {
+		w.sock.Close()
+		return nil, fmt.Errorf("hand the container to its supervisor: %w", err)
+	}
+	return control.NewConn(w.sock), nil
+}
+
+// receiveLock is the supervisor's side of adopt. It gives nil when the command
+// has ended without having anything to start.
+func receiveLock(sock *os.File) (*os.File, error) {
+	raw, err := sock.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	buf, oob := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
+	var n, oobn int
+	var recvErr error
+	err = raw.Read(func(fd uintptr) bool {
+		n, oobn, _, _, recvErr = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC)
+		return recvErr != unix.EAGAIN
+	})
+	if err == nil {
+		err = recvErr
+	}
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil || len(messages) != 1 {
+		return nil, fmt.Errorf("receive the container's lock: %w", err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return nil, fmt.Errorf("receive the container's lock: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "lock"), nil
+}
+
+// speakInto has what this process says when it crashes written to the
+// container's directory.
+func speakInto(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, supervisorLog), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the supervisor's log: %w", err)
+	}
+	defer f.Close()
+	return unix.Dup3(int(f.Fd()), 2, 0)
 }
 
 // lastWords is the last line that a supervisor left behind, if any.

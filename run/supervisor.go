@@ -17,11 +17,8 @@ import (
 	"mica/run/sandbox"
 )
 
-// Descriptors that a supervisor inherits; see spawn.
-const (
-	fdCommand = 3
-	fdLock    = 4
-)
+// fdCommand is the descriptor that a supervisor inherits; see spawn.
+const fdCommand = 3
 
 // Main must be the first thing that main (or TestMain) calls. In a process
 // that was started as a part of a container it does that part's work and does not
@@ -30,12 +27,10 @@ func Main() {
 	sandbox.Main()
 	args := os.Args
 	switch {
-	case len(args) == 2 && args[0] == supervisorName:
-		os.Exit(supervise(args[1]))
+	case len(args) == 1 && args[0] == supervisorName, len(args) == 2 && args[1] == supervisorFlag:
+		os.Exit(supervise())
 	case len(args) == 1 && args[0] == mountServerName:
 		os.Exit(serveMount())
-	case len(args) == 3 && args[1] == supervisorFlag:
-		os.Exit(supervise(args[2]))
 	case len(args) > 2 && args[1] == helperFlag:
 		os.Exit(helper(args[2:]))
 	}
@@ -56,14 +51,15 @@ type supervisor struct {
 	exitCode int
 }
 
-// supervise is the whole life of a supervisor of the container in dir.
-func supervise(dir string) int {
-	// The terminal's signals do not reach this session; those that stop a
-	// machine end the container in order.
-	conn := control.NewConn(os.NewFile(fdCommand, "command"))
-	lockFile := os.NewFile(fdLock, "lock")
+// supervise is the whole life of a supervisor.
+func supervise() int {
+	sock := os.NewFile(fdCommand, "command")
 	unix.CloseOnExec(fdCommand)
-	unix.CloseOnExec(fdLock)
+	lockFile, err := receiveLock(sock)
+	if err != nil || lockFile == nil {
+		return 1 // the command has changed its mind
+	}
+	conn := control.NewConn(sock)
 	var req control.Request
 	kind, payload, err := conn.Recv()
 	if err != nil || kind != control.KindRequest {
@@ -74,7 +70,10 @@ func supervise(dir string) int {
 		return 1
 	}
 	e := &Engine{root: req.Start.Root}
-	c, err := record.Load(dir)
+	c, err := record.Load(req.Start.Dir)
+	if err == nil {
+		err = speakInto(req.Start.Dir)
+	}
 	if err != nil {
 		_ = conn.SendError(err)
 		return 1

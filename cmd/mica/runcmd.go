@@ -53,7 +53,12 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 		if err := f.desk.check(f.network, len(f.ports) > 0); err != nil {
 			return err
 		}
-		e, created, err := a.create(c, &f, args)
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		e.Prepare()
+		_, created, err := a.create(c, &f, args)
 		if err != nil {
 			return err
 		}

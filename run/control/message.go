@@ -45,6 +45,7 @@ type Request struct {
 // Start tells the supervisor what only the command knows that started it.
 type Start struct {
 	Root    string   // of the store
+	Dir     string   // of the container
 	Lowers  []string // the image's layers, topmost first
 	Attach  *Attach  `json:",omitempty"`
 	Restart bool     `json:",omitempty"` // not the container's first start
