@@ -83,7 +83,7 @@ func (s *supervisor) serveAttach(conn *control.Conn, a *control.Attach) {
 		return
 	default:
 	}
-	c := &client{conn: conn, stdout: a.Stdout, stderr: a.Stderr}
+	c := newClient(conn, a)
 	_ = conn.SendJSON(control.KindOK, nil)
 	s.hub.attach(c)
 	s.mu.Unlock()

@@ -102,10 +102,12 @@ func (s *supervisor) noteStart(sess *session) error {
 }
 
 // wait waits for the end of the session, clears up, and gives the exit code.
-func (sess *session) wait() int {
+func (sess *session) wait(h *hub) int {
 	status, err := sess.box.Wait()
 	sess.health.stop()
+	h.drain(true)
 	sess.io.finish(0) // nobody is left who could hold it open
+	h.drain(false)
 	sess.closeHome()
 	sess.tree.close()
 	if err != nil && status.Code == 0 {

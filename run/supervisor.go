@@ -98,7 +98,7 @@ func (s *supervisor) run(conn *control.Conn) error {
 	defer listener.Close()
 	var first *client
 	if a := s.start.Attach; a != nil {
-		first = &client{conn: conn, stdout: a.Stdout, stderr: a.Stderr}
+		first = newClient(conn, a)
 		s.hub.attach(first)
 	}
 	sess, err := s.begin(func() {
@@ -152,7 +152,7 @@ func (s *supervisor) fail(err error) {
 func (s *supervisor) loop(sess *session) {
 	for restarts, delay := 0, firstDelay; ; restarts++ {
 		began := time.Now()
-		code := sess.wait()
+		code := sess.wait(s.hub)
 		if time.Since(began) > 10*time.Second {
 			delay = firstDelay
 		}

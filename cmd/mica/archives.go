@@ -14,8 +14,6 @@ import (
 	"mica/layerstore"
 )
 
-// interrupted makes a context that ends with the user's patience, so that what
-// was begun is cleared away.
 func (a *app) newImportCommand() *cobra.Command {
 	var opt layerstore.ImportOptions
 	var platform string

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -98,6 +99,7 @@ func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOpt
 		opt.StopTimeout = &f.stopTimeout
 	}
 	steps := []func() error{
+		func() error { return checkPlatform(f.platform) },
 		func() (err error) { opt.Env, err = readEnv(f.envFiles, f.env); return },
 		func() (err error) { opt.Labels, err = readLabels(f.labelFiles, f.labels); return },
 		func() (err error) { h.Mounts, err = parseMounts(f.volumes, f.mounts, f.tmpfs); return },
@@ -148,6 +150,15 @@ func (f *containerFlags) limits(h *record.HostConfig) error {
 		return run.CheckLimits()
 	}
 	return nil
+}
+
+// checkPlatform refuses platforms that this machine is not.
+func checkPlatform(p string) error {
+	own := runtime.GOOS + "/" + runtime.GOARCH
+	if p == "" || p == own || p == runtime.GOARCH || strings.HasPrefix(p, own+"/") {
+		return nil
+	}
+	return fmt.Errorf("platform %q: this machine runs %s only", p, own)
 }
 
 func chooseNetwork(name string, ports bool) (string, error) {

@@ -26,6 +26,7 @@ const (
 	newPrefix  = ".new-"
 	gonePrefix = ".gone-"
 	namesDir   = "names"
+	removeMark = "rm" // in the directory of a container that is removed when it has ended
 )
 
 // Dir is the directory of all containers.
@@ -91,6 +92,11 @@ func (d *Dir) Create(cfg *Config) (_ *Container, _ *Lock, err error) {
 	for _, sub := range []string{c.Upper(), c.Work()} {
 		if err := os.Mkdir(sub, 0o700); err != nil {
 			return nil, nil, fmt.Errorf("make the container's directory: %w", err)
+		}
+	}
+	if cfg.Host.AutoRemove {
+		if err := os.WriteFile(filepath.Join(stage, removeMark), nil, 0o600); err != nil {
+			return nil, nil, fmt.Errorf("mark the container for removal: %w", err)
 		}
 	}
 	if err := os.Rename(stage, final); err != nil {
@@ -267,18 +273,25 @@ func (d *Dir) Tidy() error {
 		if !isID(name) {
 			continue
 		}
-		c, err := d.load(name)
-		if errors.Is(err, ErrNotFound) {
+		if !d.has(name, "config.json") {
 			d.tidyLeftover(name)
 			continue
 		}
-		if err == nil && c.Config.Host.AutoRemove && c.State.Status == Dead {
+		if !d.has(name, removeMark) {
+			continue
+		}
+		if c, err := d.load(name); err == nil && c.Config.Host.AutoRemove && c.State.Status == Dead {
 			if lock, err := c.Lock(); err == nil {
 				c.Remove(lock)
 			}
 		}
 	}
 	return nil
+}
+
+func (d *Dir) has(id, file string) bool {
+	_, err := os.Lstat(filepath.Join(d.path, id, file))
+	return err == nil
 }
 
 // tidyLeftover removes a directory that nobody holds. One that is young may

@@ -6,6 +6,7 @@
 //	containers/ID/lock          held (an open-file-description lock) by whoever runs or changes the container
 //	containers/ID/upper, work   the container's own layer, and scratch space on the same filesystem
 //	containers/ID/log           output of the main process, one JSON object per line
+//	containers/ID/rm            marks one that is removed when it has ended
 //	containers/ID/sock          control socket of the supervisor
 //	containers/names/NAME       symlink to ID: makes names unique without a search
 //	containers/.new-ID          a container being made
