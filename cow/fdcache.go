@@ -31,6 +31,9 @@ type opener interface {
 	openFD() (int, error)
 }
 
+// maxEvictions bounds how many descriptors are closed to open one.
+const maxEvictions = 64
+
 func newFDCache(limit int) *fdCache {
 	if limit <= 0 {
 		limit = fdLimit()
@@ -52,8 +55,10 @@ func (c *fdCache) get(e *fdEntry, o opener) (int, error) {
 	}
 	c.mu.Unlock()
 	fd, err := o.openFD()
-	for err == unix.EMFILE || err == unix.ENFILE {
-		if !c.evictOne() {
+	// Opening may itself put descriptors of directories on the way back, which
+	// must not be taken turns with for ever.
+	for tries := 0; err == unix.EMFILE || err == unix.ENFILE; tries++ {
+		if tries == maxEvictions || !c.evictOne() {
 			return -1, err
 		}
 		fd, err = o.openFD()
