@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -95,7 +96,9 @@ func (s *Sandbox) Exec(ctx context.Context, spec *Spec) (*Process, error) {
 	if p == nil {
 		return nil, ErrEnded
 	}
-	if err := s.conn.send(&message{Op: opStart, ID: p.id, Spec: w}, fds...); err != nil {
+	err = s.conn.send(&message{Op: opStart, ID: p.id, Spec: w}, fds...)
+	runtime.KeepAlive(spec) // its files
+	if err != nil {
 		s.drop(p.id)
 		return nil, fmt.Errorf("start process: %w", err)
 	}

@@ -115,6 +115,7 @@ func tracerMain() {
 	if err == nil {
 		err = ids.Trace(controlFD, string(token))
 	}
+	runtime.KeepAlive(conn) // its end would close the descriptor
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -13,7 +13,10 @@
 //
 // All other calls run at full speed. Set-id programs, su, sudo, package managers and daemons that drop privileges behave, and
 // the owners of files are recorded. What is not emulated is protection: every process of the sandbox may do what its one
-// user may. In stat(2) an owner that does not exist in the namespace is shown as the one user.
+// user may. An ACL cannot name an id that does not exist.
+//
+// The kernel shows an owner that does not exist in the namespace as the one user. Programs that copy owners or decide by
+// them, and what they start, see the recorded ones: a tracer corrects the results of stat(2) for them alone (Trace, ReadsOwners).
 //
 // # Where the credentials live
 //
