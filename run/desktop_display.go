@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -80,10 +81,8 @@ func (d *display) findX11(name, network string) error {
 	}
 	host := name[:i]
 	d.number, _, _ = strings.Cut(name[i+1:], ".")
-	for _, c := range d.number {
-		if c < '0' || c > '9' {
-			return fmt.Errorf("DISPLAY=%s names no display: want one such as :0", name)
-		}
+	if _, err := strconv.ParseUint(d.number, 10, 16); err != nil {
+		return fmt.Errorf("DISPLAY=%s names no display: want one such as :0", name)
 	}
 	if host != "" && host != "unix" {
 		if network == "none" {

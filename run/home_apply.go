@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -67,6 +68,10 @@ func newHomePlan(c *record.Container, store string) (*homePlan, error) {
 	}
 	_, err = os.Lstat(c.HomeApplying())
 	p.resumed = err == nil
+	if p.tried, err = readTried(c.HomeTried()); err != nil {
+		sys.Close(fd)
+		return nil, err
+	}
 	return p, nil
 }
 
@@ -89,7 +94,8 @@ func (p *homePlan) apply(ctx context.Context, t *tree, opt ApplyOptions) error {
 	if len(summary.Conflicts) > 0 && !opt.Force {
 		return conflict(summary.Conflicts[0])
 	}
-	s := &homeStage{plan: p, dirs: make(map[uint64]*stageDir), made: make(map[string]*stageDir), files: make(map[string]stagedFile)}
+	s := &homeStage{plan: p, dirs: make(map[uint64]*stageDir), made: make(map[string]*stageDir), files: make(map[string]stagedFile),
+		open: make(map[string]bool)}
 	defer s.clear()
 	// The second look is the one that counts: somebody was asked in between.
 	err = t.union.Changes(ctx, func(c *cow.Change) error {
@@ -111,9 +117,10 @@ func (p *homePlan) apply(ctx context.Context, t *tree, opt ApplyOptions) error {
 	if err := os.WriteFile(p.c.HomeApplying(), nil, 0o600); err != nil {
 		return fmt.Errorf("note that changes are being written: %w", err)
 	}
+	began := time.Now()
 	if err := s.commit(ctx); err != nil {
 		if !p.resumed {
-			err = errors.Join(err, os.Remove(p.c.HomeApplying()))
+			err = errors.Join(err, noteTried(p.c.HomeTried(), began), os.Remove(p.c.HomeApplying()))
 		}
 		return err
 	}

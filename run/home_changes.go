@@ -102,8 +102,10 @@ func dropHome(c *record.Container) error {
 			return fmt.Errorf("discard the changes: %w", err)
 		}
 	}
-	if err := os.Remove(c.HomeApplying()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("discard the changes: %w", err)
+	for _, file := range []string{c.HomeApplying(), c.HomeTried()} {
+		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("discard the changes: %w", err)
+		}
 	}
 	old, err := filepath.Glob(filepath.Join(c.Path(), "home-gone-*"))
 	if err != nil {

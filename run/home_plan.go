@@ -1,11 +1,13 @@
 package run
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -89,6 +91,7 @@ type homePlan struct {
 	dir     string // its path
 	store   string // path of the store in it, empty if it is elsewhere
 	resumed bool   // an earlier apply was cut off: what it wrote is no conflict
+	tried   []span // likewise what was written then, and taken back
 }
 
 // judge compares a change with what is there.
@@ -155,7 +158,10 @@ func (p *homePlan) changedSince(rel string, st *unix.Statx_t) (bool, error) {
 	if !ok {
 		return false, nil // the filesystem does not tell
 	}
-	later := func(sec int64, nsec int64) bool { return time.Unix(sec, nsec).After(birth) }
+	later := func(sec int64, nsec int64) bool {
+		changed := time.Unix(sec, nsec)
+		return changed.After(birth) && !slices.ContainsFunc(p.tried, func(s span) bool { return s.has(changed) })
+	}
 	if uint32(st.Mode)&unix.S_IFMT != unix.S_IFDIR {
 		return later(st.Ctime.Sec, int64(st.Ctime.Nsec)), nil
 	}
@@ -190,4 +196,38 @@ func (p *homePlan) birth(rel string) (time.Time, bool) {
 		}
 	}
 	return time.Time{}, false
+}
+
+// span is a time in which this program itself changed the home directory.
+type span struct{ from, to time.Time }
+
+func (s span) has(t time.Time) bool { return !t.Before(s.from) && !t.After(s.to) }
+
+// clockTick is how far the times of files may lag behind the clock.
+const clockTick = 50 * time.Millisecond
+
+// noteTried records an attempt that began at a time and was taken back now.
+func noteTried(file string, began time.Time) error {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("note the attempt: %w", err)
+	}
+	_, err = fmt.Fprintln(f, began.Add(-clockTick).UnixNano(), time.Now().UnixNano())
+	return errors.Join(err, f.Close())
+}
+
+// readTried reads what noteTried has recorded. A line that cannot be read counts for nothing.
+func readTried(file string) ([]span, error) {
+	data, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("read of earlier attempts: %w", err)
+	}
+	var list []span
+	for line := range strings.Lines(string(data)) {
+		var from, to int64
+		if _, err := fmt.Sscan(line, &from, &to); err == nil {
+			list = append(list, span{time.Unix(0, from), time.Unix(0, to)})
+		}
+	}
+	return list, nil
 }

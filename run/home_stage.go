@@ -24,6 +24,7 @@ type homeStage struct {
 	dirs  map[uint64]*stageDir  // by filesystem
 	made  map[string]*stageDir  // where directories that are new come from, by path
 	files map[string]stagedFile // by path, for hard links
+	open  map[string]bool       // directories that unlock has seen
 	steps []step
 	last  []step // modes and times of directories, once all is in them
 	count int
@@ -96,6 +97,9 @@ func (s *homeStage) prepare(c *cow.Change, v verdict) error {
 		return nil
 	}
 	d, err := s.dirFor(c.Path)
+	if err == nil {
+		err = s.unlock(path.Dir(c.Path))
+	}
 	if err != nil {
 		return fail(err)
 	}
@@ -123,6 +127,30 @@ func (s *homeStage) prepare(c *cow.Change, v verdict) error {
 		s.made[c.Path] = d
 		s.dress(c, true)
 	}
+	return nil
+}
+
+// unlock lets the owner write to a directory that is there, until all is in it.
+func (s *homeStage) unlock(rel string) error {
+	if s.open[rel] || s.made[rel] != nil {
+		return nil
+	}
+	s.open[rel] = true
+	var st unix.Statx_t
+	if there, err := s.plan.stat(rel, &st); err != nil || !there {
+		return err
+	}
+	mode := uint32(st.Mode) & 0o7777
+	if mode&0o300 == 0o300 || st.Uid != uint32(os.Getuid()) {
+		return nil
+	}
+	chmod := func(mode uint32) func() error {
+		return func() error {
+			return s.in(rel, func(dir int, name string) error { return unix.Fchmodat(dir, name, mode, 0) })
+		}
+	}
+	s.steps = append(s.steps, step{path: rel, do: chmod(mode | 0o700), undo: chmod(mode)})
+	s.last = append(s.last, step{path: rel, do: chmod(mode), undo: chmod(mode | 0o700)})
 	return nil
 }
 

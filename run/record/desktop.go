@@ -30,5 +30,9 @@ func (c *Container) HomeUpper() string { return filepath.Join(c.dir, "home-upper
 // HomeWork is the scratch directory beside it.
 func (c *Container) HomeWork() string { return filepath.Join(c.dir, "home-work") }
 
+// HomeTried is a file that says when attempts to write changes to the user's
+// home directory were made and taken back.
+func (c *Container) HomeTried() string { return filepath.Join(c.dir, "home-tried") }
+
 // HomeApplying is a file that is there while changes are written to the user's home directory.
 func (c *Container) HomeApplying() string { return filepath.Join(c.dir, "home-applying") }

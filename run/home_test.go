@@ -1,0 +1,188 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"mica/cow"
+	"mica/run/record"
+	"mica/run/sandbox"
+)
+
+// fuseContext is cancelled after a number of looks at it.
+type fuseContext struct {
+	context.Context
+	left int
+}
+
+func (c *fuseContext) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// describe lists a tree with modes and contents.
+func describe(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		b.WriteString(info.Mode().String() + " " + strings.TrimPrefix(p, dir))
+		if info.Mode().IsRegular() {
+			data, err := os.ReadFile(p)
+			if err != nil {
+				return err
+			}
+			b.WriteString(" " + string(data))
+		}
+		b.WriteString("\n")
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// editHome does in a union what a container might.
+func editHome(t *testing.T, u *cow.FS) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := cow.Caller{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	write := func(dir *cow.Node, name, content string) {
+		t.Helper()
+		n, err := u.Lookup(dir, name, nil)
+		if err == unix.ENOENT {
+			n, err = u.Create(c, dir, name, cow.NewObject{Mode: unix.S_IFREG | 0o640}, nil)
+		}
+		must(err)
+		must(u.Write(n, []byte(content), 0, false))
+	}
+	docs, err := u.Lookup(u.Root(), "docs", nil)
+	must(err)
+	write(docs, "one", "ONE")
+	must(u.Unlink(docs, "two"))
+	mode := uint32(0o755)
+	must(u.Setattr(docs, cow.SetAttr{Mode: &mode}, nil))
+	must(u.Unlink(u.Root(), "file"))
+	dir, err := u.Create(c, u.Root(), "file", cow.NewObject{Mode: unix.S_IFDIR | 0o500}, nil)
+	must(err)
+	write(dir, "inside", "in")
+	write(u.Root(), "new", "new")
+}
+
+// Wherever an apply is cut short, the home directory is either as before or
+// as wanted, and no staging directory is left.
+func TestApplyAllOrNothing(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	home := os.Getenv("HOME")
+	for name, content := range map[string]string{"docs/one": "one", "docs/two": "two", "file": "file"} {
+		p := filepath.Join(home, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(filepath.Join(home, "docs"), 0o500); err != nil {
+		t.Fatal(err)
+	}
+	before := describe(t, home)
+	root := t.TempDir()
+	d, err := record.Open(filepath.Join(root, "containers"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, lock, err := d.Create(&record.Config{Host: record.HostConfig{Desktop: &record.Desktop{Home: record.HomeCOW, HomeDir: home}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock.Release()
+	u, err := openHome(c, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	editHome(t, u.union)
+	if err := u.close(); err != nil {
+		t.Fatal(err)
+	}
+	e := &Engine{root: root}
+	failures := 0
+	for n := 0; ; n++ {
+		err := e.HomeApply(&fuseContext{context.Background(), n}, c, ApplyOptions{Confirm: func(*ApplySummary) error { return nil }})
+		if err == nil {
+			break
+		}
+		failures++
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("cut off at %d: %v", n, err)
+		}
+		if now := describe(t, home); now != before {
+			t.Fatalf("cut off at %d: the home directory is\n%s\nwas\n%s", n, now, before)
+		}
+	}
+	if failures < 10 {
+		t.Errorf("cut off at %d places only", failures)
+	}
+	want := "drwxr-xr-x \ndrwxr-xr-x /docs\n-rw-r--r-- /docs/one ONE\ndr-x------ /file\n-rw-r----- /file/inside in\n-rw-r----- /new new\n"
+	if got := describe(t, home); got[strings.IndexByte(got, '\n'):] != want[strings.IndexByte(want, '\n'):] {
+		t.Errorf("applied:\n%s\nwant\n%s", got, want)
+	}
+	if err := os.Chmod(filepath.Join(home, "file"), 0o700); err != nil {
+		t.Error(err)
+	}
+}
+
+// The store in a home directory is never written through it.
+func TestApplySparesStore(t *testing.T) {
+	home := t.TempDir()
+	p := &homePlan{home: -1, dir: home, store: "a/store"}
+	fd, err := unix.Open(home, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	p.home, p.resumed = fd, true
+	if err := os.MkdirAll(filepath.Join(home, "a/store/x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"a", "a/store", "a/store/x"} {
+		if _, err := p.judge(&cow.Change{Path: path, Kind: cow.Deleted}); err == nil {
+			t.Errorf("delete %s: no error", path)
+		}
+	}
+}
+
+func TestIDs(t *testing.T) {
+	ranges := []sandbox.IDRange{{Inside: 0, Outside: 100000, Size: 1000}, {Inside: 1000, Outside: 1000, Size: 1}, {Inside: 1001, Outside: 101000, Size: 64535}}
+	for outside, inside := range map[uint32]uint32{1000: 1000, 100000: 0, 100999: 999, 101000: 1001, 0: overflowID, 999: overflowID} {
+		if got := idInside(ranges, outside); got != inside {
+			t.Errorf("%d of the machine is %d inside, want %d", outside, got, inside)
+		}
+		if inside != overflowID {
+			if got := idOutside(ranges, inside); got != outside {
+				t.Errorf("%d inside is %d of the machine, want %d", inside, got, outside)
+			}
+		}
+	}
+}
