@@ -142,10 +142,9 @@ func (f *FS) createRegular(up *dirRef, n *Node, name string, o ondisk.Object, st
 		return err
 	}
 	defer f.done(up, dfd)
-	fd, err := sys.Open(dfd, name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR, f.diskMode(o.Meta)|0o600)
-	for err == unix.EMFILE && f.fds.evictOne() {
-		fd, err = sys.Open(dfd, name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR, f.diskMode(o.Meta)|0o600)
-	}
+	fd, err := f.fds.room(func() (int, error) {
+		return sys.Open(dfd, name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR, f.diskMode(o.Meta)|0o600)
+	})
 	if err != nil {
 		return err
 	}

@@ -26,13 +26,10 @@ type fdEntry struct {
 	prev, next *fdEntry
 }
 
-// opener opens the descriptor that belongs in an entry.
+// opener opens the descriptor that belongs in an entry, through fdCache.room.
 type opener interface {
 	openFD() (int, error)
 }
-
-// maxEvictions bounds how many descriptors are closed to open one.
-const maxEvictions = 64
 
 func newFDCache(limit int) *fdCache {
 	if limit <= 0 {
@@ -55,14 +52,6 @@ func (c *fdCache) get(e *fdEntry, o opener) (int, error) {
 	}
 	c.mu.Unlock()
 	fd, err := o.openFD()
-	// Opening may itself put descriptors of directories on the way back, which
-	// must not be taken turns with for ever.
-	for tries := 0; err == unix.EMFILE || err == unix.ENFILE; tries++ {
-		if tries == maxEvictions || !c.evictOne() {
-			return -1, err
-		}
-		fd, err = o.openFD()
-	}
 	if err != nil {
 		return -1, err
 	}
@@ -159,6 +148,17 @@ func (c *fdCache) closeLocked(e *fdEntry) {
 	sys.Close(int(e.fdPlus1 - 1))
 	e.fdPlus1, e.pins, e.doomed = 0, 0, false
 	c.open--
+}
+
+// room calls open until it finds a free descriptor, as long as one can be
+// closed for it. What open needs itself must be pinned: two directories on one
+// way must not take turns for ever.
+func (c *fdCache) room(open func() (int, error)) (int, error) {
+	fd, err := open()
+	for (err == unix.EMFILE || err == unix.ENFILE) && c.evictOne() {
+		fd, err = open()
+	}
+	return fd, err
 }
 
 // evictOne closes the least recently used descriptor.

@@ -52,10 +52,12 @@ func (o fileOpener) openFD() (int, error) {
 		return -1, err
 	}
 	defer o.f.done(w.dir, fd)
-	if o.f.inUpper(o.n) && !o.f.cfg.Observe {
-		return o.f.openUpper(fd, w.name)
-	}
-	return openLower(fd, w.name)
+	return o.f.fds.room(func() (int, error) {
+		if o.f.inUpper(o.n) && !o.f.cfg.Observe {
+			return o.f.openUpper(fd, w.name)
+		}
+		return openLower(fd, w.name)
+	})
 }
 
 // openUpper opens a file of the upper for reading and writing. The kernel has
@@ -159,10 +161,7 @@ func (f *FS) makeNameless(n *Node) error {
 		}
 		return sys.Open(dfd, w.name, unix.O_PATH, 0)
 	}
-	fd, err := open()
-	for err == unix.EMFILE && f.fds.evictOne() {
-		fd, err = open()
-	}
+	fd, err := f.fds.room(open)
 	if err != nil {
 		return err
 	}

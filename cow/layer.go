@@ -31,7 +31,7 @@ func (d *dirRef) openFD() (int, error) {
 		return -1, err
 	}
 	defer d.fs.put(&d.parent.fd, pfd)
-	return sys.OpenDir(pfd, d.name)
+	return d.fs.room(func() (int, error) { return sys.OpenDir(pfd, d.name) })
 }
 
 // use pins the directory's descriptor; the caller must call done.

@@ -202,7 +202,7 @@ func (o lowerOpener) openFD() (int, error) {
 		return -1, err
 	}
 	defer o.f.done(o.p.dir, fd)
-	return openLower(fd, o.p.name)
+	return o.f.fds.room(func() (int, error) { return openLower(fd, o.p.name) })
 }
 
 // lowerFD pins the lower file's descriptor. It needs no FS.tree: lower places
