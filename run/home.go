@@ -154,7 +154,9 @@ func (d *desktop) hideStore(store string) {
 	target := filepath.Join(d.cfg.HomeDir, rel)
 	if d.cfg.Home == record.HomePrivate {
 		// It is not there, and a mount point would be.
-		d.box.Mounts = slices.DeleteFunc(d.box.Mounts, func(m sandbox.Mount) bool { return m.Target == target })
+		d.box.Mounts = slices.DeleteFunc(d.box.Mounts, func(m sandbox.Mount) bool {
+			return m.Target == target && m.Kind == sandbox.MountTmpfs
+		})
 		return
 	}
 	if !slices.ContainsFunc(d.box.Mounts, func(m sandbox.Mount) bool { return m.Target == target }) {

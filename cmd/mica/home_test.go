@@ -167,3 +167,21 @@ func refused(c *cli, args ...string) {
 		c.t.Errorf("exit code %d, %q", r.code, r.stderr)
 	}
 }
+
+// A store in the home directory shows in no container.
+func TestHomeHidesStore(t *testing.T) {
+	shared := newCLI(t)
+	home := t.TempDir()
+	c := &cli{t: t, root: filepath.Join(home, ".local/share/mica"), env: noDesktop(home)}
+	image := filepath.Join(home, "base.tar")
+	shared.ok("save", "-o", image, "base")
+	c.ok("load", "-i", image)
+	for _, mode := range []string{"private", "shared", "cow"} {
+		for _, image := range []string{"base", "host"} {
+			out := c.ok("run", "--rm", "--home", mode, image, "sh", "-c", "ls -A .local/share/mica 2>/dev/null; mkdir -p .local/share/mine && rmdir .local/share/mine && echo writable")
+			if out != "writable" {
+				t.Errorf("%s, %s: %q", mode, image, out)
+			}
+		}
+	}
+}
