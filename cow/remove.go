@@ -180,6 +180,9 @@ func (f *FS) afterUnlink(n *Node, dir *Node, ent *dirent) error {
 
 // afterLinkGone looks whether a node with several names has lost its last.
 func (f *FS) afterLinkGone(n *Node) error {
+	if n.refs.Load() == 0 && n.flags&flagIndexed == 0 {
+		return nil // nobody needs to know, and the name it was reached by may be this one
+	}
 	var st unix.Statx_t
 	if err := f.statNode(n, &st); err != nil {
 		return err

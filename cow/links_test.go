@@ -1,0 +1,273 @@
+package cow
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// linkModel is what hard links are: names of files, which have content.
+type linkModel struct {
+	names map[string]int // file by path
+	text  map[int]string
+	inos  map[int]uint64 // as the union showed them first
+}
+
+func (m *linkModel) count(file int) (n uint32) {
+	for _, f := range m.names {
+		if f == file {
+			n++
+		}
+	}
+	return n
+}
+
+// check compares all names with the union: content, link counts and inode
+// numbers, which never change.
+func (m *linkModel) check(t *testing.T, u *union, log []string) {
+	t.Helper()
+	for path, file := range m.names {
+		a := u.attr(path)
+		if got := u.content(path); got != m.text[file] {
+			t.Errorf("%s is %q, want %q", path, got, m.text[file])
+		}
+		if want := m.count(file); a.Nlink != want {
+			t.Errorf("%s has %d links, want %d", path, a.Nlink, want)
+		}
+		if first, known := m.inos[file]; known && first != a.Ino {
+			t.Errorf("%s is inode %d, was %d", path, a.Ino, first)
+		}
+		m.inos[file] = a.Ino
+	}
+	byIno := make(map[uint64]int)
+	for _, file := range m.names {
+		if other, ok := byIno[m.inos[file]]; ok && other != file {
+			t.Errorf("two files have inode %d", m.inos[file])
+		}
+		byIno[m.inos[file]] = file
+	}
+	if t.Failed() {
+		t.Fatalf("after %q", log)
+	}
+}
+
+// TestHardLinks plays random operations on names of hard-linked files of two
+// layers, with remounts between, against the model.
+func TestHardLinks(t *testing.T) {
+	paths := []string{"a", "b", "c", "d/a", "d/b", "d/e/a", "f/a", "f/b"}
+	for seed := range uint64(40) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		large := strings.Repeat("large", 30<<10)
+		cfg := layers(t, tree{"a": "zero", "d/a": "one", "f/": ""}, tree{"c": "two", "f/b": large, "d/e/": ""})
+		low0, low1 := cfg.Lowers[0].Dir, cfg.Lowers[1].Dir
+		must(t, os.Link(filepath.Join(low0, "a"), filepath.Join(low0, "d/b")))
+		must(t, os.Link(filepath.Join(low1, "c"), filepath.Join(low1, "d/e/a")))
+		must(t, os.Link(filepath.Join(low1, "f/b"), filepath.Join(low1, "b")))
+		m := &linkModel{
+			names: map[string]int{"a": 0, "d/b": 0, "d/a": 1, "c": 2, "d/e/a": 2, "f/b": 3, "b": 3},
+			text:  map[int]string{0: "zero", 1: "one", 2: "two", 3: large}, inos: map[int]uint64{},
+		}
+		u := open(t, cfg)
+		log := []string{fmt.Sprint("seed ", seed)}
+		m.check(t, u, log)
+		next := 4
+		for range 30 {
+			from, to := paths[rng.IntN(len(paths))], paths[rng.IntN(len(paths))]
+			file, there := m.names[from]
+			other, taken := m.names[to]
+			var err error
+			want := error(nil)
+			switch op := rng.IntN(12); {
+			case op < 3:
+				log = append(log, "link "+from+" "+to)
+				err = u.link(from, to)
+				switch {
+				case !there:
+					want = unix.ENOENT
+				case taken:
+					want = unix.EEXIST
+				default:
+					m.names[to] = file
+				}
+			case op < 6:
+				log = append(log, "unlink "+from)
+				if err = u.unlink(from); !there {
+					want = unix.ENOENT
+				}
+				delete(m.names, from)
+			case op < 8:
+				log = append(log, "rename "+from+" "+to)
+				err = u.rename(from, to, 0)
+				switch {
+				case !there:
+					want = unix.ENOENT
+				case taken && other == file: // two names of one file stay
+				default:
+					m.names[to] = file
+					delete(m.names, from)
+				}
+			case op < 9:
+				log = append(log, "exchange "+from+" "+to)
+				if err = u.rename(from, to, unix.RENAME_EXCHANGE); !there || !taken {
+					want = unix.ENOENT
+				} else {
+					m.names[from], m.names[to] = other, file
+				}
+			case op < 10 && there:
+				log = append(log, "write "+from)
+				text := m.text[file]
+				off := rng.IntN(len(text))
+				err = u.put(from, "new", int64(off))
+				m.text[file] = text[:off] + "new" + text[min(len(text), off+3):]
+			case op < 11 && !there:
+				log = append(log, "create "+from)
+				err = u.put(from, "made", 0)
+				m.names[from], m.text[next] = next, "made"
+				next++
+			default:
+				log = append(log, "remount")
+				u.reopen()
+			}
+			if err != want {
+				t.Fatalf("%v, want %v, after %q", err, want, log)
+			}
+			m.check(t, u, log)
+		}
+		checkChanges(t, u, log)
+		if len(u.work.indexed) > 3 {
+			t.Errorf("%d entries in the index for 3 files", len(u.work.indexed))
+		}
+		for path := range m.names {
+			if err := u.unlink(path); err != nil {
+				t.Fatalf("unlink %s of %v: %v, after %q", path, m.names, err, log)
+			}
+		}
+		if entries, err := os.ReadDir(filepath.Join(cfg.Work, indexName)); err != nil || len(entries) > 0 {
+			t.Errorf("the index keeps %d files without a name: %v", len(entries), log)
+		}
+	}
+}
+
+// checkChanges applies the changes of a union to a copy of its lower layers
+// and compares the outcome with what the union shows: paths, content, and
+// which names are one file.
+func checkChanges(t *testing.T, u *union, log []string) {
+	t.Helper()
+	lower := u.cfg
+	lower.Upper, lower.Work = "", ""
+	below := open(t, lower)
+	now := walkUnion(t, below.FS)
+	resolve(now)
+	below.close()
+	must(t, u.Changes(context.Background(), func(c *Change) error {
+		inside := func(path string, _ string) bool { return strings.HasPrefix(path, c.Path+"/") }
+		switch {
+		case c.Path == ".":
+		case c.Kind == Deleted:
+			maps.DeleteFunc(now, inside)
+			delete(now, c.Path)
+		case c.Meta.Type() == unix.S_IFDIR:
+			if c.Opaque || now[c.Path] != "directory" {
+				maps.DeleteFunc(now, inside)
+			}
+			now[c.Path] = "directory"
+		case c.LinkTo != "":
+			now[c.Path] = now[c.LinkTo]
+		default:
+			maps.DeleteFunc(now, inside)
+			now[c.Path] = u.content(c.Path)
+		}
+		return nil
+	}))
+	want := walkUnion(t, u.FS)
+	resolve(want)
+	compareTrees(t, "changes applied", now, want)
+	if t.Failed() {
+		t.Fatalf("after %q", log)
+	}
+}
+
+// resolve gives further names of a file its content.
+func resolve(paths map[string]string) {
+	for path, text := range paths {
+		if first, ok := strings.CutPrefix(text, "link to "); ok {
+			paths[path] = paths[first]
+		}
+	}
+}
+
+// TestRedirectChains renames directories of the lower layers again and again,
+// into each other too, over remounts. What is in them moves along, and commits
+// without a mark.
+func TestRedirectChains(t *testing.T) {
+	for seed := range uint64(30) {
+		rng := rand.New(rand.NewPCG(seed, 4))
+		cfg := layers(t, tree{"a/b/c/file": "top", "a/b/x": "x", "d/y": "y"}, tree{"a/b/c/low": "low", "d/e/z": "z", "f/": ""})
+		must(t, os.Link(filepath.Join(cfg.Lowers[0].Dir, "a/b/x"), filepath.Join(cfg.Lowers[0].Dir, "d/x")))
+		cfg.NoRedirect = seed%3 == 0
+		u := open(t, cfg)
+		want := walkUnion(t, u.FS)
+		resolve(want)
+		log := []string{fmt.Sprint("seed ", seed)}
+		for step := range 25 {
+			var dirs []string
+			for path, text := range want {
+				if text == "directory" {
+					dirs = append(dirs, path)
+				}
+			}
+			if len(dirs) == 0 {
+				break
+			}
+			slices.Sort(dirs)
+			from := dirs[rng.IntN(len(dirs))]
+			to := fmt.Sprint("new", rng.IntN(4))
+			if rng.IntN(2) == 0 {
+				to = dirs[rng.IntN(len(dirs))] + "/" + []string{"a", "b", "c", "d", to}[rng.IntN(5)]
+			}
+			switch _, taken := want[to]; {
+			case rng.IntN(6) == 0:
+				log = append(log, "remount")
+				u.reopen()
+			case rng.IntN(5) == 0:
+				path := fmt.Sprint(from, "/made", step)
+				log = append(log, "write "+path)
+				must(t, u.put(path, path, 0))
+				want[path] = path
+			case taken || to == from || strings.HasPrefix(to, from+"/"):
+				continue
+			default:
+				log = append(log, "rename "+from+" "+to)
+				if err := u.rename(from, to, 0); err != nil {
+					t.Fatalf("%v, after %q", err, log)
+				}
+				for path, text := range maps.Clone(want) {
+					if path == from || strings.HasPrefix(path, from+"/") {
+						delete(want, path)
+						want[to+path[len(from):]] = text
+					}
+				}
+			}
+			got := walkUnion(t, u.FS)
+			resolve(got)
+			if compareTrees(t, "renamed", got, want); t.Failed() {
+				t.Fatalf("after %q", log)
+			}
+		}
+		checkChanges(t, u, log)
+		must(t, u.Changes(context.Background(), func(c *Change) error {
+			for name := range c.Xattrs {
+				t.Errorf("%s is committed with %s", c.Path, name)
+			}
+			return nil
+		}))
+	}
+}
