@@ -27,6 +27,12 @@ const devFuse = "/dev/fuse"
 // Mount mounts on dir and gives the descriptor to serve: by mount(2) where the
 // process may, else through fusermount3.
 func Mount(dir string, o MountOptions) (*os.File, error) {
+	// fusermount3 would mount on a file as well, whose type the root then had.
+	if st, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("look at the mountpoint: %w", err)
+	} else if !st.IsDir() {
+		return nil, fmt.Errorf("mount on %s: %w", dir, unix.ENOTDIR)
+	}
 	if os.Geteuid() == 0 {
 		f, err := mountDirect(dir, o)
 		if !errors.Is(err, unix.EPERM) {

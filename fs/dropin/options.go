@@ -186,7 +186,7 @@ func (p *parser) option(key, value string, hasValue bool) (err error) {
 		return err
 	case "timeout":
 		seconds, err := strconv.ParseFloat(value, 64)
-		if err != nil || seconds < 0 || seconds > 1e9 {
+		if err != nil || !(seconds >= 0 && seconds <= 1e9) {
 			return fmt.Errorf("option timeout=%s: want seconds", value)
 		}
 		inv.Serve.Timeout = max(time.Duration(seconds*float64(time.Second)), 1)
