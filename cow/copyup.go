@@ -207,7 +207,7 @@ type copyJob struct {
 
 	st   unix.Statx_t // of the lower object
 	part *partly      // set if the copy leaves content below
-	boot bool         // the copy is complete but not yet synced
+	boot bool         // the copy is complete, but neither it nor its record is synced
 }
 
 // newCopyJob prepares a copy-up. Needs FS.tree.
@@ -292,6 +292,8 @@ func (f *FS) makeStable(dirfd int, name string, o ondisk.Object) error {
 func (c *copyJob) stageContent(lfd int, lower place, org origin) (origin, error) {
 	f, size := c.f, int64(c.st.Size)
 	if size == 0 || c.want == 0 {
+		// No content to lose, but the first sync has to cover the name.
+		c.boot = f.cfg.CopyUp == CopyUpBlocks
 		return org, nil
 	}
 	whole := size <= smallFile || f.cfg.CopyUp == CopyUpFull

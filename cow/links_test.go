@@ -153,6 +153,7 @@ func TestHardLinks(t *testing.T) {
 		if entries, err := os.ReadDir(filepath.Join(cfg.Work, indexName)); err != nil || len(entries) > 0 {
 			t.Errorf("the index keeps %d files without a name: %v", len(entries), log)
 		}
+		u.close()
 	}
 }
 
@@ -269,5 +270,6 @@ func TestRedirectChains(t *testing.T) {
 			}
 			return nil
 		}))
+		u.close()
 	}
 }
