@@ -123,7 +123,7 @@ var choices = []choice{
 		o.Mode |= g.perm(filePerms, 0o600)
 	}},
 	{OpChmod, 25, func(g *generator, o *Op) { o.Path, o.Mode = []byte(g.any()), g.perm(bothPerms, 0o700) }},
-	{OpFchmod, 12, func(g *generator, o *Op) { o.Mode = g.perm(filePerms, 0o600) }},
+	{OpFchmod, 12, func(g *generator, o *Op) { o.Mode = g.perm(filePerms, 0o700) }},
 	{OpChown, 20, func(g *generator, o *Op) { anyPath(g, o); o.UID, o.GID = g.id(), g.id() }},
 	{OpFchown, 8, func(g *generator, o *Op) { o.UID, o.GID = g.id(), g.id() }},
 	{OpUtimes, 25, func(g *generator, o *Op) { anyPath(g, o); o.At, o.Mt = g.time(), g.time() }},

@@ -46,7 +46,7 @@ func acl(entries ...aclEntry) []byte {
 
 var acls = [][]byte{
 	acl(aclEntry{aclUserObj, 7, aclNobody}, aclEntry{aclGroupObj, 5, aclNobody}, aclEntry{aclOther, 0, aclNobody}),
-	acl(aclEntry{aclUserObj, 6, aclNobody}, aclEntry{aclUser, 7, 1000}, aclEntry{aclGroupObj, 4, aclNobody},
+	acl(aclEntry{aclUserObj, 7, aclNobody}, aclEntry{aclUser, 7, 1000}, aclEntry{aclGroupObj, 4, aclNobody},
 		aclEntry{aclMask, 7, aclNobody}, aclEntry{aclOther, 4, aclNobody}),
 	acl(aclEntry{aclUserObj, 7, aclNobody}, aclEntry{aclUser, 0, 2000}, aclEntry{aclGroupObj, 7, aclNobody},
 		aclEntry{aclGroup, 5, 2000}, aclEntry{aclMask, 5, aclNobody}, aclEntry{aclOther, 5, aclNobody}),
