@@ -166,17 +166,18 @@ func (f *FS) Removexattr(n *Node, name string) error {
 	if !inNamespace(name) {
 		return unix.EOPNOTSUPP
 	}
+	acl := name == accessACL || name == defaultACL
 	if !f.inUpper(n) {
 		// Copying up for nothing would be a change that nobody asked for.
 		if err := f.hasXattr(n, name); err != nil {
-			return err
+			return noACL(err, acl)
 		}
 	}
 	if err := f.copyUp(n, -1); err != nil {
 		return err
 	}
 	if err := f.removeXattr(n, name); err != nil {
-		return err
+		return noACL(err, acl)
 	}
 	switch name {
 	case capXattr:
@@ -189,6 +190,15 @@ func (f *FS) Removexattr(n *Node, name string) error {
 		}
 	}
 	return nil
+}
+
+// noACL lets the removal of an ACL that is not there succeed, as the kernel's
+// own filesystems do: a file without one has the ACL that its mode describes.
+func noACL(err error, acl bool) error {
+	if acl && err == unix.ENODATA {
+		return nil
+	}
+	return err
 }
 
 // hasXattr fails with ENODATA if n has not the attribute.
