@@ -63,12 +63,12 @@ func (f *FS) syncFD(fd int, dataOnly bool) error {
 
 // settlePart is settle for a file that has content below. The disk gets the
 // data, then the map that says so, and the first time the record that names
-// the map before it.
+// the map, and with it the name of the copy, before both.
 func (f *FS) settlePart(n *Node, c content, dataOnly bool) error {
 	p := c.part
 	p.mu.Lock()
 	live, lowerEnd, err := p.beforeSync(f, c.fd, false)
-	first := p.record.state == stateNew
+	first := p.record.state != stateMap
 	p.mu.Unlock()
 	if err != nil {
 		return err
