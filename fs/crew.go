@@ -17,8 +17,11 @@ import (
 //   - when a request takes longer than a tick, whatever it waits for: it might
 //     wait for another request of the same mount.
 type crew struct {
-	all     sync.WaitGroup
-	size    atomic.Int32  // workers
+	all  sync.WaitGroup
+	mu   sync.Mutex // guards size and over
+	size int        // workers
+	over bool       // the mount is gone: nobody reads any more
+
 	readers atomic.Int32  // of them waiting for a request
 	served  atomic.Uint64 // requests taken
 	dozing  atomic.Bool   // the watch waits to be woken
@@ -60,16 +63,27 @@ func (c *crew) serve(s *Server) {
 
 // add adds a worker.
 func (c *crew) add(s *Server) {
-	if c.size.Add(1) > maxWorkers {
-		c.size.Add(-1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over || c.size == maxWorkers {
 		return
 	}
+	c.size++
 	c.readers.Add(1)
 	c.all.Add(1)
 	go func() {
 		defer c.all.Done()
 		newWorker(s).run()
 	}()
+}
+
+// leave counts a worker out. After the mount is gone no other may start: the
+// descriptor is about to be closed, and its number given to something else.
+func (c *crew) leave(over bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.size--
+	c.over = c.over || over
 }
 
 // run answers requests until the mount is gone, or there are workers enough.
@@ -83,7 +97,7 @@ func (w *worker) run() {
 		took := time.Since(start)
 		reading := c.readers.Add(-1)
 		if err != nil {
-			c.size.Add(-1)
+			c.leave(true)
 			if err != errUnmounted {
 				s.fail(err)
 			}
@@ -105,7 +119,7 @@ func (w *worker) run() {
 		w.answer()
 		if c.readers.Add(1) > 1 && took > spare {
 			c.readers.Add(-1)
-			c.size.Add(-1)
+			c.leave(false)
 			return
 		}
 	}
