@@ -66,6 +66,11 @@ func bytesOf[T any](v *T) []byte {
 // notify sends a message that answers no request.
 func (s *Server) notify(code int32, head, tail []byte) error {
 	out := fuse.OutHeader{Length: uint32(outHeaderSize + len(head) + len(tail)), Status: -code}
+	s.devMu.RLock()
+	defer s.devMu.RUnlock()
+	if s.closed {
+		return nil
+	}
 	msg := append(append(append(make([]byte, 0, out.Length), bytesOf(&out)...), head...), tail...)
 	for {
 		_, err := unix.Write(s.dev, msg)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,9 @@ type Server struct {
 	opt Options
 	ids table
 	dev int
+
+	devMu  sync.RWMutex // held shared by those who write to dev uncalled
+	closed bool         // dev is; guarded by devMu
 
 	maxWrite int
 	minor    uint32
@@ -56,7 +60,12 @@ func (s *Server) Serve(dev *os.File) error {
 		return fmt.Errorf("prepare the FUSE descriptor: %w", err)
 	}
 	s.dev = fd
-	defer unix.Close(fd)
+	defer func() {
+		s.devMu.Lock()
+		defer s.devMu.Unlock()
+		s.closed = true
+		unix.Close(fd)
+	}()
 	w := newWorker(s)
 	if err := w.handshake(); err != nil {
 		return err

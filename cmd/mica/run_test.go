@@ -52,7 +52,7 @@ func TestRun(t *testing.T) {
 		"capabilities":         {args: "--cap-drop ALL base", sh: "grep CapEff /proc/self/status", out: "CapEff:\t0000000000000000\n"},
 		"ulimit":               {args: "--ulimit nofile=123:456 base", sh: "ulimit -n; ulimit -Hn", out: "123\n456\n"},
 		"shm size":             {args: "--shm-size 1m base", sh: "stat -f -c '%b %S' /dev/shm", out: "256 4096\n"},
-		"extra host":           {args: "--add-host db:10.1.2.3 base", sh: "grep db /etc/hosts", out: "10.1.2.3\tdb\n"},
+		"extra host":           {args: "--add-host db:10.1.2.3 base", sh: "grep 10.1.2.3 /etc/hosts", out: "10.1.2.3\tdb\n"},
 		"resolver":             {args: "--dns 10.9.8.7 --dns-search example.test base", sh: "grep -c -e 'nameserver 10.9.8.7' -e 'search example.test' /etc/resolv.conf", out: "2\n"},
 		"no network":           {args: "--network none base", sh: "cat /proc/net/dev | grep -c :", out: "1\n"},
 		"one id":               {args: "--userns single base", sh: "id -u; cat /proc/self/uid_map | wc -l", out: "0\n1\n"},
