@@ -387,7 +387,7 @@ func TestCrash(t *testing.T) {
 }
 
 // crashSeeds is how many histories a test plays for each kind of file.
-const crashSeeds = 10
+const crashSeeds = 8
 
 func playCrashes(t *testing.T, seed uint64, content string, holes bool) {
 	cfg := layers(t, tree{"f": content})

@@ -167,7 +167,7 @@ func TestFullDisk(t *testing.T) {
 	if !inside(t) {
 		return
 	}
-	failing(t, unix.ENOSPC, 5, func(u *union, disk string, step int) func() {
+	failing(t, unix.ENOSPC, 4, func(u *union, disk string, step int) func() {
 		filler := filepath.Join(disk, "filler")
 		f, err := os.Create(filler)
 		must(t, err)
@@ -223,7 +223,7 @@ func TestNoDescriptors(t *testing.T) {
 	if !inside(t) {
 		return
 	}
-	failing(t, unix.EMFILE, 6, func(u *union, _ string, step int) func() {
+	failing(t, unix.EMFILE, 4, func(u *union, _ string, step int) func() {
 		var old unix.Rlimit
 		must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &old))
 		for u.fds.evictOne() {

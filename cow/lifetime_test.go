@@ -52,7 +52,7 @@ func openFiles(t *testing.T) int {
 // back in any order, no node but the root stays, and no descriptor is open
 // after the end.
 func TestForget(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(12) {
 		before := openFiles(t)
 		rng := rand.New(rand.NewPCG(seed, 2))
 		cfg := layers(t, tree{"d/e/f": "1", "d/g": "2", "h": "3", "i/": "", "large": strings.Repeat("x", smallFile+1), "s": "->h"}, tree{"d/e/j": "4", "i/k": "5"})

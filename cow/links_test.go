@@ -63,7 +63,7 @@ func (m *linkModel) check(t *testing.T, u *union, log []string) {
 // layers, with remounts between, against the model.
 func TestHardLinks(t *testing.T) {
 	paths := []string{"a", "b", "c", "d/a", "d/b", "d/e/a", "f/a", "f/b"}
-	for seed := range uint64(40) {
+	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		large := strings.Repeat("large", 30<<10)
 		cfg := layers(t, tree{"a": "zero", "d/a": "one", "f/": ""}, tree{"c": "two", "f/b": large, "d/e/": ""})
@@ -209,7 +209,7 @@ func resolve(paths map[string]string) {
 // into each other too, over remounts. What is in them moves along, and commits
 // without a mark.
 func TestRedirectChains(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(15) {
 		rng := rand.New(rand.NewPCG(seed, 4))
 		cfg := layers(t, tree{"a/b/c/file": "top", "a/b/x": "x", "d/y": "y"}, tree{"a/b/c/low": "low", "d/e/z": "z", "f/": ""})
 		must(t, os.Link(filepath.Join(cfg.Lowers[0].Dir, "a/b/x"), filepath.Join(cfg.Lowers[0].Dir, "d/x")))
