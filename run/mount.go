@@ -45,7 +45,8 @@ const mountsDir = "mounts"
 // are shown and not enforced. A server in the background keeps it up until
 // Unmount.
 func (e *Engine) Mount(ctx context.Context, opt MountOptions) (*Mounted, error) {
-	if _, err := e.Mounts(); err != nil { // takes away stale ones
+	live, err := e.Mounts() // takes away stale ones
+	if err != nil {
 		return nil, err
 	}
 	job, err := e.mountJob(ctx, opt)
@@ -55,7 +56,7 @@ func (e *Engine) Mount(ctx context.Context, opt MountOptions) (*Mounted, error) 
 	if job.lock != nil {
 		defer job.lock.Release()
 	}
-	if err := job.prepareDir(opt.Dir); err != nil {
+	if err := job.prepareDir(opt.Dir, live); err != nil {
 		return nil, err
 	}
 	if err := job.start(); err != nil {
@@ -136,8 +137,9 @@ func (job *mountJob) use(c *record.Container, lowers []string) {
 	job.Container, job.Dirs, job.Lowers, job.Host = c.Config.Name, c.Path(), lowers, c.Config.HostBase
 }
 
-// prepareDir checks the mountpoint, or makes one.
-func (job *mountJob) prepareDir(dir string) error {
+// prepareDir checks the mountpoint, or makes one. live are the mounts that
+// have a server.
+func (job *mountJob) prepareDir(dir string, live []Mounted) error {
 	if dir == "" {
 		name := strings.NewReplacer("/", "_", ":", "_").Replace(job.Ref)
 		dir = filepath.Join(runtimeDir(), "mnt", name)
@@ -150,16 +152,23 @@ func (job *mountJob) prepareDir(dir string) error {
 	if err != nil {
 		return fmt.Errorf("find the mountpoint: %w", err)
 	}
-	st, err := os.Stat(dir)
-	switch {
-	case errors.Is(err, unix.ENOTCONN):
-		// The server of an earlier mount has died without a record.
+	// A mount whose server has died may still answer from the kernel's cache,
+	// so the mount table is asked.
+	if isMounted(dir) {
+		for _, m := range live {
+			if m.Dir == dir {
+				return fmt.Errorf("mount on %s: %s is mounted there: \"mica umount %s\" takes it away", dir, m.Ref, dir)
+			}
+		}
 		if err := fs.Unmount(dir); err != nil {
 			return err
 		}
-	case err != nil:
+	}
+	st, err := os.Stat(dir)
+	if err != nil {
 		return fmt.Errorf("mount on %s: %w", dir, err)
-	case !st.IsDir():
+	}
+	if !st.IsDir() {
 		return fmt.Errorf("mount on %s: it is no directory", dir)
 	}
 	job.Dir = dir
@@ -259,7 +268,7 @@ func (m *Mounted) alive() bool {
 // clear takes away what a dead server has left.
 func (m *Mounted) clear(file string) {
 	if m.Dir != "" {
-		if _, err := os.Stat(m.Dir); errors.Is(err, unix.ENOTCONN) {
+		if isMounted(m.Dir) {
 			_ = fs.Unmount(m.Dir)
 		}
 		if m.Made {
@@ -293,10 +302,28 @@ func (e *Engine) Unmount(what string) error {
 	if found {
 		return nil
 	}
-	if _, err := os.Stat(dir); errors.Is(err, unix.ENOTCONN) {
+	if isMounted(dir) { // one whose server has died
 		return fs.Unmount(dir)
 	}
 	return fmt.Errorf("nothing is mounted for %s: see \"mica mount\"", what)
+}
+
+// isMounted tells whether a mount of mica's is on dir.
+func isMounted(dir string) bool {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return false
+	}
+	// See proc_pid_mountinfo(5): the fifth field is the mountpoint, and the type
+	// follows a lone dash.
+	escaped := strings.NewReplacer("\\", `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(dir)
+	for line := range strings.Lines(string(table)) {
+		fields := strings.Fields(line)
+		if len(fields) > 5 && fields[4] == escaped && strings.Contains(line, " - fuse.mica ") {
+			return true
+		}
+	}
+	return false
 }
 
 // unmount takes the mount away and waits for its server to end.
