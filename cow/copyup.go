@@ -63,6 +63,9 @@ func (f *FS) ensureUpperDir(n *Node) (*dirRef, error) {
 	up := parent.sub(f.fds, n.ent.name)
 	n.dir.top, n.dir.stack = up, append([]*dirRef{up}, n.dir.stack...)
 	n.backIno = unionIno(f.upper, st.Ino)
+	if len(xattrs) > 0 {
+		f.readFlags(n)
+	}
 	return up, nil
 }
 
@@ -420,7 +423,7 @@ func (c *copyJob) move(back place, ino uint64) {
 	}
 	f.linkMu.Unlock()
 	n.back, n.backIno = back, unionIno(f.upper, ino)
-	if back.dir != nil && (n.meta.Type() == unix.S_IFREG || n.meta.Type() == unix.S_IFLNK) {
+	if back.dir != nil {
 		f.readFlags(n)
 	}
 	if c.boot {

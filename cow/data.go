@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/internal/ondisk"
 	"mica/internal/sys"
 )
 
@@ -259,7 +260,8 @@ func (p *partly) finishEdge(f *FS, upper int, always bool) error {
 		return err
 	}
 	p.m.set(block, block+1)
-	return nil
+	// Nobody has changed the file: it keeps the time that may have been set.
+	return ondisk.SetTimes(upper, "", st.Atim, st.Mtim)
 }
 
 // readLower fills buf from the lower file.

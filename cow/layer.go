@@ -89,9 +89,6 @@ type marks struct {
 	nlink    bool // a link count record is there
 }
 
-// look reads the status and the metadata of an object. The attributes of
-// lower objects other than the override are not looked at: nothing there
-// needs marks.
 // look reads the status and the metadata of an object of layer l. Attributes
 // other than the override matter only in the upper: marks has no use for
 // lower objects.
@@ -104,8 +101,8 @@ func (f *FS) look(l *layer, dirfd int, name string, st *unix.Statx_t) (info obje
 		info.meta.UID, info.meta.GID = st.Uid, st.Gid
 	}
 	diskType := uint32(st.Mode) & unix.S_IFMT
-	if diskType != unix.S_IFREG && diskType != unix.S_IFDIR {
-		return info, nil
+	if diskType == unix.S_IFLNK || l != f.upper && diskType != unix.S_IFREG && diskType != unix.S_IFDIR {
+		return info, nil // a FIFO, socket or device can have an ACL, and nothing else of interest
 	}
 	if l != f.upper {
 		info.meta, err = override(dirfd, name, info.meta)
