@@ -51,6 +51,7 @@ type SceneOptions struct {
 	IDs       []uint32   // owners to choose from
 	AnyMode   bool       // modes that deny the owner, set-id bits, sticky
 	Spellings []Spelling // to choose from
+	ACLs      bool       // POSIX ACLs
 	// HiddenLinks lets an upper layer hide some names of a hard-linked file
 	// of a lower one. The link count of those left is then one that only a
 	// scan of all layers could know.
@@ -192,14 +193,28 @@ func (g *sceneGen) meta(n *Node) *Node {
 	n.GID = g.opt.IDs[g.rnd.IntN(len(g.opt.IDs))]
 	n.Mtime = oldTime(g.rnd)
 	if n.Kind == Dir || n.Kind == File {
+		n.Xattrs = map[string]string{}
 		for range max(0, g.rnd.IntN(5)-2) {
-			if n.Xattrs == nil {
-				n.Xattrs = map[string]string{}
-			}
 			n.Xattrs[fmt.Sprintf("user.%c", 'a'+g.rnd.IntN(3))] = fmt.Sprint(g.rnd.IntN(1000))
 		}
 	}
+	if g.opt.ACLs && n.Kind != Symlink && g.rnd.IntN(12) == 0 {
+		g.acl(n)
+	}
 	return n
+}
+
+// acl gives a node ACLs, and the permission bits that go with them.
+func (g *sceneGen) acl(n *Node) {
+	if n.Xattrs == nil {
+		n.Xattrs = map[string]string{}
+	}
+	i := 1 + g.rnd.IntN(2)
+	n.Xattrs[aclAccess] = string(acls[i])
+	n.Perm = n.Perm&^0o777 | [...]uint32{0, 0o774, 0o755}[i]
+	if n.Kind == Dir && g.rnd.IntN(2) == 0 {
+		n.Xattrs[aclDefault] = string(acls[g.rnd.IntN(3)])
+	}
 }
 
 func (g *sceneGen) data() Data {

@@ -13,7 +13,10 @@ var modeOf = map[Kind]uint32{
 }
 
 func object(n *Node) ondisk.Object {
-	o := ondisk.Object{Target: n.Target}
+	o := ondisk.Object{Target: n.Target, Xattrs: map[string][]byte{}}
+	for name, v := range n.Xattrs {
+		o.Xattrs[name] = []byte(v)
+	}
 	o.UID, o.GID, o.Mode = n.UID, n.GID, modeOf[n.Kind]|n.Perm
 	return o
 }

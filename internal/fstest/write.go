@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"mica/internal/ondisk"
 )
 
 // WriteTree writes a merged tree into the empty directory dir.
@@ -108,6 +110,9 @@ func writeData(path string, d Data) error {
 
 func (w *treeWriter) meta(path string, n *Node) error {
 	for name, v := range n.Xattrs {
+		if w.stored {
+			name = ondisk.StoredXattr(name)
+		}
 		if err := unix.Lsetxattr(path, name, []byte(v), 0); err != nil {
 			return fmt.Errorf("set %s of %q: %w", name, path, err)
 		}

@@ -129,7 +129,7 @@ func union(f *flags) (fstest.Union, error) {
 
 func options(f *flags, known map[string]int) fstest.Options {
 	opt := fstest.Options{
-		Scene:           fstest.SceneOptions{MaxLayers: f.layers, AnyMode: f.anyMode, HiddenLinks: f.hidden},
+		Scene:           fstest.SceneOptions{MaxLayers: f.layers, AnyMode: f.anyMode, HiddenLinks: f.hidden, ACLs: f.acls},
 		Ops:             f.ops,
 		RemountEvery:    f.remount,
 		ForgetEvery:     f.forget,
