@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// mountServer gives the process that serves a mount.
+func mountServer(t *testing.T, c *cli, dir string) int {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(c.root, "mounts", "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		var m struct {
+			Dir string `json:"dir"`
+			PID int    `json:"pid"`
+		}
+		data, err := os.ReadFile(file)
+		if err == nil && json.Unmarshal(data, &m) == nil && m.Dir == dir {
+			return m.PID
+		}
+	}
+	t.Fatalf("no mount on %s is recorded", dir)
+	return 0
+}
+
+// A mount shows the image, takes no changes, and goes when told to.
+func TestMount(t *testing.T) {
+	c := newCLI(t)
+	dir := t.TempDir()
+	t.Cleanup(func() { c.run("umount", dir) })
+	if got := c.ok("mount", "base", dir); got != dir {
+		t.Errorf("mount prints %q, want %q", got, dir)
+	}
+	inside := c.ok("run", "--rm", "base", "cat", "/lower/file")
+	outside, err := os.ReadFile(filepath.Join(dir, "lower/file"))
+	if err != nil || strings.TrimSuffix(string(outside), "\n") != inside {
+		t.Errorf("the mount shows %q (%v), a container %q", outside, err, inside)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "new"), nil, 0o644); err == nil {
+		t.Error("a mount of an image takes changes")
+	}
+	if list := c.ok("mount"); !strings.Contains(list, dir) {
+		t.Errorf("the list of mounts lacks %s:\n%s", dir, list)
+	}
+	c.fails(exitOurs, "is mounted there", "mount", "base", dir)
+	c.ok("umount", dir)
+	if _, err := os.Stat(filepath.Join(dir, "lower")); err == nil {
+		t.Error("the mount is still there after umount")
+	}
+	c.fails(exitOurs, "nothing is mounted", "umount", dir)
+}
+
+// What a mount for writing takes in belongs to root in a new container.
+func TestMountForWriting(t *testing.T) {
+	c := newCLI(t)
+	dir := t.TempDir()
+	c.remove("written")
+	t.Cleanup(func() { c.run("umount", dir) })
+	c.ok("mount", "--rw", "--name", "written", "base", dir)
+	if err := os.WriteFile(filepath.Join(dir, "new"), []byte("outside\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.fails(exitOurs, "stop it first", "mount", "--rw", "written", t.TempDir())
+	c.ok("umount", dir)
+	if got := c.ok("diff", "written"); got != "A /new" {
+		t.Errorf("diff shows %q", got)
+	}
+}
+
+// A mount whose server was killed is cleared away by the next command that
+// meets it, although the kernel may still answer for it from its cache.
+func TestDeadMount(t *testing.T) {
+	c := newCLI(t)
+	dir := t.TempDir()
+	t.Cleanup(func() { c.run("umount", dir) })
+	c.ok("mount", "base", dir)
+	if _, err := os.ReadDir(dir); err != nil {
+		t.Fatal(err)
+	}
+	pid := mountServer(t, c, dir)
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the server to end", func() bool { return unix.Kill(pid, 0) == unix.ESRCH })
+	c.ok("mount", "base", dir)
+	if _, err := os.Stat(filepath.Join(dir, "lower/file")); err != nil {
+		t.Errorf("after a mount over a dead one: %v", err)
+	}
+	c.ok("umount", dir)
+}
