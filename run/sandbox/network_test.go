@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestNetworkNoneHasLoopback(t *testing.T) {
@@ -41,13 +42,19 @@ func TestPastaForwardsPort(t *testing.T) {
 	if _, err := io.ReadFull(r, make([]byte, len("listening\n"))); err != nil {
 		t.Fatal(err)
 	}
-	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		t.Fatal(err)
+	// pasta listens outside before its own side of the network inside is up,
+	// and drops what comes meanwhile.
+	var got []byte
+	for deadline := time.Now().Add(20 * time.Second); len(got) == 0 && time.Now().Before(deadline); {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ = io.ReadAll(c)
+		c.Close()
 	}
-	got, err := io.ReadAll(c)
-	if err != nil || string(got) != "from inside" {
-		t.Errorf("got %q, %v", got, err)
+	if string(got) != "from inside" {
+		t.Errorf("got %q", got)
 	}
 	if st, err := s.Wait(); err != nil || st.Code != 0 {
 		t.Errorf("status %v, %v", st, err)
