@@ -139,6 +139,7 @@ func (g *sceneGen) layer() *Node {
 	g.files = nil
 	root := g.dir(0)
 	root.Perm, root.UID, root.GID, root.Opaque = 0o777, g.opt.IDs[0], g.opt.IDs[0], false
+	delete(root.Xattrs, aclAccess)
 	return root
 }
 
