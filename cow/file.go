@@ -33,6 +33,10 @@ func (f *FS) fileLocked(n *Node) *fileState {
 func (f *FS) releaseFile(n *Node) {
 	f.fds.drop(&n.file.fd)
 	if p := n.file.part; p != nil {
+		if n.flags&flagDeleted != 0 && p.m != nil && !f.ReadOnly() {
+			// The file that the map belongs to is gone.
+			_ = unix.Unlinkat(f.work.maps, p.m.id, 0)
+		}
 		p.close(f)
 	}
 }

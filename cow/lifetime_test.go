@@ -245,3 +245,29 @@ func heap() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
+
+// The block map of a partly copied file goes when the file does, and not
+// before.
+func TestMapGoesWithItsFile(t *testing.T) {
+	cfg := layers(t, tree{"large": strings.Repeat("x", 4*smallFile)})
+	u := open(t, cfg)
+	maps := func() int {
+		entries, err := os.ReadDir(filepath.Join(cfg.Work, mapsName))
+		must(t, err)
+		return len(entries)
+	}
+	must(t, u.put("large", "new", 5000))
+	if got := maps(); got != 1 {
+		t.Fatalf("after a write in the middle there are %d maps, want 1", got)
+	}
+	u.reopen()
+	if got := maps(); got != 1 {
+		t.Fatalf("after a remount there are %d maps, want 1", got)
+	}
+	must(t, u.with("large", func(*Node) error { return nil }))
+	must(t, u.unlink("large"))
+	must(t, u.Sync())
+	if got := maps(); got != 0 {
+		t.Errorf("after the removal of the file there are %d maps, want none", got)
+	}
+}
