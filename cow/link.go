@@ -45,7 +45,7 @@ func (f *FS) Link(n *Node, dir *Node, name string, out *Attr) error {
 	ent := &dirent{name: name, owner: up, typ: dtype(n.meta.Mode), below: h.below}
 	delete(dir.dir.hidden, name)
 	if n.flags&flagNameless != 0 {
-		f.rename1(n, ent)
+		f.restoreName(n, ent)
 		n.flags &^= flagDeleted
 	} else if n.flags&flagLinked == 0 {
 		n.flags |= flagLinked

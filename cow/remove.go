@@ -77,7 +77,7 @@ func (f *FS) removable(n *Node, wantDir bool) error {
 	return nil
 }
 
-// lastName tells whether ent is the only name of n on disk in the upper.
+// lastUpperName tells whether ent is the only name of n on disk in the upper.
 func (f *FS) lastUpperName(n *Node, ent *dirent) bool {
 	return f.inUpper(n) && ent.owner.layer == f.upper && n.flags&flagIndexed == 0
 }
@@ -131,12 +131,12 @@ func (f *FS) undoUnlink(n *Node, ent *dirent) {
 		}
 	}
 	if n.flags&flagNameless != 0 && n.flags&flagDeleted == 0 {
-		f.rename1(n, ent)
+		f.restoreName(n, ent)
 	}
 }
 
-// rename1 gives a nameless node its name back.
-func (f *FS) rename1(n *Node, ent *dirent) {
+// restoreName gives a nameless node its name back.
+func (f *FS) restoreName(n *Node, ent *dirent) {
 	delete(f.orphans, n)
 	f.fds.unpin(&n.file.fd)
 	n.flags &^= flagNameless
