@@ -264,6 +264,9 @@ func (f *FS) Tmpfile(c Caller, dir *Node, mode uint32, out *Attr) (*Node, error)
 	n := &Node{meta: o.Meta, flags: flagDeleted, back: place{dir: up}}
 	n.backIno = unionIno(f.upper, st.Ino)
 	n.ino = n.backIno
+	if _, ok := o.Xattrs[accessACL]; ok {
+		n.flags |= flagACL
+	}
 	n.refs.Store(1)
 	f.holdNameless(n, fd)
 	if out != nil {
