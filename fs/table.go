@@ -16,6 +16,7 @@ type table struct {
 	slots []slot // slot i has id i+1
 	free  []uint32
 	known int
+	first uint32 // generation of the slots that are appended
 }
 
 type slot struct {
@@ -51,7 +52,7 @@ func (t *table) give(n *cow.Node) (id, generation uint64) {
 			n.Handle = uint64(t.free[last]) + 1
 			t.free = t.free[:last]
 		} else {
-			t.slots = append(t.slots, slot{})
+			t.slots = append(t.slots, slot{generation: t.first})
 			n.Handle = uint64(len(t.slots))
 		}
 		t.slots[n.Handle-1].node = n
@@ -96,15 +97,14 @@ func (t *table) shrink() {
 	if end*2 > len(t.slots) {
 		return
 	}
-	generation := uint32(0)
-	for _, s := range t.slots {
-		generation = max(generation, s.generation)
+	// An id that is made anew later must not repeat a generation. Those of known ids stay: the kernel takes an id that comes
+	// with another generation for another file, and fails every access to the one that it has.
+	for _, s := range t.slots[end:] {
+		t.first = max(t.first, s.generation)
 	}
 	t.slots = append(make([]slot, 0, end+end/2), t.slots[:end]...)
 	free := make([]uint32, 0, end-t.known)
 	for i := range t.slots {
-		// An id that is made anew later must not repeat a generation.
-		t.slots[i].generation = max(t.slots[i].generation, generation)
 		if t.slots[i].node == nil {
 			free = append(free, uint32(i))
 		}
