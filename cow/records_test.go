@@ -293,3 +293,45 @@ func TestRefused(t *testing.T) {
 		t.Errorf("refused calls left %v in the upper", entries)
 	}
 }
+
+// TestPrivilegesGo: what takes the privileges of a file leaves a directory's
+// attributes alone, and a write by root to a file with capabilities, which the
+// kernel removes before, leaves set-id bits alone.
+func TestPrivilegesGo(t *testing.T) {
+	caps := []byte{1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	for name, c := range map[string]struct {
+		path         string
+		caps, remove bool
+		set          SetAttr
+		wantMode     uint32
+		wantCaps     bool
+	}{
+		"chown of a directory":    {"dir", true, false, SetAttr{UID: new(uint32)}, 0o6755, true},
+		"chown of a file":         {"file", true, false, SetAttr{UID: new(uint32)}, 0o6755, false},
+		"chown by somebody":       {"file", true, false, SetAttr{UID: new(uint32), Kill: true}, 0o755, false},
+		"write by root":           {"file", true, true, SetAttr{KillPriv: true}, 0o6755, false},
+		"chown that changes none": {"file", false, false, SetAttr{KillPriv: true}, 0o755, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := open(t, layers(t, tree{"file": "text", "dir/": ""}))
+			must(t, u.chmod(c.path, 0o6755))
+			must(t, u.with(c.path, func(n *Node) error {
+				if c.caps {
+					must(t, u.Setxattr(n, capXattr, caps, 0, false))
+				}
+				if c.remove {
+					must(t, u.Removexattr(n, capXattr))
+				}
+				must(t, u.Setattr(n, c.set, nil))
+				size, err := u.Getxattr(n, capXattr, nil)
+				if has := err == nil && size == len(caps); has != c.wantCaps {
+					t.Errorf("capabilities %v (%v), want %v", has, err, c.wantCaps)
+				}
+				return nil
+			}))
+			if mode := u.attr(c.path).Mode & 0o7777; mode != c.wantMode {
+				t.Errorf("mode %o, want %o", mode, c.wantMode)
+			}
+		})
+	}
+}

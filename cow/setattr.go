@@ -18,6 +18,10 @@ type SetAttr struct {
 	// Kill clears set-id bits, as for a change without the privilege to keep
 	// them.
 	Kill bool
+	// KillPriv is what a chown that changes nothing sends, which clears set-id
+	// bits, and what a write to a file with capabilities sends after it has
+	// removed these, which does not.
+	KillPriv bool
 }
 
 // Setattr changes attributes and gives the result.
@@ -29,12 +33,12 @@ func (f *FS) Setattr(n *Node, s SetAttr, out *Attr) error {
 	}
 	f.tree.Lock()
 	defer f.tree.Unlock()
-	if s.Mode != nil || s.UID != nil || s.GID != nil || s.Atime != nil || s.Mtime != nil || s.Kill {
+	if s.Mode != nil || s.UID != nil || s.GID != nil || s.Atime != nil || s.Mtime != nil || s.Kill || s.KillPriv {
 		if err := f.copyUp(n, -1); err != nil {
 			return err
 		}
 	}
-	if s.Mode != nil || s.UID != nil || s.GID != nil || s.Kill {
+	if s.Mode != nil || s.UID != nil || s.GID != nil || s.Kill || s.KillPriv {
 		if err := f.setMode(n, s); err != nil {
 			return err
 		}
@@ -54,8 +58,13 @@ func (f *FS) Setattr(n *Node, s SetAttr, out *Attr) error {
 // in the upper.
 func (f *FS) setMode(n *Node, s SetAttr) error {
 	m := n.meta
+	if s.KillPriv && n.flags&flagCapGone == 0 {
+		s.Kill = true
+	}
+	n.flags &^= flagCapGone
 	if s.Kill || s.UID != nil || s.GID != nil {
-		if n.flags&flagCap != 0 {
+		// A directory keeps what would be privileges of a file, as on ext4.
+		if n.flags&flagCap != 0 && n.dir == nil {
 			if err := f.removeXattr(n, capXattr); err != nil && err != unix.ENODATA {
 				return err
 			}

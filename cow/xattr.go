@@ -50,7 +50,7 @@ func (f *FS) Getxattr(n *Node, name string, buf []byte) (int, error) {
 // asks for these two before the first write to a file and the first check of
 // a permission, and files in the upper say by their flags. Needs FS.tree.
 func (f *FS) lacks(n *Node, name string) bool {
-	if !f.inUpper(n) {
+	if !f.inUpper(n) || n.meta.Type() == unix.S_IFLNK { // of symlinks nobody has looked
 		return false
 	}
 	switch name {
@@ -181,7 +181,7 @@ func (f *FS) Removexattr(n *Node, name string) error {
 	}
 	switch name {
 	case capXattr:
-		n.flags &^= flagCap
+		n.flags = n.flags&^flagCap | flagCapGone
 	case accessACL:
 		n.flags &^= flagACL
 	case defaultACL:

@@ -122,8 +122,8 @@ func (w *worker) setattr(n *cow.Node) unix.Errno {
 	s.Kill = in.Valid&fuse.FATTR_KILL_SUIDGID != 0
 	const changes = fuse.FATTR_MODE | fuse.FATTR_UID | fuse.FATTR_GID | fuse.FATTR_SIZE | fuse.FATTR_ATIME | fuse.FATTR_MTIME
 	if in.Valid&changes == 0 && !n.IsDir() {
-		// What is left of chown(-1, -1), which clears the set-id bits too.
-		s.Kill = true
+		// That is all that is left of them on the way through the kernel.
+		s.KillPriv = true
 	}
 	var a cow.Attr
 	if err := w.s.u.Setattr(n, s, &a); err != nil {
