@@ -37,7 +37,7 @@ func newPartly(lower place, record origin, st *unix.Statx_t) *partly {
 // loadPartly restores the state of a file that was copied up earlier; fd and
 // name are its object in the upper, st the status. Needs FS.tree.
 func (f *FS) loadPartly(n *Node, o origin, fd int, name string, st *unix.Statx_t) error {
-	if o.layer >= len(f.layers) {
+	if o.layer >= len(f.cfg.Lowers) {
 		return fmt.Errorf("read origin of %q: no layer %d: %w", name, o.layer, unix.EIO)
 	}
 	if o.state == stateBoot && o.arg == f.work.boot {

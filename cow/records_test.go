@@ -113,6 +113,7 @@ func TestBadRecords(t *testing.T) {
 	}{
 		"origin":              {originXattr, "nonsense", nil},
 		"layer that is not":   {originXattr, "1 42 meta 7 100 file", unix.EIO},
+		"the upper as layer":  {originXattr, "1 42 meta 1 4 file", unix.EIO},
 		"lower that is not":   {originXattr, "1 42 meta 0 100 other", unix.ENOENT},
 		"lower outside":       {originXattr, "1 42 meta 0 100 ../lower0/file", unix.EXDEV},
 		"lower changed":       {originXattr, "1 42 meta 0 5 file", unix.EIO},

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/cow"
 	"mica/fs"
 	"mica/layerstore"
 	"mica/run/record"
@@ -69,10 +70,9 @@ func (e *Engine) Mount(ctx context.Context, opt MountOptions) (*Mounted, error) 
 // mountJob is what the server of a mount is told.
 type mountJob struct {
 	Mounted
-	Record string   // how the name of the file for the record begins
-	Lowers []string // of the image, topmost first
-	Dirs   string   // the container's directory; empty: an image
-	Host   bool     // the machine's own root lies below all
+	Record string      // how the name of the file for the record begins
+	Lowers []cow.Lower // topmost first
+	Dirs   string      // the container's directory; empty: an image
 
 	lock *record.Lock
 }
@@ -96,8 +96,11 @@ func (e *Engine) mountJob(ctx context.Context, opt MountOptions) (*mountJob, err
 		if err != nil {
 			return nil, err
 		}
+		if err := job.use(made.Container, made.Lowers); err != nil {
+			made.Lock.Release()
+			return nil, err
+		}
 		job.lock = made.Lock
-		job.use(made.Container, made.Lowers)
 		return job, nil
 	}
 	img, lowers, err := e.base(ctx, opt.Ref)
@@ -107,8 +110,10 @@ func (e *Engine) mountJob(ctx context.Context, opt MountOptions) (*mountJob, err
 		}
 		return nil, err
 	}
-	job.Lowers = lowers
-	job.Host = img == nil || img.Config.Config.Labels[baseLabel] == HostImage
+	job.Lowers = imageStack(lowers)
+	if img == nil || img.Config.Config.Labels[baseLabel] == HostImage {
+		job.Lowers = append(job.Lowers, hostLower())
+	}
 	return job, nil
 }
 
@@ -129,12 +134,14 @@ func (e *Engine) mountContainer(ctx context.Context, job *mountJob, c *record.Co
 		}
 		job.lock = lock
 	}
-	job.use(c, lowers)
-	return nil
+	return job.use(c, lowers)
 }
 
-func (job *mountJob) use(c *record.Container, lowers []string) {
-	job.Container, job.Dirs, job.Lowers, job.Host = c.Config.Name, c.Path(), lowers, c.Config.HostBase
+// use makes a container's tree what is mounted.
+func (job *mountJob) use(c *record.Container, lowers []string) (err error) {
+	job.Container, job.Dirs = c.Config.Name, c.Path()
+	job.Lowers, err = containerStack(c, lowers)
+	return err
 }
 
 // prepareDir checks the mountpoint, or makes one. live are the mounts that

@@ -41,15 +41,9 @@ func serveMount() int {
 
 // serve mounts, calls ready, and serves until the mount is gone.
 func (job *mountJob) serve(ready func()) error {
-	cfg := cow.Config{Observe: !job.RW}
+	cfg := cow.Config{Lowers: job.Lowers, Observe: !job.RW}
 	if job.Dirs != "" {
 		cfg.Upper, cfg.Work = filepath.Join(job.Dirs, "upper"), filepath.Join(job.Dirs, "work")
-	}
-	for _, dir := range job.Lowers {
-		cfg.Lowers = append(cfg.Lowers, cow.Lower{Dir: dir})
-	}
-	if job.Host {
-		cfg.Lowers = append(cfg.Lowers, hostLower())
 	}
 	u, err := cow.Open(cfg)
 	if err != nil {

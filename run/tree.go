@@ -29,32 +29,47 @@ type treeOptions struct {
 
 // openTree opens the tree of a container over its image's layers.
 func openTree(c *record.Container, lowers []string, opt treeOptions) (*tree, error) {
-	cfg := cow.Config{Upper: c.Upper(), Work: c.Work(), Volatile: opt.volatile, Observe: opt.observe}
-	for _, dir := range lowers {
-		cfg.Lowers = append(cfg.Lowers, cow.Lower{Dir: dir})
+	stack, err := containerStack(c, lowers)
+	if err != nil {
+		return nil, err
 	}
-	if c.Config.HostBase {
-		cfg.Lowers = append(cfg.Lowers, hostLower())
-	} else {
-		// Mount points that the image lacks come from a layer below all others,
-		// so that they are no change of the container's.
-		skeleton, err := skeletonDir(filepath.Dir(c.Path()))
-		if err != nil {
-			return nil, err
-		}
-		cfg.Lowers = append(cfg.Lowers, cow.Lower{Dir: skeleton})
-		if d := c.Config.Host.Desktop; d != nil {
-			if skeleton, err = desktopSkeleton(filepath.Dir(c.Path()), d); err != nil {
-				return nil, err
-			}
-			cfg.Lowers = append(cfg.Lowers, cow.Lower{Dir: skeleton})
-		}
-	}
-	u, err := cow.Open(cfg)
+	u, err := cow.Open(cow.Config{Lowers: stack, Upper: c.Upper(), Work: c.Work(), Volatile: opt.volatile, Observe: opt.observe})
 	if err != nil {
 		return nil, fmt.Errorf("open the container's filesystem: %w", err)
 	}
 	return &tree{union: u}, nil
+}
+
+// imageStack is the layers of an image as a union takes them.
+func imageStack(lowers []string) []cow.Lower {
+	var stack []cow.Lower
+	for _, dir := range lowers {
+		stack = append(stack, cow.Lower{Dir: dir})
+	}
+	return stack
+}
+
+// containerStack is what lies below the upper directory of a container,
+// whoever opens it: the records in the upper count these layers.
+func containerStack(c *record.Container, lowers []string) ([]cow.Lower, error) {
+	stack := imageStack(lowers)
+	if c.Config.HostBase {
+		return append(stack, hostLower()), nil
+	}
+	// Mount points that the image lacks come from a layer below all others,
+	// so that they are no change of the container's.
+	skeleton, err := skeletonDir(filepath.Dir(c.Path()))
+	if err != nil {
+		return nil, err
+	}
+	stack = append(stack, cow.Lower{Dir: skeleton})
+	if d := c.Config.Host.Desktop; d != nil {
+		if skeleton, err = desktopSkeleton(filepath.Dir(c.Path()), d); err != nil {
+			return nil, err
+		}
+		stack = append(stack, cow.Lower{Dir: skeleton})
+	}
+	return stack, nil
 }
 
 // skeletonDir is a layer that has nothing but the mount points that every

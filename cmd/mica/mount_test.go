@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -72,6 +73,51 @@ func TestMountForWriting(t *testing.T) {
 	c.ok("umount", dir)
 	if got := c.ok("diff", "written"); got != "A /new" {
 		t.Errorf("diff shows %q", got)
+	}
+}
+
+// A mount of a container shows what the container does of files that are
+// partly in its image, and so does the container of what the mount changed.
+func TestMountOfPartlyCopiedFile(t *testing.T) {
+	c := newCLI(t)
+	dir := t.TempDir()
+	c.remove("large")
+	c.remove("partly")
+	t.Cleanup(func() {
+		c.run("umount", dir)
+		c.run("rmi", "-f", "with-large")
+	})
+	c.ok("run", "--name", "large", "base", "dd", "if=/dev/urandom", "of=/large", "bs=1000", "count=400")
+	c.ok("commit", "large", "with-large")
+	content := func(args ...string) []byte {
+		t.Helper()
+		r := c.run(args...)
+		if r.code != 0 || len(r.stdout) != 400_000 {
+			t.Fatalf("mica %s: exit code %d, %d bytes: %s", strings.Join(args, " "), r.code, len(r.stdout), r.stderr)
+		}
+		return []byte(r.stdout)
+	}
+	want := content("run", "--name", "partly", "with-large", "sh", "-c",
+		"echo changed | dd of=/large conv=notrunc bs=1 seek=200000 2>/dev/null && cat /large")
+	c.ok("mount", "partly", dir)
+	if outside, err := os.ReadFile(filepath.Join(dir, "large")); err != nil || !bytes.Equal(outside, want) {
+		t.Errorf("the mount shows other content than the container: %v", err)
+	}
+	c.ok("umount", dir)
+	c.ok("mount", "--rw", "partly", dir)
+	f, err := os.OpenFile(filepath.Join(dir, "large"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt([]byte("outside"), 300_000)
+	if cerr := f.Close(); err != nil || cerr != nil {
+		t.Fatal(err, cerr)
+	}
+	c.ok("umount", dir)
+	copy(want[300_000:], "outside")
+	c.ok("commit", "partly", "with-large")
+	if inside := content("run", "--rm", "with-large", "cat", "/large"); !bytes.Equal(inside, want) {
+		t.Error("the container shows other content than the mount left")
 	}
 }
 
