@@ -354,9 +354,13 @@ const maxRecordPath = 2048
 func (c *copyJob) finish(parent *dirRef) error {
 	f, n := c.f, c.n
 	back := place{parent, ""}
-	switch {
-	case n.flags&flagDeleted != 0:
+	if n.flags&flagDeleted != 0 {
 		return c.finishNameless()
+	}
+	if err := f.notePlaceholder(parent, n.meta.Type()); err != nil {
+		return err
+	}
+	switch {
 	case c.many && c.st.Nlink > 1:
 		key := strconv.FormatUint(n.backIno, 16)
 		if err := f.publish(c.stage, f.work.index, key); err != nil {
@@ -390,11 +394,11 @@ func (c *copyJob) finish(parent *dirRef) error {
 	}
 	n.ent.owner, n.ent.ino, n.ent.below = parent, st.Ino, true
 	c.move(back, st.Ino)
-	return f.notePlaceholder(parent, n.meta.Type())
+	return nil
 }
 
-// notePlaceholder marks an upper directory that an object of type typ has been
-// moved into, if that may be a placeholder.
+// notePlaceholder marks an upper directory that an object of type typ is about
+// to be moved into, if that may be a placeholder.
 func (f *FS) notePlaceholder(dir *dirRef, typ uint32) error {
 	if f.upper.owners != OwnersStored || typ == unix.S_IFREG || typ == unix.S_IFDIR {
 		return nil

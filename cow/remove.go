@@ -92,13 +92,6 @@ func (f *FS) beforeUnlink(n *Node, ent *dirent) error {
 			return err
 		}
 	}
-	if n.flags&flagIndexed != 0 && ent.owner.layer != f.upper {
-		// The name is not on disk in the upper, so the count there stays.
-		if err := f.storeNlink(n.back, n.nlink-1); err != nil {
-			return err
-		}
-		n.nlink--
-	}
 	if !f.lastUpperName(n, ent) || n.refs.Load() == 0 {
 		return nil
 	}
@@ -123,13 +116,8 @@ func (f *FS) beforeUnlink(n *Node, ent *dirent) error {
 	return f.makeNameless(n)
 }
 
-// undoUnlink takes back what beforeUnlink recorded when the removal failed.
+// undoUnlink takes back what beforeUnlink did when the removal failed.
 func (f *FS) undoUnlink(n *Node, ent *dirent) {
-	if n.flags&flagIndexed != 0 && ent.owner.layer != f.upper {
-		if f.storeNlink(n.back, n.nlink+1) == nil {
-			n.nlink++
-		}
-	}
 	if n.flags&flagNameless != 0 && n.flags&flagDeleted == 0 {
 		f.restoreName(n, ent)
 	}
@@ -149,6 +137,14 @@ func (f *FS) restoreName(n *Node, ent *dirent) {
 func (f *FS) afterUnlink(n *Node, dir *Node, ent *dirent) error {
 	ent.node = nil
 	dir.dir.children--
+	if n.flags&flagIndexed != 0 && ent.owner.layer != f.upper {
+		// The name was not on disk in the upper, so the count there stays. That
+		// comes last: with a count too low the index would lose the copy while a
+		// name still needs it, with one too high the copy stays for nothing.
+		if f.storeNlink(n.back, n.nlink-1) == nil {
+			n.nlink--
+		}
+	}
 	switch {
 	case n.ent == ent && n.more != nil && len(n.more.names) > 0:
 		last := len(n.more.names) - 1

@@ -101,8 +101,7 @@ func (f *FS) checkSameFilesystem() error {
 // checkVolatile refuses an upper whose last volatile use did not end cleanly,
 // and marks one that is to be used so.
 func (f *FS) checkVolatile() error {
-	_, err := sys.Open(f.work.fd, volatileName, unix.O_RDONLY, 0)
-	if err == nil {
+	if f.usedVolatile() {
 		return fmt.Errorf("upper directory %s was used with the volatile option and not unmounted; "+
 			"its content may be incomplete: remove it, or remove %s/%s to use it all the same",
 			f.cfg.Upper, f.cfg.Work, volatileName)
@@ -116,6 +115,13 @@ func (f *FS) checkVolatile() error {
 	}
 	sys.Close(fd)
 	return nil
+}
+
+// usedVolatile tells whether the upper was last used without syncs and not
+// closed.
+func (f *FS) usedVolatile() bool {
+	var st unix.Statx_t
+	return sys.Stat(f.work.fd, volatileName, &st) == nil
 }
 
 // openIndex reads which lower hard links are copied up.

@@ -44,13 +44,8 @@ func openHome(c *record.Container, observe bool) (*tree, error) {
 			}
 		}
 	}
-	cfg := cow.Config{
-		Upper: c.HomeUpper(), Work: c.HomeWork(), CopyUp: cow.CopyUpFull, NoRedirect: true,
-		Volatile: c.Config.Host.AutoRemove, Observe: observe,
-	}
-	if d := c.Config.Host.Desktop; d.Home == record.HomeCOW {
-		cfg.Lowers = []cow.Lower{{Dir: d.HomeDir, Owners: cow.OwnersReal}}
-	}
+	cfg := homeConfig(c)
+	cfg.Observe = observe
 	u, err := cow.Open(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open the container's home directory: %w", err)
@@ -63,6 +58,17 @@ func openHome(c *record.Container, observe bool) (*tree, error) {
 		}
 	}
 	return t, nil
+}
+
+// homeConfig describes the union of a home directory.
+func homeConfig(c *record.Container) cow.Config {
+	cfg := cow.Config{
+		Upper: c.HomeUpper(), Work: c.HomeWork(), CopyUp: cow.CopyUpFull, NoRedirect: true, Volatile: c.Config.Host.AutoRemove,
+	}
+	if d := c.Config.Host.Desktop; d.Home == record.HomeCOW {
+		cfg.Lowers = []cow.Lower{{Dir: d.HomeDir, Owners: cow.OwnersReal}}
+	}
+	return cfg
 }
 
 // ownRoot makes the calling user the owner of the root.

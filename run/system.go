@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"mica/run/record"
 	"mica/run/sandbox"
 )
 
@@ -105,62 +104,6 @@ func (e *Engine) DiskUse(ctx context.Context) ([]Use, error) {
 		}
 	}
 	return []Use{iu, cu, vu}, ctx.Err()
-}
-
-// ContainerProblem is one thing wrong among the containers.
-type ContainerProblem struct {
-	Path     string // relative to the store's root
-	What     string
-	Repaired bool
-}
-
-// String is the problem as one line.
-func (p ContainerProblem) String() string {
-	s := p.Path + ": " + p.What
-	if p.Repaired {
-		s += " (repaired)"
-	}
-	return s
-}
-
-// CheckContainers looks for containers that cannot be read or whose image is
-// gone. With repair, what is of no use to anybody is removed.
-func (e *Engine) CheckContainers(repair bool) ([]ContainerProblem, error) {
-	s, err := e.Store()
-	if err != nil {
-		return nil, err
-	}
-	entries, err := os.ReadDir(e.Containers.Path())
-	if err != nil {
-		return nil, fmt.Errorf("list containers: %w", err)
-	}
-	var list []ContainerProblem
-	for _, entry := range entries {
-		if len(entry.Name()) != 64 {
-			continue
-		}
-		rel := filepath.Join("containers", entry.Name())
-		c, err := record.Load(filepath.Join(e.Containers.Path(), entry.Name()))
-		if err != nil {
-			list = append(list, ContainerProblem{Path: rel, What: err.Error()})
-			continue
-		}
-		if c.Config.ImageID != "" {
-			if _, err := s.Resolve(c.Config.ImageID); err != nil {
-				list = append(list, ContainerProblem{Path: rel, What: fmt.Sprintf("its image %s: %v", c.Config.Image, err)})
-			}
-		}
-		for _, dir := range []string{c.Upper(), c.Work()} {
-			if _, err := os.Stat(dir); err != nil {
-				p := ContainerProblem{Path: rel, What: filepath.Base(dir) + " is missing"}
-				if repair && dir == c.Work() {
-					p.Repaired = os.Mkdir(dir, 0o700) == nil
-				}
-				list = append(list, p)
-			}
-		}
-	}
-	return list, nil
 }
 
 // Info is what `mica info` shows.

@@ -106,6 +106,41 @@ func TestDeadSupervisorWithRm(t *testing.T) {
 	}
 }
 
+// TestCheckAfterKill: what a killed supervisor leaves of its container's files
+// is found by a check of the store, and repaired.
+func TestCheckAfterKill(t *testing.T) {
+	c := newCLI(t)
+	c.remove("busy")
+	c.ok("run", "-d", "--name", "busy", "base", "sh", "-c",
+		"cd /lower; i=0; while :; do i=$((i+1)); echo $i >>file; ln file link$i; mv link$i moved; rm moved; echo $i >/tmp/count; done")
+	dir := filepath.Join("containers", c.ok("inspect", "-f", "{{.Id}}", "busy"))
+	upper := filepath.Join(c.root, dir, "upper")
+	until(t, "changes", func() bool { _, err := os.Stat(filepath.Join(upper, "tmp/count")); return err == nil })
+	killSupervisor(t, c, "busy")
+	until(t, "the container to be dead", func() bool { return c.ok("inspect", "-f", "{{.State.Running}}", "busy") == "false" })
+	stray := filepath.Join(c.root, dir, "work/maps/stray")
+	if err := os.WriteFile(stray, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	what := dir + "/work/maps/stray: no file has this block map"
+	if r := c.run("system", "check"); r.code != 1 || !strings.Contains(r.stdout, what+"\n") {
+		t.Errorf("check: %+v", r)
+	}
+	if r := c.run("system", "check", "--repair"); r.code != 0 || !strings.Contains(r.stdout, what+" (repaired)\n") {
+		t.Errorf("repair: %+v", r)
+	}
+	if r := c.run("system", "check"); r.code != 0 || strings.Contains(r.stdout, dir) {
+		t.Errorf("check after the repair: %+v", r)
+	}
+	if _, err := os.Stat(stray); err == nil {
+		t.Error("the block map is still there")
+	}
+	c.ok("start", "busy")
+	if got := c.ok("exec", "busy", "cat", "/lower/file"); !strings.Contains(got, "1\n2\n") {
+		t.Errorf("what was written before the kill: %.100q", got)
+	}
+}
+
 func killSupervisor(t *testing.T, c *cli, name string) {
 	t.Helper()
 	id := c.ok("inspect", "-f", "{{.Id}}", name)

@@ -23,12 +23,13 @@ func (a *app) newSystemCheckCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check [flags]",
 		Short: "Verify every digest and reference of the store",
-		Long: `Verify every digest and reference of the store. The exit code is 0 when nothing is wrong, or when all that was wrong
-has been repaired, and 1 otherwise.`,
+		Long: `Verify every digest and reference of the store, and look into what containers that do not run have changed: the
+records of their files, and leftovers of a process or machine that died. The exit code is 0 when nothing is wrong, or
+when all that was wrong has been repaired, and 1 otherwise.`,
 		Example: lines("mica system check", "mica system check --repair"),
 		Args:    cobra.NoArgs,
 	}
-	c.Flags().BoolVar(&repair, "repair", false, "remove what is broken or unreferenced")
+	c.Flags().BoolVar(&repair, "repair", false, "remove what is broken or unreferenced, and make durable what a killed container had written")
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print problems only")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		e, err := a.open()
@@ -51,7 +52,7 @@ has been repaired, and 1 otherwise.`,
 			}
 			fmt.Printf("%s: %s%s\n", p.Path, p.What, repaired)
 		}
-		containers, err := e.CheckContainers(repair)
+		containers, err := e.CheckContainers(c.Context(), repair)
 		if err != nil {
 			return err
 		}
