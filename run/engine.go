@@ -20,7 +20,7 @@ type Engine struct {
 	root       string
 	store      *layerstore.Store // opened when first needed
 	Containers *record.Dir
-	waiting    *waiting // see Prepare
+	waiting    *Waiting // see Use
 }
 
 // Open opens the containers of the store at root, and clears away what crashes have left.

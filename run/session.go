@@ -101,13 +101,18 @@ func (s *supervisor) noteStart(sess *session) error {
 	return nil
 }
 
-// wait waits for the end of the session, clears up, and gives the exit code.
-func (sess *session) wait(h *hub) int {
-	status, err := sess.box.Wait()
+// wait waits for the end of the session, clears up, and gives the exit code. ended is told that code as soon as the main
+// process has ended and all output is there, while the kernel still clears the sandbox away.
+func (sess *session) wait(h *hub, ended func(code int)) int {
+	status, err := sess.box.Main().Wait()
 	sess.health.stop()
 	h.drain(true)
 	sess.io.finish(0) // nobody is left who could hold it open
 	h.drain(false)
+	if err == nil {
+		ended(status.Code)
+	}
+	status, err = sess.box.Wait()
 	sess.closeHome()
 	sess.tree.close()
 	if err != nil && status.Code == 0 {
@@ -166,7 +171,7 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	cwd = path.Clean("/" + cwd)
 	box := &sandbox.Config{
 		IDs: ids, Hostname: cfg.Container.Hostname, ReadOnlyRoot: h.ReadOnly, Mounts: mounts, Files: files,
-		ShmSize: h.ShmSize, Caps: sandbox.Caps{Add: h.CapAdd, Drop: h.CapDrop},
+		Ahead: s.ahead, ShmSize: h.ShmSize, Caps: sandbox.Caps{Add: h.CapAdd, Drop: h.CapDrop},
 		Process: sandbox.Spec{
 			Args: cfg.Args(), Env: environment(cfg, cfg.TTY, user.home, nil), Cwd: cwd, User: user.User, TTY: cfg.TTY,
 		},

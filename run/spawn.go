@@ -82,21 +82,23 @@ func (e *Engine) Restart(ctx context.Context, c *record.Container, attach *contr
 	})
 }
 
-// waiting is a supervisor that has not been given a container yet.
-type waiting struct{ sock *os.File }
+// Waiting is a supervisor that has not been given a container yet.
+type Waiting struct{ sock *os.File }
 
 // Prepare starts a supervisor ahead of time: it gets ready while the caller
-// still finds out what to start. The next start takes it; without one, it ends with this process.
-func (e *Engine) Prepare() {
-	if e.waiting == nil {
-		// Whatever is wrong is reported by the start itself.
-		e.waiting, _ = spawn(nil)
-	}
+// still finds out what to start. It ends with this process unless [Engine.Use] gives it a container.
+// Whatever is wrong is reported by the start itself.
+func Prepare() *Waiting {
+	w, _ := spawn(nil)
+	return w
 }
+
+// Use has the next start take a supervisor that waits; nil is none.
+func (e *Engine) Use(w *Waiting) { e.waiting = w }
 
 // supervisor gives a supervisor for a container: one that waits if there is one
 // and it need not be started under limits.
-func (e *Engine) supervisor(host *record.HostConfig) (*waiting, error) {
+func (e *Engine) supervisor(host *record.HostConfig) (*Waiting, error) {
 	w := e.waiting
 	e.waiting = nil
 	if w != nil && !hasLimits(host) {
@@ -110,14 +112,14 @@ func (e *Engine) supervisor(host *record.HostConfig) (*waiting, error) {
 
 // spawn starts a supervisor in a session of its own, so that it survives the
 // terminal. host says under which limits, nil for none.
-func spawn(host *record.HostConfig) (*waiting, error) {
+func spawn(host *record.HostConfig) (*Waiting, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make a socket pair: %w", err)
 	}
 	ours, theirs := os.NewFile(uintptr(fds[0]), "supervisor"), fds[1]
 	defer unix.Close(theirs)
-	fail := func(err error) (*waiting, error) {
+	fail := func(err error) (*Waiting, error) {
 		ours.Close()
 		return nil, fmt.Errorf("start the supervisor: %w", err)
 	}
@@ -142,11 +144,11 @@ func spawn(host *record.HostConfig) (*waiting, error) {
 	if err != nil {
 		return fail(err)
 	}
-	return &waiting{ours}, nil
+	return &Waiting{ours}, nil
 }
 
 // adopt gives the container's lock to the supervisor.
-func (w *waiting) adopt(lock *os.File) (*control.Conn, error) {
+func (w *Waiting) adopt(lock *os.File) (*control.Conn, error) {
 	raw, err := w.sock.SyscallConn()
 	if err == nil {
 		rights := unix.UnixRights(int(lock.Fd()))

@@ -42,6 +42,7 @@ type supervisor struct {
 	c      *record.Container
 	lock   *record.Lock
 	start  *control.Start
+	ahead  *sandbox.Ahead // for the first run
 	hub    *hub
 
 	mu       sync.Mutex // guards all below, and c.State
@@ -49,12 +50,16 @@ type supervisor struct {
 	stopped  bool       // the user wants it to end: no policy starts it again
 	ended    chan struct{}
 	exitCode int
+	vanished bool // a container that is removed when it ends has ended, and is out of sight
+	told     sync.WaitGroup
 }
 
 // supervise is the whole life of a supervisor.
 func supervise() int {
-	sock := os.NewFile(fdCommand, "command")
+	sandbox.NameProcess(supervisorName)
 	unix.CloseOnExec(fdCommand)
+	ahead := sandbox.StartAhead()
+	sock := os.NewFile(fdCommand, "command")
 	lockFile, err := receiveLock(sock)
 	if err != nil || lockFile == nil {
 		return 1 // the command has changed its mind
@@ -78,7 +83,7 @@ func supervise() int {
 		_ = conn.SendError(err)
 		return 1
 	}
-	s := &supervisor{engine: e, c: c, lock: record.InheritLock(lockFile), start: req.Start,
+	s := &supervisor{engine: e, c: c, lock: record.InheritLock(lockFile), start: req.Start, ahead: ahead,
 		hub: newHub(c.LogPath()), ended: make(chan struct{})}
 	if err := s.run(conn); err != nil {
 		_ = conn.SendError(err)
@@ -152,7 +157,7 @@ func (s *supervisor) fail(err error) {
 func (s *supervisor) loop(sess *session) {
 	for restarts, delay := 0, firstDelay; ; restarts++ {
 		began := time.Now()
-		code := sess.wait(s.hub)
+		code := sess.wait(s.hub, s.vanish)
 		if time.Since(began) > 10*time.Second {
 			delay = firstDelay
 		}
@@ -223,33 +228,45 @@ func restartWanted(p record.RestartPolicy, code, restarts int) bool {
 	return false
 }
 
+// vanish puts a container that is removed when it ends out of sight, and tells those who wait for it. To clear away what it
+// ran in takes the kernel a while, for which nobody has to wait.
+func (s *supervisor) vanish(code int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.vanished || !s.c.Config.Host.AutoRemove || s.c.Vanish() != nil {
+		return
+	}
+	s.vanished, s.exitCode = true, code
+	close(s.ended)
+	s.told.Go(func() { s.hub.finish(code) })
+}
+
 // finish writes the last state, gives the container up, and only then tells
 // those who wait, so that whatever they do next finds it free.
 func (s *supervisor) finish() {
 	_ = s.hub.log.close()
+	s.vanish(s.exitCode) // if it has not yet
 	s.mu.Lock()
-	st := &s.c.State
-	st.Status, st.ExitCode, st.PID, st.Supervisor = record.Exited, s.exitCode, 0, 0
-	st.Stopped = s.stopped
-	if st.Health != nil {
-		st.Health.Status = "unhealthy"
-	}
-	remove := s.c.Config.Host.AutoRemove
-	if remove {
-		remove = s.c.Vanish() == nil
-	}
-	if !remove {
+	vanished := s.vanished
+	if !vanished {
+		st := &s.c.State
+		st.Status, st.ExitCode, st.PID, st.Supervisor = record.Exited, s.exitCode, 0, 0
+		st.Stopped = s.stopped
+		if st.Health != nil {
+			st.Health.Status = "unhealthy"
+		}
 		_ = s.c.WriteState()
+		s.lock.Release()
+		close(s.ended)
+		s.told.Go(func() { s.hub.finish(s.exitCode) })
 	}
-	s.lock.Release()
-	close(s.ended)
-	code := s.exitCode
 	s.mu.Unlock()
-	s.hub.finish(code)
-	if remove {
+	if vanished {
 		_ = s.engine.removeAnonymous(s.c.Config)
 		_ = s.c.Discard()
+		s.lock.Release()
 	}
+	s.told.Wait()
 }
 
 // accept serves connections until the listener closes.

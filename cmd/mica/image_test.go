@@ -247,7 +247,7 @@ func TestSystem(t *testing.T) {
 
 // Every command has words on what it does and an example.
 func TestHelp(t *testing.T) {
-	for _, c := range newRootCommand().Commands() {
+	for _, c := range newRootCommand("", nil).Commands() {
 		for _, sub := range append(c.Commands(), c) {
 			if sub.Hidden || sub.Name() == "help" || sub.Name() == "completion" || sub.Parent().Name() == "completion" || sub.HasSubCommands() {
 				continue

@@ -97,7 +97,7 @@ func startDetached(ctx context.Context, e *run.Engine, c *record.Container) erro
 	if c.State.Alive() {
 		return nil
 	}
-	e.Prepare()
+	e.Use(run.Prepare())
 	conn, err := e.Restart(ctx, c, nil)
 	if err != nil {
 		return err

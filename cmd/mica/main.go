@@ -1,3 +1,8 @@
+// No process is to look for the limits of its cgroup at its start, and again every second.
+
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command mica runs, mounts, commits and inspects container images with no
 // root and no daemon.
 package main
@@ -45,7 +50,15 @@ func execute(args []string) int {
 	if filepath.Base(args[0]) == "fuse-overlayfs" {
 		line = append([]string{"overlay"}, line...)
 	}
-	root := newRootCommand()
+	first := ""
+	if len(line) > 0 {
+		first = line[0]
+	}
+	var waiting *run.Waiting
+	if first == "run" {
+		waiting = run.Prepare()
+	}
+	root := newRootCommand(first, waiting)
 	root.SetArgs(line)
 	err := root.Execute()
 	var code exitCode

@@ -16,6 +16,8 @@ import (
 type app struct {
 	root   string // of the store; empty: the default
 	engine *run.Engine
+
+	waiting *run.Waiting // see newRootCommand
 }
 
 // open opens the store and the containers on first use.
@@ -60,9 +62,10 @@ const (
 	groupManage    = "manage"
 )
 
-// newRootCommand builds the whole command line.
-func newRootCommand() *cobra.Command {
-	a := new(app)
+// newRootCommand builds the command line: all of it, or only what a line that begins with first needs. waiting is for
+// the container that a run starts; it may be nil.
+func newRootCommand(first string, waiting *run.Waiting) *cobra.Command {
+	a := &app{waiting: waiting}
 	root := &cobra.Command{
 		Use:   "mica",
 		Short: "Run, mount, commit and inspect container images: no root, no daemon",
@@ -93,6 +96,17 @@ calling user over mica's own union filesystem; each is looked after by a process
 			c.GroupID = group
 			root.AddCommand(c)
 		}
+	}
+	switch first {
+	// To build the other commands would take as long as to start a container takes elsewhere in mica.
+	case "run":
+		add(groupContainer, a.newRunCommand())
+	case "exec":
+		add(groupContainer, a.newExecCommand())
+	}
+	if root.HasSubCommands() {
+		root.CompletionOptions.DisableDefaultCmd = true
+		return root
 	}
 	add(groupContainer, a.containerCommands(true)...)
 	add(groupImage, a.imageCommands(true)...)

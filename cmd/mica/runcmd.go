@@ -53,15 +53,11 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 		if err := f.desk.check(f.network, len(f.ports) > 0); err != nil {
 			return err
 		}
-		e, err := a.open()
+		e, created, err := a.create(c, &f, args)
 		if err != nil {
 			return err
 		}
-		e.Prepare()
-		_, created, err := a.create(c, &f, args)
-		if err != nil {
-			return err
-		}
+		e.Use(a.waiting)
 		id := created.ID()
 		if detach {
 			conn, err := e.Start(created, nil)

@@ -8,7 +8,7 @@ import (
 
 // treeCommands are the commands on filesystems as such.
 func (a *app) treeCommands() []*cobra.Command {
-	return []*cobra.Command{a.newMountCommand(), a.newUmountCommand(), a.newMountCommand(), a.newUmountCommand(), newOverlayCommand(), newBenchCommand()}
+	return []*cobra.Command{a.newMountCommand(), a.newUmountCommand(), newOverlayCommand(), newBenchCommand()}
 }
 
 // splitSlash gives the parts of s between slashes.

@@ -34,6 +34,9 @@ type Config struct {
 	EmulateIDs bool
 
 	Process Spec // the main process
+
+	// Ahead is an init that was started before the rest was known. It is used if it is of the right kind, and ended if not.
+	Ahead *Ahead
 }
 
 // OwnerFunc gives the owner of files that a process makes, by the id of one of its threads inside the sandbox, as it stands

@@ -9,13 +9,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// mayReachInit says whether processes with a bounding set may look into init.
+func mayReachInit(bounding uint64) bool {
+	return bounding&(1<<unix.CAP_SYS_PTRACE|1<<unix.CAP_SYS_ADMIN) != 0
+}
+
 // executable returns the path from which init is to be executed. Processes in the sandbox cannot reach the executable of
 // init, which is not dumpable, unless they have CAP_SYS_PTRACE (or all that CAP_SYS_ADMIN allows). For those, and where
 // the user may write to the executable, it is a sealed copy in memory, so that nothing they do changes the file on the host.
 func executable(bounding uint64) (path string, done func(), err error) {
 	const self = "/proc/self/exe"
 	none := func() {}
-	if bounding&(1<<unix.CAP_SYS_PTRACE|1<<unix.CAP_SYS_ADMIN) == 0 {
+	if !mayReachInit(bounding) {
 		return self, none, nil
 	}
 	var st unix.Stat_t

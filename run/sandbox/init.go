@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +26,7 @@ func Main() {
 	if os.Args[0] != initName || os.Getpid() != 1 {
 		return
 	}
+	NameProcess(initName)
 	// This thread carries the parent-death signal.
 	runtime.LockOSThread()
 	i := &initProcess{conn: &conn{fd: controlFD}, procs: map[int]int{}, spawned: make(chan struct{}, 1), usual: make(chan struct{})}
@@ -33,6 +35,13 @@ func Main() {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// NameProcess is how ps(1) and top(1) show the process: not as the link that it was executed by.
+func NameProcess(name string) {
+	if b, err := unix.BytePtrFromString(name); err == nil {
+		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(b)), 0, 0, 0)
+	}
 }
 
 // initProcess is process 1 of a sandbox.

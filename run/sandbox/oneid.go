@@ -168,6 +168,3 @@ func shareTable() (fd int, view *ids.View, err error) {
 	}
 	return fd, ids.NewView(mem), nil
 }
-
-// emulates says whether ids are emulated: asked for, and only one is there.
-func (s *Sandbox) emulates() bool { return s.cfg.EmulateIDs && !s.ids.Helpers }

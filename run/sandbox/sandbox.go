@@ -20,13 +20,14 @@ var ErrEnded = errors.New("sandbox has ended")
 
 // Sandbox is a running sandbox. Its methods may be called from any goroutine.
 type Sandbox struct {
-	cfg    *Config // immutable
-	ids    IDMap   // immutable
-	pid    int     // of init on the host; immutable after launch
+	cfg    *Config  // immutable once set, before boot
+	kind   initKind // immutable
+	pid    int      // of init on the host; immutable after launch
 	conn   *conn
-	stderr int // what init writes before it crashes
+	stderr int        // what init writes before it crashes
+	maps   chan error // the outcome of the helpers that map ids
 	main   *Process
-	view   *ids.View // nil unless ids are emulated; immutable after launch
+	view   *ids.View // nil unless ids are emulated; immutable once set, before boot
 	table  int       // descriptor of what it looks at; during the start
 
 	done    chan struct{}  // closed when all is over

@@ -34,26 +34,29 @@ func start(ctx context.Context, cfg *Config) (*Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sandbox{cfg: cfg, ids: ids, procs: map[int]*Process{},
-		done: make(chan struct{}), served: make(chan struct{}), readAll: make(chan struct{}),
+	want := initKind{ids: ids, ownNet: cfg.Network != NetworkHost, emulates: cfg.EmulateIDs && !ids.Helpers, bounding: bounding}
+	s := cfg.Ahead.take(&want)
+	if s == nil {
+		s = newSandbox(want)
 	}
+	s.cfg = cfg
 	// The filter is compiled while init comes up.
 	main := make(chan wired, 1)
 	go func() {
 		spec, fds, err := s.wire(&cfg.Process)
 		main <- wired{spec, fds, err}
 	}()
-	if s.emulates() {
-		if s.table, s.view, err = shareTable(); err != nil {
-			return nil, err
-		}
-		defer unix.Close(s.table)
-	}
-	if err := s.launch(bounding); err != nil {
+	if err := s.launch(); err != nil {
 		return nil, err
 	}
+	if s.kind.emulates {
+		s.table, s.view, err = shareTable()
+		defer unix.Close(s.table)
+	}
 	stop := context.AfterFunc(ctx, func() { s.Kill() })
-	err = s.boot(main)
+	if err == nil {
+		err = s.boot(main)
+	}
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -117,77 +120,6 @@ func (p *Spec) validate() error {
 	return nil
 }
 
-// launch makes the control socket and starts init. On success a goroutine waits for init and s.pid is set.
-func (s *Sandbox) launch(bounding uint64) error {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("make control socket: %w", err)
-	}
-	s.conn = &conn{fd: pair[0]}
-	var errPipe [2]int
-	if err := unix.Pipe2(errPipe[:], unix.O_CLOEXEC); err != nil {
-		closeAll(pair[:])
-		return fmt.Errorf("make pipe: %w", err)
-	}
-	s.stderr = errPipe[0]
-	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		closeAll(append(pair[:], errPipe[:]...))
-		return fmt.Errorf("open /dev/null: %w", err)
-	}
-	exe, closeExe, err := executable(bounding)
-	if err == nil {
-		attr := &syscall.ProcAttr{
-			Env:   []string{"GOMAXPROCS=4", "GOGC=off", s.memoryLimit(), "GOTRACEBACK=all", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"},
-			Files: []uintptr{uintptr(null), uintptr(null), uintptr(errPipe[1]), uintptr(pair[1])},
-			Sys:   s.attributes(),
-		}
-		started := make(chan error, 1)
-		go s.own(exe, attr, started)
-		err = <-started
-		closeExe()
-	}
-	closeAll([]int{pair[1], errPipe[1], null})
-	if err != nil {
-		closeAll([]int{pair[0], errPipe[0]})
-		return explainClone(err)
-	}
-	return nil
-}
-
-// memoryLimit makes init collect garbage only when it has much, and not at all by itself when it emulates ids; see
-// startEmulation.
-func (s *Sandbox) memoryLimit() string {
-	if s.emulates() {
-		return "GOMEMLIMIT=off"
-	}
-	return "GOMEMLIMIT=64MiB"
-}
-
-// attributes are those of the clone that makes init.
-func (s *Sandbox) attributes() *syscall.SysProcAttr {
-	a := &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
-		Setsid:     true,
-	}
-	if _, err := os.Lstat("/proc/self/ns/cgroup"); err == nil {
-		a.Cloneflags |= unix.CLONE_NEWCGROUP
-	}
-	if s.cfg.Network != NetworkHost {
-		a.Cloneflags |= unix.CLONE_NEWNET
-	}
-	if !s.ids.Helpers {
-		a.UidMappings, a.GidMappings = sysIDs(s.ids.UIDs), sysIDs(s.ids.GIDs)
-	}
-	if s.ids.Helpers || !s.ids.HasUID(0) {
-		// Without a mapped user 0 execve(2) would take the capabilities of the new namespace away.
-		for c := 0; c <= lastCap(); c++ {
-			a.AmbientCaps = append(a.AmbientCaps, uintptr(c))
-		}
-	}
-	return a
-}
-
 // own starts init and waits for it, from a thread that exists as long as init does: the parent-death signal of init is
 // about the thread that started it.
 func (s *Sandbox) own(exe string, attr *syscall.ProcAttr, started chan<- error) {
@@ -230,24 +162,20 @@ func (s *Sandbox) boot(main <-chan wired) error {
 	p := s.newProcess()
 	s.main = p
 	go s.read()
-	maps := make(chan error, 1)
-	if s.ids.Helpers {
-		go func() { maps <- s.ids.writeMaps(s.pid) }()
-	}
 	w := <-main
 	if w.err != nil {
 		return s.startError(p, w.err)
 	}
 	fds := w.fds
-	if s.emulates() {
+	if s.kind.emulates {
 		fds = append(fds, s.table)
 	}
 	if err := s.conn.send(&message{Op: opSetup, Setup: s.setup(w.spec)}, fds...); err != nil {
 		return s.startError(p, err)
 	}
 	runtime.KeepAlive(s.cfg)
-	if s.ids.Helpers {
-		if err := <-maps; err != nil {
+	if s.kind.ids.Helpers {
+		if err := <-s.maps; err != nil {
 			return s.startError(p, err)
 		}
 		if err := s.conn.send(&message{Op: opMaps}); err != nil {
@@ -278,16 +206,16 @@ func (s *Sandbox) startError(p *Process, err error) error {
 func (s *Sandbox) setup(main *wireSpec) *setup {
 	c := s.cfg
 	st := &setup{
-		WaitMaps: s.ids.Helpers, WaitNet: c.Network == NetworkPasta, HasGroups: s.ids.Helpers,
-		Become:  !(s.ids.UIDs[0].Inside == 0 && s.ids.UIDs[0].Outside == uint32(os.Geteuid())) && s.ids.HasUID(0),
+		WaitMaps: s.kind.ids.Helpers, WaitNet: c.Network == NetworkPasta, HasGroups: s.kind.ids.Helpers,
+		Become:  !(s.kind.ids.UIDs[0].Inside == 0 && s.kind.ids.UIDs[0].Outside == uint32(os.Geteuid())) && s.kind.ids.HasUID(0),
 		HostNet: c.Network == NetworkHost, Loopback: c.Network == NetworkNone, Hostname: c.Hostname,
 		RootDir: c.Root.Dir, FUSEOptions: c.Root.FUSEOptions, ReadOnlyRoot: c.ReadOnlyRoot,
 		Mounts: c.Mounts, Files: c.Files, Devices: c.Devices, ShmSize: c.ShmSize,
-		TTYGroup: s.ids.HasGID(5), Masked: c.MaskedPaths, ReadOnly: c.ReadOnlyPaths, Rlimits: c.Rlimits, Main: *main,
+		TTYGroup: s.kind.ids.HasGID(5), Masked: c.MaskedPaths, ReadOnly: c.ReadOnlyPaths, Rlimits: c.Rlimits, Main: *main,
 	}
-	if s.emulates() {
+	if s.kind.emulates {
 		st.Emulate, st.Token, st.IdentityFilter = true, c.Root.Token, identityFilter()
-		st.BaseUID, st.BaseGID = s.ids.UIDs[0].Inside, s.ids.GIDs[0].Inside
+		st.BaseUID, st.BaseGID = s.kind.ids.UIDs[0].Inside, s.kind.ids.GIDs[0].Inside
 	}
 	if st.ShmSize == 0 {
 		st.ShmSize = 64 << 20
@@ -340,14 +268,14 @@ func (s *Sandbox) wire(p *Spec) (*wireSpec, []int, error) {
 
 // checkUser refuses ids that do not exist in the sandbox.
 func (s *Sandbox) checkUser(u *User) error {
-	if s.emulates() {
+	if s.kind.emulates {
 		return nil
 	}
-	if !s.ids.HasUID(u.UID) {
-		return fmt.Errorf("start process: user %d does not exist in the sandbox, whose ids are %s", u.UID, describe(s.ids.UIDs))
+	if !s.kind.ids.HasUID(u.UID) {
+		return fmt.Errorf("start process: user %d does not exist in the sandbox, whose ids are %s", u.UID, describe(s.kind.ids.UIDs))
 	}
-	if !s.ids.HasGID(u.GID) {
-		return fmt.Errorf("start process: group %d does not exist in the sandbox, whose ids are %s", u.GID, describe(s.ids.GIDs))
+	if !s.kind.ids.HasGID(u.GID) {
+		return fmt.Errorf("start process: group %d does not exist in the sandbox, whose ids are %s", u.GID, describe(s.kind.ids.GIDs))
 	}
 	return nil
 }

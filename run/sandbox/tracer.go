@@ -100,6 +100,7 @@ func (t *tracerClient) start() error {
 
 // tracerMain is the tracer process.
 func tracerMain() {
+	NameProcess(tracerName)
 	runtime.LockOSThread()
 	err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	var size [1]byte
