@@ -63,7 +63,10 @@ func (e *Engine) Create(ctx context.Context, opt CreateOptions) (*Created, error
 		return nil, err
 	}
 	if len(cfg.Args()) == 0 {
-		return nil, fmt.Errorf("image %s names no command: give one after the image", opt.Image)
+		cfg.Container.Cmd = defaultCommand(lowers)
+	}
+	if len(cfg.Args()) == 0 {
+		return nil, fmt.Errorf("image %s names no command and has no shell: give a command after the image", opt.Image)
 	}
 	cfg.ID = record.NewID()
 	if cfg.Container.Hostname == "" {

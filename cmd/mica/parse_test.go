@@ -24,7 +24,7 @@ func TestParseVolume(t *testing.T) {
 			t.Errorf("%s: %+v, %v", in, got, err)
 		}
 	}
-	for _, in := range []string{"", ":/x", "a:", "data:srv", "data:/", "a:b:c:d", "data:/srv:what", "-x:/srv", "x:/srv"} {
+	for _, in := range []string{"", ":/x", "a:", "data:srv", "data:/", "a:b:c:d", "data:/srv:what", "-x:/srv"} {
 		if got, err := parseMounts([]string{in}, nil, nil); err == nil {
 			t.Errorf("%q: no error, %+v", in, got)
 		}

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"mica/internal/version"
 	"mica/layerstore"
@@ -104,8 +107,10 @@ calling user over mica's own union filesystem; each is looked after by a process
 	case "exec":
 		add(groupContainer, a.newExecCommand())
 	}
+	root.SetFlagErrorFunc(pointToHelp)
 	if root.HasSubCommands() {
 		root.CompletionOptions.DisableDefaultCmd = true
+		explainArgs(root)
 		return root
 	}
 	add(groupContainer, a.containerCommands(true)...)
@@ -114,7 +119,31 @@ calling user over mica's own union filesystem; each is looked after by a process
 	add(groupManage, a.containerGroup(), a.imageGroup(), a.volumeGroup(), a.homeGroup(), a.systemGroup(), a.newVersionCommand(), a.newInfoCommand(),
 		a.newLoginCommand("login"), a.newLoginCommand("logout"))
 	root.AddCommand(docsCommands()...)
+	explainArgs(root)
 	return root
+}
+
+// pointToHelp adds where to read on to an error in the use of a command.
+func pointToHelp(c *cobra.Command, err error) error {
+	if errors.Is(err, pflag.ErrHelp) {
+		return err
+	}
+	return fmt.Errorf("%w; see \"%s --help\"", err, c.CommandPath())
+}
+
+// explainArgs has all commands point to their help when the number of arguments is wrong.
+func explainArgs(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return pointToHelp(c, err)
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		explainArgs(sub)
+	}
 }
 
 // group makes a command that only has others below it.

@@ -80,6 +80,33 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestDefaultCommand runs an image that names no command: its shell takes the input.
+func TestDefaultCommand(t *testing.T) {
+	c := newCLI(t)
+	r := c.runInput("echo from the $0 shell\nexit 3\n", "run", "--rm", "-i", "--name", "x", "base")
+	if r.code != 3 || r.stdout != "from the sh shell\n" {
+		t.Errorf("exit code %d, %q, %s", r.code, r.stdout, r.stderr)
+	}
+}
+
+// TestUsageErrors says of lines that cannot be right what is wrong and where to read on.
+func TestUsageErrors(t *testing.T) {
+	c := newCLI(t)
+	for line, want := range map[string]string{
+		"run":                  `mica: requires at least 1 arg(s), only received 0; see "mica run --help"`,
+		"run --badflag base":   `mica: unknown flag: --badflag; see "mica run --help"`,
+		"rm":                   `mica: requires at least 1 arg(s), only received 0; see "mica rm --help"`,
+		"container ls --nope":  `mica: unknown flag: --nope; see "mica container ls --help"`,
+		"exec --nope x true":   `mica: unknown flag: --nope; see "mica exec --help"`,
+		"run --memory x base":  `mica: --memory "x": want a size of at least 6m`,
+		"run --stop-timeout s": `mica: invalid argument "s" for "--stop-timeout" flag: strconv.ParseInt: parsing "s": invalid syntax; see "mica run --help"`,
+	} {
+		if r := c.run(strings.Fields(line)...); r.code != 125 || strings.TrimSpace(r.stderr) != want || r.stdout != "" {
+			t.Errorf("%s: exit code %d, got\n%s\nwant\n%s", line, r.code, r.stderr, want)
+		}
+	}
+}
+
 // What a run with --rm leaves behind: nothing, whether it started or not.
 func TestRunLeavesNothing(t *testing.T) {
 	c := newCLI(t)

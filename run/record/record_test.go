@@ -165,7 +165,7 @@ func TestTidy(t *testing.T) {
 
 func TestCheckName(t *testing.T) {
 	for name, ok := range map[string]bool{
-		"web": true, "Web_1.a-b": true, "9x": true, "x": false, "": false, "-x": false, ".x": false, "a/b": false, "a b": false,
+		"web": true, "Web_1.a-b": true, "9x": true, "x": true, "": false, "-x": false, ".x": false, "a/b": false, "a b": false,
 		strings.Repeat("n", 255): true, strings.Repeat("n", 256): false,
 	} {
 		if err := CheckName(name); (err == nil) != ok {

@@ -155,16 +155,16 @@ func (d *Dir) Remove(v *Volume, discard func(dir string) error) error {
 	return nil
 }
 
-// CheckName tells whether a name is one that Docker would allow.
+// CheckName tells whether a name is one that Docker or Podman would allow.
 func CheckName(name string) error {
-	ok := len(name) >= 2 && len(name) <= 255
+	ok := name != "" && len(name) <= 255
 	for i := 0; ok && i < len(name); i++ {
 		c := name[i]
 		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 		ok = alnum || i > 0 && (c == '_' || c == '.' || c == '-')
 	}
 	if !ok {
-		return fmt.Errorf("volume name %q: want a letter or digit, then letters, digits, '_', '.', '-', at least two in all", name)
+		return fmt.Errorf("volume name %q: want a letter or digit, then letters, digits, '_', '.' and '-'", name)
 	}
 	return nil
 }
