@@ -15,7 +15,7 @@ func discardTree(dir string) error {
 	if errors.Is(err, os.ErrPermission) {
 		var ids sandbox.IDMap
 		if ids, err = sandbox.ResolveIDs(sandbox.IDsFull); err == nil {
-			err = inUserNamespace(ids, nil, "remove", dir)
+			err = inUserNamespace(ids, nil, nil, "remove", dir)
 		}
 	}
 	if err != nil {

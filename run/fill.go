@@ -35,10 +35,11 @@ func (sess *session) fillVolume(m record.Mount) error {
 			return err
 		}
 	}
+	place := hostPlace{dir: m.Source, path: "."}
 	if direct {
-		err = unpack(r, m.Source, false)
+		err = place.unpack(r, false)
 	} else {
-		err = inUserNamespace(sess.tree.ids, r, "unpack", m.Source)
+		err = inUserNamespace(sess.tree.ids, r, nil, place.args("unpack", "", true)...)
 	}
 	if err != nil {
 		return fmt.Errorf("fill volume %s from %s: %w", m.Volume, m.Target, err)

@@ -247,6 +247,9 @@ func (e *Engine) Size(ctx context.Context, c *record.Container) (n int64, err er
 
 // Stat describes a path in the container, nil where there is none.
 func (e *Engine) Stat(ctx context.Context, c *record.Container, p string, follow bool) (st *control.PathStat, err error) {
+	if h := mountedAt(c.Config, p); h != nil {
+		return h.runStat(c.Config, follow)
+	}
 	err = e.withTree(ctx, c, true, func(conn *control.Conn) error {
 		return ask(conn, control.Request{Op: control.OpStat, Path: p, Copy: &control.CopyOptions{FollowLink: follow}}, &st)
 	}, func(t *tree) error {
@@ -259,6 +262,9 @@ func (e *Engine) Stat(ctx context.Context, c *record.Container, p string, follow
 // CopyOut writes a path of the container as a tar stream in which it is called
 // name; with the empty name a directory's content stands at the top.
 func (e *Engine) CopyOut(ctx context.Context, c *record.Container, p, name string, follow bool, w io.Writer) error {
+	if h := mountedAt(c.Config, p); h != nil {
+		return h.run(c.Config, nil, w, "pack", name, follow)
+	}
 	return e.withTree(ctx, c, true, func(conn *control.Conn) error {
 		req := control.Request{Op: control.OpCopyOut, Path: p, Copy: &control.CopyOptions{Name: name, FollowLink: follow}}
 		if err := conn.SendJSON(control.KindRequest, req); err != nil {
@@ -277,6 +283,12 @@ func (e *Engine) Export(ctx context.Context, c *record.Container, w io.Writer) e
 // CopyIn unpacks a tar stream into a directory of the container. Without
 // keepOwners all of it belongs to root.
 func (e *Engine) CopyIn(ctx context.Context, c *record.Container, dir string, keepOwners bool, r io.Reader) error {
+	if h := mountedAt(c.Config, dir); h != nil {
+		if h.readOnly {
+			return fmt.Errorf("write %s in the container: it lies on a read-only mount", dir)
+		}
+		return h.run(c.Config, r, nil, "unpack", "", keepOwners)
+	}
 	return e.withTree(ctx, c, false, func(conn *control.Conn) error {
 		req := control.Request{Op: control.OpCopyIn, Path: dir, Copy: &control.CopyOptions{Archive: keepOwners}}
 		if err := ask(conn, req, nil); err != nil {

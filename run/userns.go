@@ -25,13 +25,10 @@ const helperFlag = "--mica-helper"
 func helper(args []string) int {
 	signal.Ignore(unix.SIGHUP)
 	var err error
-	switch {
-	case len(args) == 2 && args[0] == "remove":
+	if len(args) == 2 && args[0] == "remove" {
 		err = os.RemoveAll(args[1])
-	case len(args) == 2 && args[0] == "unpack":
-		err = unpack(os.Stdin, args[1], true)
-	default:
-		err = errors.New("unknown request")
+	} else {
+		err = hostOp(os.Stdin, os.Stdout, args)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -41,8 +38,8 @@ func helper(args []string) int {
 }
 
 // inUserNamespace does a helper's work as root of a user namespace in which
-// the ids of containers exist. in may be nil.
-func inUserNamespace(ids sandbox.IDMap, in io.Reader, args ...string) error {
+// the ids of containers exist. in and out may be nil.
+func inUserNamespace(ids sandbox.IDMap, in io.Reader, out io.Writer, args ...string) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the own executable: %w", err)
@@ -65,12 +62,32 @@ func inUserNamespace(ids sandbox.IDMap, in io.Reader, args ...string) error {
 		return fmt.Errorf("make a pipe: %w", err)
 	}
 	defer errRead.Close()
+	var stdout *os.File
+	copied := make(chan error, 1)
+	if out != nil {
+		r, w, err := os.Pipe()
+		if err != nil {
+			errWrite.Close()
+			return fmt.Errorf("make a pipe: %w", err)
+		}
+		stdout = w
+		go func() {
+			_, err := io.Copy(out, r)
+			r.Close() // so that the helper does not wait for a reader that is gone
+			copied <- err
+		}()
+	} else {
+		copied <- nil
+	}
 	box, err := sandbox.Start(context.Background(), &sandbox.Config{
 		IDs: ids, Root: sandbox.Root{Dir: "/"}, MaskedPaths: []string{}, ReadOnlyPaths: []string{},
 		Seccomp: sandbox.Seccomp{Mode: sandbox.SeccompUnconfined},
-		Process: sandbox.Spec{Args: append([]string{exe, helperFlag}, args...), Stdin: stdin, Stderr: errWrite},
+		Process: sandbox.Spec{Args: append([]string{exe, helperFlag}, args...), Stdin: stdin, Stdout: stdout, Stderr: errWrite},
 	})
 	errWrite.Close()
+	if stdout != nil {
+		stdout.Close()
+	}
 	if err != nil {
 		return err
 	}
@@ -80,19 +97,14 @@ func inUserNamespace(ids sandbox.IDMap, in io.Reader, args ...string) error {
 		return err
 	}
 	if status.Code != 0 {
-		return fmt.Errorf("%s", bytes.TrimSpace(words))
+		return errors.Join(<-copied, errors.New(string(bytes.TrimSpace(words))))
 	}
-	return nil
+	return <-copied
 }
 
 // unpack unpacks a tar stream into an existing directory, with the owners that
 // it names if owners is set.
-func unpack(r io.Reader, dir string, owners bool) error {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
+func unpack(r io.Reader, root *os.Root, owners bool) error {
 	in := tar.NewReader(r)
 	for {
 		h, err := in.Next()
@@ -135,12 +147,12 @@ func unpackEntry(root *os.Root, h *tar.Header, content io.Reader, owners bool) e
 			return err
 		}
 	case tar.TypeSymlink:
-		if err := root.Symlink(h.Linkname, name); err != nil {
+		if err := anew(root, name, func() error { return root.Symlink(h.Linkname, name) }); err != nil {
 			return err
 		}
 		return chown(name)
 	case tar.TypeLink:
-		return root.Link(filepath.Clean(h.Linkname), name)
+		return anew(root, name, func() error { return root.Link(filepath.Clean(h.Linkname), name) })
 	default:
 		return nil // devices, FIFOs and sockets have no place in a volume
 	}
@@ -151,4 +163,15 @@ func unpackEntry(root *os.Root, h *tar.Header, content io.Reader, owners bool) e
 		return err
 	}
 	return root.Chtimes(name, h.ModTime, h.ModTime)
+}
+
+// anew makes a name, in place of a file that has it.
+func anew(root *os.Root, name string, make func() error) error {
+	err := make()
+	if errors.Is(err, os.ErrExist) {
+		if err = root.Remove(name); err == nil {
+			err = make()
+		}
+	}
+	return err
 }

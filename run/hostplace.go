@@ -1,0 +1,242 @@
+package run
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"mica/run/control"
+	"mica/run/record"
+)
+
+// hostPlace is a path of a container that lies in a directory of the host, because a volume or a host path is mounted there.
+// Symlinks on the way are followed inside of that directory only: the container may have made them.
+type hostPlace struct {
+	dir      string // on the host
+	path     string // below it; "." is the directory itself
+	inside   string // what the container calls it
+	readOnly bool
+}
+
+// mountedAt is where a path of the container lies on the host, nil for what lies in its own tree (or in memory).
+func mountedAt(cfg *record.Config, p string) *hostPlace {
+	p = path.Clean("/" + p)
+	var best *record.Mount
+	for i := range cfg.Host.Mounts {
+		m := &cfg.Host.Mounts[i]
+		if target := path.Clean(m.Target); p == target || strings.HasPrefix(p, target+"/") {
+			if best == nil || len(target) > len(path.Clean(best.Target)) {
+				best = m
+			}
+		}
+	}
+	if best == nil || best.Type == record.MountTmpfs {
+		return nil
+	}
+	h := &hostPlace{inside: p, dir: best.Source, path: path.Join(".", p[len(path.Clean(best.Target)):]), readOnly: best.ReadOnly}
+	if fi, err := os.Stat(best.Source); err == nil && !fi.IsDir() {
+		h.dir, h.path = filepath.Split(best.Source)
+	}
+	return h
+}
+
+// args are those of a helper for an operation; see hostOp.
+func (h *hostPlace) args(op, name string, flag bool) []string {
+	return []string{op, h.dir, h.path, name, fmt.Sprint(flag)}
+}
+
+// run does an operation with the ids that the container uses.
+func (h *hostPlace) run(cfg *record.Config, in io.Reader, out io.Writer, op, name string, flag bool) error {
+	ids, err := idMap(cfg.Host.UserNS)
+	if err != nil {
+		return err
+	}
+	if ids.Helpers {
+		err = inUserNamespace(ids, in, out, h.args(op, name, flag)...)
+	} else {
+		err = hostOp(in, out, h.args(op, name, flag && op != "unpack")) // there is one owner
+	}
+	if err != nil {
+		return fmt.Errorf("open %s in the container, where %s is mounted: %w", h.inside, h.dir, err)
+	}
+	return nil
+}
+
+// runStat describes the place, nil where there is nothing.
+func (h *hostPlace) runStat(cfg *record.Config, follow bool) (*control.PathStat, error) {
+	var out bytes.Buffer
+	if err := h.run(cfg, nil, &out, "stat", "", follow); err != nil {
+		return nil, err
+	}
+	var st *control.PathStat
+	return st, decode(out.Bytes(), &st)
+}
+
+// hostOp does what args ask for: stat, pack or unpack.
+func hostOp(in io.Reader, out io.Writer, args []string) error {
+	if len(args) != 5 {
+		return errors.New("unknown request")
+	}
+	h := &hostPlace{dir: args[1], path: args[2]}
+	name, flag := args[3], args[4] == "true"
+	switch args[0] {
+	case "stat":
+		st, err := h.stat(flag)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(out).Encode(st)
+	case "pack":
+		return h.pack(out, name, flag)
+	case "unpack":
+		return h.unpack(in, flag)
+	}
+	return errors.New("unknown request")
+}
+
+// stat describes the place, nil where there is nothing.
+func (h *hostPlace) stat(follow bool) (*control.PathStat, error) {
+	root, err := os.OpenRoot(h.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	look := root.Lstat
+	if follow {
+		look = root.Stat
+	}
+	fi, err := look(h.path)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	st := &control.PathStat{Name: path.Base(h.path), Size: fi.Size(), Mtime: fi.ModTime().UTC()}
+	if sys, ok := fi.Sys().(*syscall.Stat_t); ok {
+		st.Mode = sys.Mode
+	}
+	if fi.Mode()&fs.ModeSymlink != 0 {
+		st.Target, err = root.Readlink(h.path)
+	}
+	return st, err
+}
+
+// pack writes the place and all below it as a tar stream in which it is called name; with the empty name a directory's
+// content stands at the top.
+func (h *hostPlace) pack(w io.Writer, name string, follow bool) error {
+	root, err := os.OpenRoot(h.dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	start := h.path
+	look := root.Lstat
+	if follow || name == "" {
+		look = root.Stat
+	}
+	fi, err := look(start)
+	if err != nil {
+		return err
+	}
+	if fi.IsDir() {
+		sub, err := root.OpenRoot(start)
+		if err != nil {
+			return err
+		}
+		defer sub.Close()
+		root, start = sub, "."
+	}
+	tw := tar.NewWriter(w)
+	err = fs.WalkDir(root.FS(), start, func(p string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel := strings.TrimPrefix(strings.TrimPrefix(p, start), "/")
+		if entry := path.Join(name, rel); entry != "" && entry != "." {
+			return packRooted(tw, root, p, entry, follow && p == start)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return tw.Close()
+}
+
+// packRooted writes one object.
+func packRooted(tw *tar.Writer, root *os.Root, p, name string, follow bool) error {
+	look := root.Lstat
+	if follow {
+		look = root.Stat
+	}
+	fi, err := look(p)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // removed meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	link := ""
+	switch {
+	case fi.Mode()&fs.ModeSocket != 0:
+		return nil
+	case fi.Mode()&fs.ModeSymlink != 0:
+		if link, err = root.Readlink(p); err != nil {
+			return err
+		}
+	}
+	head, err := tar.FileInfoHeader(fi, link)
+	if err != nil {
+		return err
+	}
+	head.Name, head.Format, head.Uname, head.Gname = name, tar.FormatPAX, "", ""
+	if head.Uid == os.Geteuid() { // where there is one owner, it is root to the container
+		head.Uid, head.Gid = 0, 0
+	}
+	if fi.IsDir() {
+		head.Name += "/"
+	}
+	if !fi.Mode().IsRegular() {
+		return tw.WriteHeader(head)
+	}
+	f, err := root.OpenFile(p, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := tw.WriteHeader(head); err != nil {
+		return err
+	}
+	if _, err := io.CopyN(tw, f, head.Size); err != nil {
+		return fmt.Errorf("read %s: %w", p, err)
+	}
+	return nil
+}
+
+// unpack unpacks a tar stream into the place, a directory.
+func (h *hostPlace) unpack(r io.Reader, owners bool) error {
+	root, err := os.OpenRoot(h.dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := root.MkdirAll(h.path, 0o755); err != nil {
+		return err
+	}
+	sub, err := root.OpenRoot(h.path)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	return unpack(r, sub, owners)
+}
