@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -9,18 +10,23 @@ import (
 
 // crew is the workers of a server. One worker that reads, carries out and
 // answers, and then finds its caches warm, is faster for one client than two
-// that take turns, and the kernel wakes waiting readers in turns. So there is
-// one, and a second reader is added only
+// that take turns, and the kernel wakes waiting readers in turns. So one waits
+// for requests, and a second reader is added only
 //
 //   - for the time of a request that may take long (see slow),
-//   - when requests are found waiting several times in a row: several clients,
+//   - when requests of others than the last client are found waiting several
+//     times in a row,
 //   - when a request takes longer than a tick, whatever it waits for: it might
 //     wait for another request of the same mount.
+//
+// A worker that has answered while another one waits goes on if there is a
+// request already, and else is one too many.
 type crew struct {
 	all  sync.WaitGroup
 	mu   sync.Mutex // guards size and over
 	size int        // workers
 	over bool       // the mount is gone: nobody reads any more
+	rest sync.Pool  // workers that are not needed, for their buffers
 
 	readers atomic.Int32  // of them waiting for a request
 	served  atomic.Uint64 // requests taken
@@ -35,9 +41,6 @@ const (
 	atOnce = 2 * time.Microsecond
 	// backlog is how many requests in a row must have waited to add a worker.
 	backlog = 16
-	// spare is how long a worker above the first waits before it is one too
-	// many.
-	spare = 20 * time.Millisecond
 	// tidyDelay is how long there must be nothing to do, after at least
 	// tidyAfter requests, before memory is given back to the machine.
 	tidyDelay = time.Second
@@ -73,8 +76,26 @@ func (c *crew) add(s *Server) {
 	c.all.Add(1)
 	go func() {
 		defer c.all.Done()
-		newWorker(s).run()
+		w, ok := c.rest.Get().(*worker)
+		if !ok {
+			w = newWorker(s)
+		}
+		w.run()
+		c.rest.Put(w)
 	}()
+}
+
+// spare counts a waiting worker out if another one waits.
+func (c *crew) spare() bool {
+	for {
+		n := c.readers.Load()
+		if n <= 1 {
+			return false
+		}
+		if c.readers.CompareAndSwap(n, n-1) {
+			return true
+		}
+	}
 }
 
 // leave counts a worker out. After the mount is gone no other may start: the
@@ -90,11 +111,15 @@ func (c *crew) leave(over bool) {
 func (w *worker) run() {
 	s := w.s
 	c := &s.crew
-	waited := 0
-	for {
-		start := time.Now()
-		err := w.read()
-		took := time.Since(start)
+	runtime.LockOSThread()
+	defer w.unlock()
+	backed := 0
+	for alone := true; ; {
+		got, err := w.next(alone)
+		if !got && err == nil {
+			c.leave(false)
+			return
+		}
 		reading := c.readers.Add(-1)
 		if err != nil {
 			c.leave(true)
@@ -104,24 +129,22 @@ func (w *worker) run() {
 			return
 		}
 		c.served.Add(1)
+		crowded := w.waited && w.hdr.Pid != w.near.pid
+		w.approach()
 		if c.dozing.Load() && c.dozing.CompareAndSwap(true, false) {
 			c.wake <- struct{}{}
 		}
-		if took < atOnce {
-			waited++
+		if crowded {
+			backed++
 		} else {
-			waited = 0
+			backed = 0
 		}
-		if reading == 0 && (waited >= backlog || slow[w.hdr.Opcode%opcodes]) {
-			waited = 0
+		if reading == 0 && (backed >= backlog || slow[w.hdr.Opcode%opcodes]) {
+			backed = 0
 			c.add(s)
 		}
 		w.answer()
-		if c.readers.Add(1) > 1 && took > spare {
-			c.readers.Add(-1)
-			c.leave(false)
-			return
-		}
+		alone = c.readers.Add(1) == 1
 	}
 }
 

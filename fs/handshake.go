@@ -29,7 +29,7 @@ const wanted = fuse.CAP_ASYNC_READ | fuse.CAP_BIG_WRITES | fuse.CAP_DONT_MASK |
 // handshake answers INIT, the first request of a mount.
 func (w *worker) handshake() error {
 	s := w.s
-	if err := w.read(); err != nil {
+	if _, err := w.next(true); err != nil {
 		return err
 	}
 	const least = inHeaderSize + 16

@@ -1,7 +1,7 @@
 package fs
 
 import (
-	"fmt"
+	"time"
 	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -26,7 +26,12 @@ type worker struct {
 
 	req  []byte // the request, in in
 	hdr  *fuse.InHeader
+	fd   int // the descriptor that it came from, which takes the answer
 	size int // of the payload in out
+
+	waited bool          // the request was there before the worker looked
+	idle   time.Duration // how long it waited
+	near   nearness
 }
 
 func newWorker(s *Server) *worker {
@@ -34,27 +39,6 @@ func newWorker(s *Server) *worker {
 		s:   s,
 		in:  make([]byte, s.maxWrite+headroom),
 		out: make([]byte, outHeaderSize+maxRequest+headroom),
-	}
-}
-
-// read waits for a request.
-func (w *worker) read() error {
-	for {
-		n, err := unix.Read(w.s.dev, w.in)
-		switch err {
-		case nil:
-			if n < inHeaderSize {
-				return fmt.Errorf("read a FUSE request: %d bytes are no request", n)
-			}
-			w.req = w.in[:n]
-			w.hdr = (*fuse.InHeader)(unsafe.Pointer(&w.req[0]))
-			return nil
-		case unix.ENOENT, unix.EINTR, unix.EAGAIN: // interrupted before it was read
-		case unix.ENODEV:
-			return errUnmounted
-		default:
-			return fmt.Errorf("read a FUSE request: %w", err)
-		}
 	}
 }
 
@@ -87,12 +71,15 @@ func (w *worker) reply(status unix.Errno) {
 	out.Status = -int32(status)
 	out.Unique = w.hdr.Unique
 	for {
-		_, err := unix.Write(w.s.dev, w.out[:out.Length])
+		_, err := unix.Write(w.fd, w.out[:out.Length])
 		if err != unix.EINTR {
 			return
 		}
 	}
 }
+
+// header gives the header of a request that is long enough to have one.
+func header(req []byte) *fuse.InHeader { return (*fuse.InHeader)(unsafe.Pointer(&req[0])) }
 
 // payload gives the reply's payload as a T, set to zero.
 func payload[T any](w *worker) *T {

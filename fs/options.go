@@ -28,6 +28,9 @@ type Options struct {
 	NoXattrs bool
 	// MaxWrite bounds one write in bytes; 0 is the most that the kernel has.
 	MaxWrite int
+	// Awake keeps processors of a small virtual machine from sleeping while
+	// requests come close together. The program's main must call AwakeMain.
+	Awake bool
 	// Debug receives a line for every request.
 	Debug io.Writer
 }

@@ -18,6 +18,8 @@ type Server struct {
 	opt Options
 	ids table
 	dev int
+	// look is a second descriptor of the connection, which does not block; -1: none.
+	look int
 
 	devMu  sync.RWMutex // held shared by those who write to dev uncalled
 	closed bool         // dev is; guarded by devMu
@@ -27,6 +29,9 @@ type Server struct {
 	flags    uint64 // agreed with the kernel
 
 	crew   crew
+	procs  atomic.Pointer[procDir]
+
+	companion companion
 	ready  chan struct{}
 	failed atomic.Pointer[error]
 	counts [opcodes]atomic.Uint64
@@ -59,19 +64,27 @@ func (s *Server) Serve(dev *os.File) error {
 	if err := unix.SetNonblock(fd, false); err != nil {
 		return fmt.Errorf("prepare the FUSE descriptor: %w", err)
 	}
-	s.dev = fd
+	s.dev, s.look = fd, -1
 	defer func() {
 		s.devMu.Lock()
 		defer s.devMu.Unlock()
 		s.closed = true
 		unix.Close(fd)
+		if s.look >= 0 {
+			unix.Close(s.look)
+		}
+		if p := s.procs.Load(); p != nil {
+			unix.Close(p.fd)
+		}
 	}()
 	w := newWorker(s)
 	if err := w.handshake(); err != nil {
 		return err
 	}
+	s.look = s.openLook()
 	close(s.ready)
 	s.crew.serve(s)
+	s.companion.stop()
 	if err := s.failed.Load(); err != nil {
 		return *err
 	}

@@ -25,7 +25,7 @@ func serverOptions(t *tree) fs.Options {
 			return 0
 		}
 	}
-	return fs.Options{Permissions: true, ShowUID: show(t.ids.HasUID), ShowGID: show(t.ids.HasGID)}
+	return fs.Options{Permissions: true, Awake: true, ShowUID: show(t.ids.HasUID), ShowGID: show(t.ids.HasGID)}
 }
 
 // settle has the kernel write back what programs have put into mapped pages.

@@ -59,6 +59,7 @@ func (job *mountJob) serve(ready func()) error {
 		return err
 	}
 	s := fs.New(u, ownerOptions())
+	s.ProcessesAt("/proc")
 	stop := job.unmountOnSignal()
 	defer stop()
 	file, err := job.writeRecord()
@@ -92,7 +93,7 @@ func ownerOptions() fs.Options {
 			return v
 		}
 	}
-	return fs.Options{StoreUID: own(me), StoreGID: own(group)}
+	return fs.Options{StoreUID: own(me), StoreGID: own(group), Awake: true}
 }
 
 // unmountOnSignal takes the mount away when the machine or its owner asks the

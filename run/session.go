@@ -66,6 +66,7 @@ func (s *supervisor) begin(started func()) (_ *session, err error) {
 			return nil, err
 		}
 		sess.box = b
+		sess.server.ProcessesAt(fmt.Sprintf("/proc/%d/root/proc", b.PID()))
 		return b.Main(), nil
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/fs"
 	"mica/run/control"
 	"mica/run/record"
 	"mica/run/sandbox"
@@ -24,6 +25,7 @@ const fdCommand = 3
 // that was started as a part of a container it does that part's work and does not
 // return; in any other process it returns at once.
 func Main() {
+	fs.AwakeMain()
 	sandbox.Main()
 	args := os.Args
 	switch {

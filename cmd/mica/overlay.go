@@ -52,6 +52,7 @@ Flags: -f stay in the foreground, -d print requests, -V version.`,
 				fmt.Println("fuse-overlayfs: version 1.14 (mica)")
 				return nil
 			}
+			inv.Serve.Awake = true
 			return dropin.Run(inv, args)
 		},
 	}

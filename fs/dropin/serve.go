@@ -97,6 +97,7 @@ func serve(inv *Invocation, ready func()) (err error) {
 		return err
 	}
 	s := fs.New(u, inv.Serve)
+	s.ProcessesAt("/proc")
 	stop := watch(s, inv, mountpoint)
 	defer stop()
 	if !inv.Foreground {

@@ -1,0 +1,145 @@
+package fs
+
+import (
+	"bytes"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Two processors that take turns with one client and one server have one that
+// sleeps, and the scheduler likes to wake the client there. In a virtual
+// machine that is a trip through the hypervisor, which takes longer than all
+// the rest of a request. A companion process of the lowest kind (SCHED_IDLE,
+// which gives way to everybody at once) keeps the other processor from
+// sleeping as long as requests come one close after the other. It is a process
+// because a thread of that kind could be left without a processor just when
+// the runtime needs it.
+
+const (
+	awakeName = "mica-awake"
+	// awakeFor is how long it goes on after the last request.
+	awakeFor = time.Millisecond
+	// awakeCPUs is how many processors a machine has that gains from it: with
+	// more, the scheduler finds one that sleeps anyway.
+	awakeCPUs = 2
+	// futexWait and futexWake are FUTEX_WAIT and FUTEX_WAKE.
+	futexWait, futexWake = 0, 1
+	// awakeFD is where the companion has the shared page.
+	awakeFD = 3
+)
+
+// vigil is the shared page.
+type vigil struct {
+	beat   atomic.Uint64 // counts requests
+	asleep atomic.Uint32 // the companion waits on it as a futex while it is 1
+}
+
+// companion is the server's side of it.
+type companion struct {
+	once sync.Once
+	page *vigil
+	proc *os.Process
+}
+
+// virtual tells whether this is a virtual machine of the size that gains.
+func virtual() bool {
+	if runtime.NumCPU() != awakeCPUs {
+		return false
+	}
+	info, err := os.ReadFile("/proc/cpuinfo")
+	return err == nil && bytes.Contains(info, []byte(" hypervisor "))
+}
+
+// keep has the companion stay awake from now on, starting it if need be.
+func (c *companion) keep() {
+	c.once.Do(c.start)
+	if c.page == nil {
+		return
+	}
+	c.page.beat.Add(1)
+	if c.page.asleep.Load() != 0 && c.page.asleep.CompareAndSwap(1, 0) {
+		futex(&c.page.asleep, futexWake, 1)
+	}
+}
+
+// start starts the companion; where that fails there is none.
+func (c *companion) start() {
+	if !virtual() {
+		return
+	}
+	fd, err := unix.MemfdCreate(awakeName, unix.MFD_CLOEXEC)
+	if err != nil {
+		return
+	}
+	file := os.NewFile(uintptr(fd), awakeName)
+	defer file.Close()
+	if unix.Ftruncate(fd, int64(os.Getpagesize())) != nil {
+		return
+	}
+	page, err := mapVigil(fd)
+	if err != nil {
+		return
+	}
+	c.proc, err = os.StartProcess("/proc/self/exe", []string{awakeName}, &os.ProcAttr{
+		Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Files: []*os.File{nil, nil, nil, file}, Dir: "/",
+		Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true},
+	})
+	if err == nil {
+		c.page = page
+	}
+}
+
+// stop ends the companion.
+func (c *companion) stop() {
+	c.once.Do(func() {}) // none starts any more
+	if c.proc != nil {
+		_ = c.proc.Kill()
+		_, _ = c.proc.Wait()
+	}
+}
+
+// AwakeMain is the whole life of a companion process, if this is one: a
+// program that sets Options.Awake calls it first.
+func AwakeMain() {
+	if os.Args[0] != awakeName {
+		return
+	}
+	var policy struct{ priority int32 }
+	_, _, e := unix.Syscall(unix.SYS_SCHED_SETSCHEDULER, 0, unix.SCHED_IDLE, uintptr(unsafe.Pointer(&policy)))
+	page, err := mapVigil(awakeFD)
+	if e != 0 || err != nil {
+		os.Exit(1)
+	}
+	for {
+		last, end := page.beat.Load(), time.Now().Add(awakeFor)
+		for now := time.Now(); now.Before(end); now = time.Now() {
+			if beat := page.beat.Load(); beat != last {
+				last, end = beat, now.Add(awakeFor)
+			}
+		}
+		page.asleep.Store(1)
+		if page.beat.Load() == last {
+			futex(&page.asleep, futexWait, 1)
+		}
+		page.asleep.Store(0)
+	}
+}
+
+func mapVigil(fd int) (*vigil, error) {
+	b, err := unix.Mmap(fd, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	return (*vigil)(unsafe.Pointer(&b[0])), nil
+}
+
+func futex(word *atomic.Uint32, op, value uintptr) {
+	_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), op, value, 0, 0, 0)
+}
