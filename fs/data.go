@@ -14,6 +14,7 @@ func (w *worker) readData(n *cow.Node) unix.Errno {
 	if in == nil {
 		return unix.EINVAL
 	}
+	w.s.ids.markRead(w.hdr.NodeId)
 	size := min(int(in.Size), len(w.out)-outHeaderSize)
 	done, err := w.s.u.Read(n, w.out[outHeaderSize:outHeaderSize+size], int64(in.Offset))
 	if err != nil {
@@ -40,6 +41,11 @@ func (w *worker) writeData(n *cow.Node) unix.Errno {
 	kill := in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0
 	if err := w.s.u.Write(n, data, int64(in.Offset), kill); err != nil {
 		return errno(err)
+	}
+	if in.Fh == directHandle && w.s.ids.readSince(w.hdr.NodeId) {
+		if err := w.dropPages(in); err != nil {
+			return errno(err)
+		}
 	}
 	payload[fuse.WriteOut](w).Size = in.Size
 	return 0

@@ -55,6 +55,7 @@ func (w *worker) handshake() error {
 		ask |= fuse.CAP_WRITEBACK_CACHE
 	}
 	s.flags = ask & offered
+	s.direct = offered&fuse.CAP_DIRECT_IO_ALLOW_MMAP != 0 && !s.opt.Writeback
 	s.minor = min(in.Minor, protocolMinor)
 	out := payload[fuse.InitOut](w)
 	out.Major, out.Minor = protocolMajor, protocolMinor

@@ -119,8 +119,8 @@ func (w *worker) symlink(dir *cow.Node) unix.Errno {
 	return w.make(dir, name, 0, cow.NewObject{Mode: unix.S_IFLNK | 0o777, Target: target})
 }
 
-// create makes a regular file and opens it in one request. There is no handle:
-// what is open is found by its node.
+// create makes a regular file and opens it in one request. What is open is
+// found by its node; the handle says only how it is written to (see direct.go).
 func (w *worker) create(dir *cow.Node) unix.Errno {
 	in := body[fuse.CreateIn](w)
 	if in == nil {
@@ -129,6 +129,7 @@ func (w *worker) create(dir *cow.Node) unix.Errno {
 	name, _ := w.text(int(unsafe.Sizeof(*in)))
 	var a cow.Attr
 	n, err := w.s.u.Create(w.caller(in.Umask), dir, name, cow.NewObject{Mode: unix.S_IFREG | in.Mode&0o7777}, &a)
+	existed := err == unix.EEXIST
 	if err == unix.EEXIST && in.Flags&unix.O_EXCL == 0 {
 		// Somebody was faster than the kernel's lookup.
 		if n, err = w.s.u.Lookup(dir, name, &a); err == nil && in.Flags&unix.O_TRUNC != 0 {
@@ -142,7 +143,7 @@ func (w *worker) create(dir *cow.Node) unix.Errno {
 	if err != nil {
 		return errno(err)
 	}
-	return w.opened(n, &a)
+	return w.opened(n, &a, in.Flags, existed)
 }
 
 func (w *worker) tmpfile(dir *cow.Node) unix.Errno {
@@ -155,14 +156,19 @@ func (w *worker) tmpfile(dir *cow.Node) unix.Errno {
 	if err != nil {
 		return errno(err)
 	}
-	return w.opened(n, &a)
+	return w.opened(n, &a, in.Flags, false)
 }
 
-// opened replies with a new node that is open.
-func (w *worker) opened(n *cow.Node, a *cow.Attr) unix.Errno {
+// opened replies with a node that is open; known says that the kernel may have
+// had it before.
+func (w *worker) opened(n *cow.Node, a *cow.Attr, flags uint32, known bool) unix.Errno {
 	out := payload[fuse.CreateOut](w)
 	w.s.setEntry(&out.EntryOut, n, a)
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	if flags&unix.O_ACCMODE == unix.O_WRONLY && w.s.direct {
+		out.OpenFlags, out.Fh = fuse.FOPEN_DIRECT_IO, directHandle
+		w.s.ids.markDirect(out.NodeId, known)
+	}
 	return 0
 }
 

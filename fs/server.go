@@ -27,14 +27,15 @@ type Server struct {
 	maxWrite int
 	minor    uint32
 	flags    uint64 // agreed with the kernel
+	direct   bool   // new files are written directly
 
-	crew   crew
-	procs  atomic.Pointer[procDir]
+	crew  crew
+	procs atomic.Pointer[procDir]
 
 	companion companion
-	ready  chan struct{}
-	failed atomic.Pointer[error]
-	counts [opcodes]atomic.Uint64
+	ready     chan struct{}
+	failed    atomic.Pointer[error]
+	counts    [opcodes]atomic.Uint64
 }
 
 // New prepares a server of u.

@@ -23,6 +23,7 @@ type slot struct {
 	node       *cow.Node
 	lookups    uint32 // how often the kernel was given the id
 	generation uint32
+	writes     uint32 // written directly; see direct.go
 }
 
 // init makes root the node of rootID.
@@ -55,7 +56,7 @@ func (t *table) give(n *cow.Node) (id, generation uint64) {
 			t.slots = append(t.slots, slot{generation: t.first})
 			n.Handle = uint64(len(t.slots))
 		}
-		t.slots[n.Handle-1].node = n
+		t.slots[n.Handle-1].node, t.slots[n.Handle-1].writes = n, 0
 	}
 	s := &t.slots[n.Handle-1]
 	s.lookups++
