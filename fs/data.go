@@ -24,14 +24,6 @@ func (w *worker) readData(n *cow.Node) unix.Errno {
 	return 0
 }
 
-// readSize is how much a read asks for.
-func (w *worker) readSize() int {
-	if in := body[fuse.ReadIn](w); in != nil {
-		return int(in.Size)
-	}
-	return 0
-}
-
 func (w *worker) writeData(n *cow.Node) unix.Errno {
 	in := body[fuse.WriteIn](w)
 	if in == nil || len(w.req) < int(unsafe.Sizeof(*in))+int(in.Size) {

@@ -27,9 +27,6 @@ const (
 	nearCheck = 64
 	// farRun is how many requests in a row must be of no run to let go.
 	farRun = 16
-	// bulk is the size of a read in bytes from which client and server gain
-	// more by working at the same time: the kernel reads ahead.
-	bulk = 128 << 10
 )
 
 // nearness is what a worker knows of its clients, and where it is bound to.
@@ -72,7 +69,7 @@ func (w *worker) approach() {
 	if p == nil || w.hdr.Pid == 0 {
 		return
 	}
-	if w.hdr.Pid != near.pid || w.idle > nearGap || w.hdr.Opcode == opRead && w.readSize() >= bulk {
+	if w.hdr.Pid != near.pid || w.idle > nearGap {
 		near.pid, near.run = w.hdr.Pid, 0
 		if near.alien++; near.alien == farRun {
 			w.release(p)
