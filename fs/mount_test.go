@@ -26,6 +26,7 @@ const serveVariable = "MICA_TEST_SERVE"
 // mount has a server process of its own: a process that uses its own mount
 // blocks in calls that the runtime takes for short ones.
 func TestMain(m *testing.M) {
+	fs.AwakeMain()
 	if job := os.Getenv(serveVariable); job != "" {
 		if err := serveMount(job); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -59,7 +60,8 @@ func serveMount(job string) error {
 	if err != nil {
 		return errors.Join(err, u.Close())
 	}
-	s := fs.New(u, fs.Options{Permissions: true, Writeback: !do.Direct})
+	s := fs.New(u, fs.Options{Permissions: true, Writeback: !do.Direct, Awake: true})
+	s.ProcessesAt("/proc")
 	go func() {
 		<-s.Ready()
 		os.Stdout.Close()
