@@ -3,7 +3,6 @@ package run
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -28,16 +27,6 @@ func serverOptions(t *tree) fs.Options {
 	return fs.Options{Permissions: true, Awake: true, ShowUID: show(t.ids.HasUID), ShowGID: show(t.ids.HasGID)}
 }
 
-// settle has the kernel write back what programs have put into mapped pages.
-func (sess *session) settle() {
-	root, err := os.Open(fmt.Sprintf("/proc/%d/root", sess.box.PID()))
-	if err != nil {
-		return // the sandbox is ending, and writes its pages back itself
-	}
-	defer root.Close()
-	_ = unix.Syncfs(int(root.Fd()))
-}
-
 // commit makes an image of the running container. With pause its processes
 // stand still meanwhile, so that the image is of one moment.
 func (sess *session) commit(ctx context.Context, e *Engine, req *control.Commit) (string, error) {
@@ -48,7 +37,7 @@ func (sess *session) commit(ctx context.Context, e *Engine, req *control.Commit)
 		}
 		defer thaw()
 	}
-	sess.settle()
+	sess.box.Sync()
 	return sess.tree.commit(ctx, e, sess.cfg, req.Options)
 }
 

@@ -8,8 +8,6 @@ import (
 	"path"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"mica/cow"
 	"mica/run/control"
 	"mica/run/record"
@@ -29,7 +27,9 @@ func (e *Engine) HomeDiff(ctx context.Context, c *record.Container, fn func(cont
 	}
 	dir := c.Config.Host.Desktop.HomeDir
 	if c.State.Alive() {
-		settleHome(c.State.PID, dir)
+		if err := syncRunning(c); err != nil {
+			return err
+		}
 	}
 	t, err := openHome(c, true)
 	if err != nil {
@@ -44,15 +44,18 @@ func (e *Engine) HomeDiff(ctx context.Context, c *record.Container, fn func(cont
 	return errors.Join(err, t.close())
 }
 
-// settleHome has the kernel write back what programs have put into mapped
-// pages. A container that is ending does it itself.
-func settleHome(pid int, dir string) {
-	f, err := os.Open(filepath.Join(fmt.Sprintf("/proc/%d/root", pid), dir))
+// syncRunning has what programs of a running container have put into mapped
+// pages written. A container that ends meanwhile does it itself.
+func syncRunning(c *record.Container) error {
+	conn, err := control.Dial(c.Path())
 	if err != nil {
-		return
+		return nil
 	}
-	defer f.Close()
-	_ = unix.Syncfs(int(f.Fd()))
+	defer conn.Close()
+	if err := ask(conn, control.Request{Op: control.OpSync}, nil); err != nil && !errors.Is(err, control.ErrGone) {
+		return err
+	}
+	return nil
 }
 
 func noHomeUnion(c *record.Container) error {

@@ -66,7 +66,7 @@ func (s *supervisor) begin(started func()) (_ *session, err error) {
 			return nil, err
 		}
 		sess.box = b
-		sess.server.ProcessesAt(fmt.Sprintf("/proc/%d/root/proc", b.PID()))
+		sess.server.ProcessesAt(b.Proc())
 		return b.Main(), nil
 	})
 	if err != nil {

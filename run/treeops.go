@@ -113,22 +113,25 @@ func (s *supervisor) handleTree(ctx context.Context, conn *control.Conn, req *co
 			return err
 		}
 		return conn.SendJSON(control.KindOK, st)
+	case control.OpSync:
+		sess.box.Sync()
+		return conn.SendJSON(control.KindOK, nil)
 	case control.OpSize:
-		sess.settle()
+		sess.box.Sync()
 		n, err := t.upperSize(ctx)
 		if err != nil {
 			return err
 		}
 		return conn.SendJSON(control.KindOK, control.SizeResult{Upper: n})
 	case control.OpDiff:
-		sess.settle()
+		sess.box.Sync()
 		err := t.diff(ctx, func(i control.DiffItem) error { return conn.SendJSON(control.KindItem, i) })
 		if err != nil {
 			return err
 		}
 		return conn.Send(control.KindEnd, nil)
 	case control.OpExport, control.OpCopyOut:
-		sess.settle()
+		sess.box.Sync()
 		err := t.writeArchive(ctx, control.StreamWriter{Conn: conn, Kind: control.KindData}, req.Path, opt.Name, opt.FollowLink)
 		if err != nil {
 			return err

@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(actAsMica) != "" {
 		os.Exit(execute(append([]string{"mica"}, os.Args[1:]...)))
 	}
+	if path := os.Getenv(mapVariable); path != "" {
+		fmt.Println(writeMapped(path))
+		os.Exit(1)
+	}
 	code := testenv.Main(m)
 	if shared.dir != "" {
 		os.RemoveAll(shared.dir)

@@ -26,6 +26,7 @@ const (
 	OpCopyIn  Op = "copy-in"  // OK; then Data and End from the client, a tar for one directory; then End
 	OpStat    Op = "stat"     // OK [PathStat], or null where there is none
 	OpSize    Op = "size"     // OK [SizeResult]
+	OpSync    Op = "sync"     // OK when what programs put into mapped pages is on disk
 )
 
 // Request asks the supervisor for one operation.

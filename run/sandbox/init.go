@@ -103,10 +103,29 @@ func (i *initProcess) run() error {
 			go i.start(m.ID, m.Spec, fds)
 		case opSignal:
 			i.signal(m.ID, syscall.Signal(m.Signal))
+		case opSync:
+			go i.sync()
 		default:
 			closeAll(fds)
 		}
 	}
+}
+
+// sync has the kernel write back what programs have put into mapped pages of the mounts that are served from outside.
+func (i *initProcess) sync() {
+	points := []string{"/"}
+	for _, m := range i.setup.Mounts {
+		if m.Kind == MountFUSE {
+			points = append(points, m.Target)
+		}
+	}
+	for _, point := range points {
+		if fd, err := unix.Open(point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+			_ = unix.Syncfs(fd) // a server that fails says so to those who wrote
+			unix.Close(fd)
+		}
+	}
+	i.conn.send(&message{Op: opSynced})
 }
 
 // closeInherited closes what the supervisor inherited from its own parent without close-on-exec.

@@ -73,14 +73,6 @@ func (i *initProcess) startEmulation(shared int) error {
 	if err != nil {
 		return fmt.Errorf("map table of credentials: %w", err)
 	}
-	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open /proc: %w", err)
-	}
-	defer unix.Close(proc)
-	if err := i.conn.send(&message{Op: opProc}, proc); err != nil {
-		return err
-	}
 	files, err := ids.RootFiles(i.setup.Token)
 	if err != nil {
 		return err

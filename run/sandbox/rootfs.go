@@ -93,11 +93,24 @@ func (i *initProcess) settle() error {
 		}
 	}
 	unix.Umask(0o022)
+	if err := i.showProc(); err != nil {
+		return err
+	}
 	// Last, because /proc/self belongs to someone else afterwards.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("hide init: %w", err)
 	}
 	return nil
+}
+
+// showProc hands out /proc, which tells the servers outside about the processes that use them.
+func (i *initProcess) showProc() error {
+	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open /proc: %w", err)
+	}
+	defer unix.Close(proc)
+	return i.conn.send(&message{Op: opProc}, proc)
 }
 
 // builder holds descriptors of mounts that are not in place yet.

@@ -43,6 +43,10 @@ type Sandbox struct {
 	serveErr  error            // of ServeRoot or a mount's Serve
 	taken     map[int]bool     // the descriptor of a mount has come
 	ended     bool             // no new processes
+	proc      int              // descriptor of the sandbox's /proc plus one; 0: not known (any more)
+
+	syncMu sync.Mutex    // one sync at a time
+	synced chan struct{} // its answer
 }
 
 // Process is a process in a sandbox that was started by Start or Exec.
@@ -60,7 +64,7 @@ type Process struct {
 // Main returns the main process.
 func (s *Sandbox) Main() *Process { return s.main }
 
-// PID is the process id of init on the host. Its user namespace and /proc/PID/root belong to the sandbox.
+// PID is the process id of init on the host. Its user namespace belongs to the sandbox.
 func (s *Sandbox) PID() int { return s.pid }
 
 // Wait waits until the sandbox has ended and its root filesystem is unmounted and returns how the main process ended. An
@@ -218,11 +222,12 @@ func (s *Sandbox) handle(m *message, fds []int) bool {
 		go s.serve(os.NewFile(uintptr(fds[0]), "/dev/fuse"))
 		return true
 	case opProc:
-		if s.view == nil || len(fds) != 1 {
-			return false
+		return len(fds) == 1 && s.setProc(fds[0])
+	case opSynced:
+		select {
+		case s.synced <- struct{}{}:
+		default:
 		}
-		s.view.SetProc(fds[0])
-		return true
 	case opStarted:
 		s.mu.Lock()
 		p := s.procs[m.ID]
@@ -254,6 +259,43 @@ func (s *Sandbox) handle(m *message, fds []int) bool {
 	return false
 }
 
+// setProc takes the descriptor of the sandbox's /proc, once.
+func (s *Sandbox) setProc(fd int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.proc != 0 {
+		return false
+	}
+	s.proc = fd + 1
+	if s.view != nil {
+		if own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			s.view.SetProc(own)
+		}
+	}
+	return true
+}
+
+// Proc is a path to the sandbox's /proc, valid for this process until the sandbox has ended.
+func (s *Sandbox) Proc() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fmt.Sprintf("/proc/self/fd/%d", s.proc-1)
+}
+
+// Sync returns when the kernel has given to the servers of the root and of the MountFUSE mounts what programs had put into
+// mapped pages, or when the sandbox has ended, which does the same.
+func (s *Sandbox) Sync() {
+	s.syncMu.Lock()
+	defer s.syncMu.Unlock()
+	if s.conn.send(&message{Op: opSync}) != nil {
+		return // it is ending
+	}
+	select {
+	case <-s.synced:
+	case <-s.done:
+	}
+}
+
 func (s *Sandbox) serve(dev *os.File) {
 	var owner OwnerFunc
 	if s.view != nil {
@@ -281,6 +323,10 @@ func (s *Sandbox) finish(ws syscall.WaitStatus) {
 	}
 	s.mu.Lock()
 	s.ended = true
+	if s.proc != 0 {
+		unix.Close(s.proc - 1)
+		s.proc = 0
+	}
 	procs := s.procs
 	s.procs = map[int]*Process{}
 	err := s.serveErr

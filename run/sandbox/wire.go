@@ -19,19 +19,21 @@ const (
 )
 
 // Operations of a message. The supervisor sends opSetup once, then opMaps and opNet when Setup asks to wait for them, then any
-// number of opStart and opSignal. Init answers with the others.
+// number of opStart, opSignal and opSync. Init answers with the others.
 const (
 	opSetup  = "setup"
 	opMaps   = "maps"
 	opNet    = "net"
 	opStart  = "start"
 	opSignal = "signal"
+	opSync   = "sync"
 
 	opFuse    = "fuse"    // carries the /dev/fuse descriptor of the root
 	opStarted = "started" // answer to opStart (and, for process 0, to opSetup); carries the terminal, if any
 	opExit    = "exit"    // a started process ended
 	opError   = "error"   // opStart or opSetup failed
-	opProc    = "proc"    // carries a descriptor of the sandbox's /proc, for the emulation of ids
+	opProc    = "proc"    // carries a descriptor of the sandbox's /proc
+	opSynced  = "synced"  // answer to opSync
 )
 
 // message is any frame of the control socket; which fields count depends on Op.
