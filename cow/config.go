@@ -61,6 +61,9 @@ type Config struct {
 	Observe bool
 	// MaxFDs bounds the descriptors kept open; 0 chooses by RLIMIT_NOFILE.
 	MaxFDs int
+	// NoAtime leaves the access times of files in the upper alone, as those of
+	// lower ones always are.
+	NoAtime bool
 	// StaticNlink shows 1 as the link count of every directory.
 	StaticNlink bool
 	// SkipMount is the mountpoint, if it may lie inside a layer: what is

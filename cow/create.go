@@ -143,7 +143,7 @@ func (f *FS) createRegular(up *dirRef, n *Node, name string, o ondisk.Object, st
 	}
 	defer f.done(up, dfd)
 	fd, err := f.fds.room(func() (int, error) {
-		return sys.Open(dfd, name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR, f.diskMode(o.Meta)|0o600)
+		return sys.Open(dfd, name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|f.atimeFlag(), f.diskMode(o.Meta)|0o600)
 	})
 	if err != nil {
 		return err

@@ -68,7 +68,12 @@ func (o fileOpener) openFD() (int, error) {
 // checked that the caller may, by the union's modes; that real modes on disk
 // shut out the server, if it is not root, is no reason to refuse.
 func (f *FS) openUpper(dirfd int, name string) (int, error) {
-	fd, err := sys.Open(dirfd, name, unix.O_RDWR, 0)
+	flags := unix.O_RDWR | f.atimeFlag()
+	fd, err := sys.Open(dirfd, name, flags, 0)
+	if err == unix.EPERM && flags != unix.O_RDWR { // somebody else's file
+		flags = unix.O_RDWR
+		fd, err = sys.Open(dirfd, name, flags, 0)
+	}
 	if err != unix.EACCES || f.upper.owners != OwnersReal {
 		return fd, err
 	}
@@ -80,12 +85,20 @@ func (f *FS) openUpper(dirfd int, name string) (int, error) {
 	if err := ondisk.Chmod(dirfd, name, mode|0o600); err != nil {
 		return -1, unix.EACCES
 	}
-	fd, err = sys.Open(dirfd, name, unix.O_RDWR, 0)
+	fd, err = sys.Open(dirfd, name, flags, 0)
 	if cerr := ondisk.Chmod(dirfd, name, mode); err == nil && cerr != nil {
 		sys.Close(fd)
 		return -1, cerr
 	}
 	return fd, err
+}
+
+// atimeFlag is what a file of the upper is opened with for Config.NoAtime.
+func (f *FS) atimeFlag() int {
+	if f.cfg.NoAtime {
+		return unix.O_NOATIME
+	}
+	return 0
 }
 
 // openLower opens a file of a layer for reading and leaves its access time

@@ -271,3 +271,33 @@ func TestMapGoesWithItsFile(t *testing.T) {
 		t.Errorf("after the removal of the file there are %d maps, want none", got)
 	}
 }
+
+// TestNoAtime: with the option, no read changes an access time; without it,
+// the upper's filesystem has its way.
+func TestNoAtime(t *testing.T) {
+	old := unix.Timespec{Sec: 1_000_000_000}
+	for _, noAtime := range []bool{true, false} {
+		cfg := layers(t, tree{"lower": "text", "copied": "text"})
+		cfg.NoAtime = noAtime
+		u := open(t, cfg)
+		must(t, u.put("copied", "x", 0))
+		must(t, u.put("new", "text", 0))
+		for _, path := range []string{"copied", "new"} {
+			must(t, u.with(path, func(n *Node) error { return u.Setattr(n, SetAttr{Atime: &old}, nil) }))
+		}
+		u.reopen()
+		before := u.attr("lower").Atime
+		for _, path := range []string{"lower", "copied", "new"} {
+			u.content(path)
+		}
+		if got := u.attr("lower").Atime; got != before {
+			t.Errorf("NoAtime %v: a lower file was accessed at %v, had %v", noAtime, got, before)
+		}
+		for _, path := range []string{"copied", "new"} {
+			if got := u.attr(path).Atime.Sec; noAtime && got != old.Sec {
+				t.Errorf("%s was accessed at %d", path, got)
+			}
+		}
+		u.close()
+	}
+}

@@ -9,17 +9,18 @@ import (
 // overflowID is what an id outside all ranges is shown as.
 const overflowID = 65534
 
-// idRange maps size ids from container, as the mount shows them, to host, as
-// the disk has them.
+// idRange maps size ids from disk, which containers/storage fills with the
+// container's ids, to shown: those of the host that the container's user
+// namespace turns back.
 type idRange struct {
-	container, host, size uint32
+	disk, shown, size uint32
 }
 
-// parseRanges reads container:host:size triples. A leading colon is allowed.
+// parseRanges reads disk:shown:size triples. A leading colon is allowed.
 func parseRanges(key, value string) ([]idRange, error) {
 	fields := strings.Split(strings.TrimPrefix(value, ":"), ":")
 	if len(fields)%3 != 0 {
-		return nil, fmt.Errorf("option %s=%s: want container:host:size triples", key, value)
+		return nil, fmt.Errorf("option %s=%s: want triples of an id on disk, the id to show for it, and how many", key, value)
 	}
 	var ranges []idRange
 	for ; len(fields) > 0; fields = fields[3:] {
@@ -48,8 +49,8 @@ func mappers(ranges []idRange, squash *uint32) (show, store func(uint32) uint32)
 	if show == nil {
 		show = func(id uint32) uint32 {
 			for _, r := range ranges {
-				if id-r.host < r.size {
-					return id - r.host + r.container
+				if id-r.disk < r.size {
+					return id - r.disk + r.shown
 				}
 			}
 			return overflowID
@@ -57,11 +58,11 @@ func mappers(ranges []idRange, squash *uint32) (show, store func(uint32) uint32)
 	}
 	store = func(id uint32) uint32 {
 		for _, r := range ranges {
-			if id-r.container < r.size {
-				return id - r.container + r.host
+			if id-r.shown < r.size {
+				return id - r.shown + r.disk
 			}
 		}
-		return id
+		return overflowID
 	}
 	return show, store
 }

@@ -1,6 +1,7 @@
 package dropin
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -83,6 +84,7 @@ type parser struct {
 	uids, gids []idRange
 	squashUID  *uint32
 	squashGID  *uint32
+	squashRoot bool // where neither of them says otherwise
 }
 
 // options reads one comma-separated list. A value in double quotes may hold
@@ -174,8 +176,7 @@ func (p *parser) option(key, value string, hasValue bool) (err error) {
 	case "gidmapping":
 		p.gids, err = parseRanges(key, value)
 	case "squash_to_root":
-		zero := uint32(0)
-		p.squashUID, p.squashGID = &zero, &zero
+		p.squashRoot = true
 	case "squash_to_uid":
 		n, err := number()
 		p.squashUID = &n
@@ -314,10 +315,14 @@ func (p *parser) finish() error {
 	}
 	inv.Union.UpperOwners = p.owners
 	inv.Union.SkipMount = inv.Mountpoint
+	inv.Union.NoAtime = inv.Mount.Flags&(unix.MS_NOATIME|unix.MS_RDONLY) != 0
 	if inv.Union.Upper == "" {
 		inv.Mount.Flags |= unix.MS_RDONLY
 	}
 	inv.Serve.Permissions = true
+	if zero := new(uint32); p.squashRoot {
+		p.squashUID, p.squashGID = cmp.Or(p.squashUID, zero), cmp.Or(p.squashGID, zero)
+	}
 	inv.Serve.ShowUID, inv.Serve.StoreUID = mappers(p.uids, p.squashUID)
 	inv.Serve.ShowGID, inv.Serve.StoreGID = mappers(p.gids, p.squashGID)
 	return nil

@@ -85,11 +85,13 @@ func TestOptions(t *testing.T) {
 		"ro,rw":                func(inv *Invocation) bool { return inv.Mount.Flags == 0 },
 		"nosuid,nodev,noexec":  func(inv *Invocation) bool { return inv.Mount.Flags == unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC },
 		"nosuid,suid,dev,exec": func(inv *Invocation) bool { return inv.Mount.Flags == 0 },
-		"noatime,nodiratime":   func(inv *Invocation) bool { return inv.Mount.Flags == unix.MS_NOATIME|unix.MS_NODIRATIME },
-		"noatime,atime":        func(inv *Invocation) bool { return inv.Mount.Flags == 0 },
-		"fsname=name":          func(inv *Invocation) bool { return inv.Mount.Source == "name" },
-		"subtype=kind":         func(inv *Invocation) bool { return inv.Mount.Subtype == "kind" },
-		"debug":                func(inv *Invocation) bool { return inv.Debug },
+		"noatime,nodiratime": func(inv *Invocation) bool {
+			return inv.Mount.Flags == unix.MS_NOATIME|unix.MS_NODIRATIME && inv.Union.NoAtime
+		},
+		"noatime,atime": func(inv *Invocation) bool { return inv.Mount.Flags == 0 },
+		"fsname=name":   func(inv *Invocation) bool { return inv.Mount.Source == "name" },
+		"subtype=kind":  func(inv *Invocation) bool { return inv.Mount.Subtype == "kind" },
+		"debug":         func(inv *Invocation) bool { return inv.Debug },
 		`context="system_u:object_r:container_file_t:s0:c1,c2"`: func(inv *Invocation) bool {
 			return slices.Equal(inv.Mount.Extra, []string{`context="system_u:object_r:container_file_t:s0:c1,c2"`})
 		},
@@ -99,10 +101,13 @@ func TestOptions(t *testing.T) {
 		},
 		"uidmapping=0:1000:1:1:100000:10": func(inv *Invocation) bool {
 			show, store := inv.Serve.ShowUID, inv.Serve.StoreUID
-			return show(1000) == 0 && show(100009) == 10 && show(100010) == overflowID && store(0) == 1000 && store(10) == 100009
+			return show(0) == 1000 && show(10) == 100009 && show(11) == overflowID && store(1000) == 0 && store(100009) == 10 && store(7) == overflowID
 		},
 		"gidmapping=:0:1000:1": func(inv *Invocation) bool {
-			return inv.Serve.ShowGID(1000) == 0 && inv.Serve.StoreGID(0) == 1000 && inv.Serve.ShowUID == nil
+			return inv.Serve.ShowGID(0) == 1000 && inv.Serve.StoreGID(1000) == 0 && inv.Serve.ShowUID == nil
+		},
+		"squash_to_uid=5,squash_to_root,uidmapping=0:1000:1": func(inv *Invocation) bool {
+			return inv.Serve.ShowUID(0) == 5 && inv.Serve.ShowGID(7) == 0 && inv.Serve.StoreUID(1000) == 0
 		},
 	} {
 		inv := parse(t, upper+","+list)

@@ -84,7 +84,15 @@ func serve(inv *Invocation, ready func()) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, u.Close()) }()
+	held := make(chan struct{})
+	defer func() {
+		select {
+		case <-held: // requests may be under way still
+			err = errors.Join(err, u.Sync())
+		default:
+			err = errors.Join(err, u.Close())
+		}
+	}()
 	if inv.Debug {
 		inv.Serve.Debug = os.Stderr
 	}
@@ -98,7 +106,7 @@ func serve(inv *Invocation, ready func()) (err error) {
 	}
 	s := fs.New(u, inv.Serve)
 	s.ProcessesAt("/proc")
-	stop := watch(s, inv, mountpoint)
+	stop := watch(s, inv, mountpoint, held)
 	defer stop()
 	if !inv.Foreground {
 		if err := toBackground(inv.Debug); err != nil {
@@ -109,8 +117,15 @@ func serve(inv *Invocation, ready func()) (err error) {
 		<-s.Ready()
 		ready()
 	}()
-	if err := s.Serve(dev); err != nil {
-		return err
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(dev) }()
+	select {
+	case <-held:
+		return nil
+	case err := <-served:
+		if err != nil {
+			return err
+		}
 	}
 	if inv.StatsFile != "" {
 		return s.WriteStats(inv.StatsFile)
@@ -131,8 +146,10 @@ func absolute(path string) (string, error) {
 }
 
 // watch unmounts on the signals that ask a program to end, and writes
-// statistics on SIGUSR1.
-func watch(s *fs.Server, inv *Invocation, mountpoint string) (stop func()) {
+// statistics on SIGUSR1. It closes held if there is nothing to unmount here:
+// then a copy of the mount in another mount namespace keeps it up, and only the
+// end of the server can end it.
+func watch(s *fs.Server, inv *Invocation, mountpoint string, held chan<- struct{}) (stop func()) {
 	ch := make(chan os.Signal, 4)
 	signal.Notify(ch, unix.SIGINT, unix.SIGTERM, unix.SIGUSR1)
 	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
@@ -144,7 +161,10 @@ func watch(s *fs.Server, inv *Invocation, mountpoint string) (stop func()) {
 				return
 			case sig := <-ch:
 				if sig != unix.SIGUSR1 {
-					_ = fs.Unmount(mountpoint)
+					if fs.Unmount(mountpoint) != nil {
+						close(held)
+						return
+					}
 				} else if inv.StatsFile != "" {
 					_ = s.WriteStats(inv.StatsFile)
 				}

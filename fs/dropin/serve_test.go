@@ -203,3 +203,55 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestHeldElsewhere: a server whose mount lives on in another mount namespace
+// alone ends when it is told to, with all that was written on disk.
+func TestHeldElsewhere(t *testing.T) {
+	dir := scene(t)
+	merged := filepath.Join(dir, "merged")
+	if out, err := overlay(dir, "-o", `lowerdir=low\:er,upperdir=upper,workdir=work`, "merged"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	// A namespace takes a copy of the mount and holds it.
+	holder := exec.Command("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", "echo ready; exec sleep 1000")
+	out, err := holder.StdoutPipe()
+	must(t, err)
+	must(t, holder.Start())
+	defer func() {
+		must(t, holder.Process.Kill())
+		_ = holder.Wait()
+	}()
+	_, err = out.Read(make([]byte, 6))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(merged, "file"), []byte("changed"), 0o644))
+	server := serverOf(t, filepath.Join(dir, "work"))
+	unmount(t, merged)
+	if holderSees := unix.Kill(server, 0); holderSees != nil {
+		t.Fatalf("the server has ended although the mount is held: %v", holderSees)
+	}
+	must(t, unix.Kill(server, unix.SIGTERM))
+	waitUnlocked(t, filepath.Join(dir, "work"))
+	if text, err := os.ReadFile(filepath.Join(dir, "upper/file")); err != nil || string(text) != "changed" {
+		t.Errorf("in the upper: %q, %v", text, err)
+	}
+}
+
+// serverOf finds the process that has a work directory locked.
+func serverOf(t *testing.T, work string) int {
+	t.Helper()
+	procs, err := filepath.Glob("/proc/[0-9]*/fd")
+	must(t, err)
+	for _, fds := range procs {
+		links, _ := os.ReadDir(fds)
+		for _, l := range links {
+			if target, err := os.Readlink(filepath.Join(fds, l.Name())); err == nil && target == work {
+				var pid int
+				_, err := fmt.Sscanf(fds, "/proc/%d/", &pid)
+				must(t, err)
+				return pid
+			}
+		}
+	}
+	t.Fatal("no process has the work directory open")
+	return 0
+}
