@@ -95,9 +95,10 @@ type checker struct {
 	problems []Problem
 	repairs  []repair
 
-	maps  map[string]bool // block maps that records name
-	kept  map[uint64]bool // inode numbers that placeholders of symlinks go on to show
-	links map[uint64]int  // names that the union shows, by inode number in the index
+	maps    map[string]bool // block maps that records name
+	kept    map[uint64]bool // inode numbers that placeholders of symlinks go on to show
+	special map[uint64]bool // inodes on disk of symlinks and special files
+	links   map[uint64]int  // names that the union shows, by inode number in the index
 }
 
 // check reads everything and changes nothing.
@@ -108,7 +109,8 @@ func check(cfg Config, repair bool) ([]Problem, []repair, error) {
 		return nil, nil, err
 	}
 	defer f.Close()
-	c := &checker{f: f, maps: make(map[string]bool), kept: make(map[uint64]bool), links: make(map[uint64]int)}
+	c := &checker{f: f, maps: make(map[string]bool), kept: make(map[uint64]bool),
+		special: make(map[uint64]bool), links: make(map[uint64]int)}
 	if f.usedVolatile() {
 		c.found(c.workPath(volatileName), volatileUse, nil)
 	}
@@ -213,6 +215,12 @@ func (c *checker) index() error {
 	defer c.f.done(c.f.work.index, fd)
 	for _, name := range names {
 		path := c.workPath(indexName, name)
+		if rest, ok := strings.CutPrefix(name, "ino-"); ok {
+			if disk, err := strconv.ParseUint(rest, 16, 64); err == nil && !c.special[disk] {
+				c.found(path, "no object has this inode", c.removeWork(indexName, name))
+			}
+			continue
+		}
 		if rest, ok := strings.CutPrefix(name, "kept-"); ok {
 			if ino, err := strconv.ParseUint(rest, 16, 64); err == nil && !c.kept[ino] {
 				c.found(path, "no symlink shows this inode number", c.removeWork(indexName, name))

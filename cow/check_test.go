@@ -48,6 +48,7 @@ func TestCheck(t *testing.T) {
 		"map of no file":        {write("work/maps/7"), "work/maps/7", true},
 		"not in the index":      {write("work/index/what"), "work/index/what", false},
 		"a symlink not needed":  {write("work/index/kept-7"), "work/index/kept-7", true},
+		"an inode not needed":   {write("work/index/ino-7"), "work/index/ino-7", true},
 		"a copy with no name":   {write("work/index/7"), "work/index/7", false},
 		"origin of a directory": {set("upper/d", originXattr, "nonsense"), "upper/d", true},
 		"origin of a file":      {set("upper/small", originXattr, "nonsense"), "upper/small", false},

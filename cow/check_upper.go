@@ -87,6 +87,9 @@ func (c *checker) object(fd int, name, path string) (placeholder, isDir bool, er
 	if whiteout.IsDevice(&st) {
 		return false, false, nil
 	}
+	if t := uint32(st.Mode) & unix.S_IFMT; t != unix.S_IFREG && t != unix.S_IFDIR {
+		c.special[st.Ino] = true
+	}
 	placeholder = uint32(st.Mode)&unix.S_IFMT != info.meta.Type()
 	if info.redirect {
 		if _, err := f.followRedirect(fd, name); err != nil {

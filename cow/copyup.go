@@ -71,11 +71,25 @@ func (f *FS) ensureUpperDir(n *Node) (*dirRef, error) {
 
 // recordOrigin writes an origin record, where the object can carry one.
 func (f *FS) recordOrigin(stage string, o origin) error {
-	err := writeOrigin(f.work.staging, stage, o)
-	if err == unix.EOPNOTSUPP || err == unix.EPERM && f.upper.owners == OwnersReal {
-		return nil
+	if err := writeOrigin(f.work.staging, stage, o); !f.cannotCarry(err) {
+		return err
 	}
-	return err
+	return nil
+}
+
+// recordLinksApart is recordApart for a staged object.
+func (f *FS) recordLinksApart(stage string, r apartRecord) error {
+	var st unix.Statx_t
+	if err := sys.Stat(f.work.staging, stage, &st); err != nil {
+		return err
+	}
+	return f.recordApart(st.Ino, r)
+}
+
+// cannotCarry tells whether an error of writeOrigin says that the object can
+// have no attributes.
+func (f *FS) cannotCarry(err error) bool {
+	return err == unix.EOPNOTSUPP || err == unix.EPERM && f.upper.owners == OwnersReal
 }
 
 // setTimes gives an object the access and modification times of another.
@@ -211,6 +225,8 @@ type copyJob struct {
 	st   unix.Statx_t // of the lower object
 	part *partly      // set if the copy leaves content below
 	boot bool         // the copy is complete, but neither it nor its record is synced
+
+	apart bool // the copy cannot carry its record
 }
 
 // newCopyJob prepares a copy-up. Needs FS.tree.
@@ -255,13 +271,18 @@ func (c *copyJob) stageCopy() error {
 			return err
 		}
 	}
-	if err := f.recordOrigin(c.stage, org); err != nil {
+	err = writeOrigin(f.work.staging, c.stage, org)
+	if c.apart = f.cannotCarry(err); err != nil && !c.apart {
 		return err
 	}
 	if c.many && c.st.Nlink > 1 {
 		// The record counts from the link that this copy has, in the index.
 		delta := int(c.st.Nlink) - 1
-		if err := sys.Setxattr(f.work.staging, c.stage, nlinkXattr, []byte(strconv.Itoa(delta)), 0); err != nil {
+		err := sys.Setxattr(f.work.staging, c.stage, nlinkXattr, []byte(strconv.Itoa(delta)), 0)
+		if f.cannotCarry(err) {
+			err = f.recordLinksApart(c.stage, apartRecord{ino: c.n.ino, nlink: int32(delta), many: true})
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -394,6 +415,10 @@ func (c *copyJob) finish(parent *dirRef) error {
 	}
 	n.ent.owner, n.ent.ino, n.ent.below = parent, st.Ino, true
 	c.move(back, st.Ino)
+	if c.apart && n.ino != n.backIno && n.flags&flagIndexed == 0 {
+		// Without it, the object has a number of its own after the next mount.
+		_ = f.recordApart(st.Ino, apartRecord{ino: n.ino})
+	}
 	return nil
 }
 

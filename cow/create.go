@@ -71,6 +71,9 @@ func (f *FS) Create(c Caller, dir *Node, name string, o NewObject, out *Attr) (*
 	}
 	n.backIno = unionIno(f.upper, st.Ino)
 	n.ino = n.backIno
+	if spec.Type() != unix.S_IFREG && spec.Type() != unix.S_IFDIR {
+		f.dropApart(st.Ino) // of an object that a crash took
+	}
 	ent.ino, ent.typ = st.Ino, dtype(spec.Mode)
 	dir.dir.insert(ent)
 	f.attach(dir, ent, n)

@@ -1,9 +1,14 @@
 package cow
 
 import (
+	"fmt"
 	"strconv"
+	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"mica/internal/sys"
 )
 
 // The index holds every lower file with several names that was copied up,
@@ -56,4 +61,108 @@ func (f *FS) dropIndex(n *Node) error {
 	f.linkMu.Unlock()
 	n.flags &^= flagIndexed
 	return nil
+}
+
+// apartRecord is what is recorded of a copied-up object that cannot carry a
+// record itself, where owners are real: a symlink or special file.
+type apartRecord struct {
+	ino   uint64 // that the union shows
+	nlink int32  // as nlinkXattr, if linked
+	many  bool
+}
+
+func (r apartRecord) String() string {
+	if r.many {
+		return fmt.Sprintf("%d %d", r.ino, r.nlink)
+	}
+	return strconv.FormatUint(r.ino, 10)
+}
+
+func parseApart(s string) (r apartRecord, err error) {
+	ino, nlink, many := strings.Cut(s, " ")
+	if r.ino, err = strconv.ParseUint(ino, 10, 64); err != nil || !many {
+		return r, err
+	}
+	delta, err := strconv.ParseInt(nlink, 10, 32)
+	r.nlink, r.many = int32(delta), true
+	return r, err
+}
+
+// apartRecords are these records by the inode on disk. Each is a symlink in
+// the index whose target is the record.
+type apartRecords struct {
+	mu     sync.Mutex
+	byDisk map[uint64]apartRecord
+}
+
+func apartName(disk uint64) string { return "ino-" + strconv.FormatUint(disk, 16) }
+
+// load takes note of an entry of the index fd, and tells whether it is one.
+func (a *apartRecords) load(fd int, name string) bool {
+	rest, ok := strings.CutPrefix(name, "ino-")
+	if !ok {
+		return false
+	}
+	disk, err := strconv.ParseUint(rest, 16, 64)
+	if err != nil {
+		return true
+	}
+	target, err := sys.Readlink(fd, name)
+	if err != nil {
+		return true
+	}
+	if r, err := parseApart(target); err == nil {
+		a.set(disk, r)
+	}
+	return true
+}
+
+func (a *apartRecords) set(disk uint64, r apartRecord) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.byDisk == nil {
+		a.byDisk = make(map[uint64]apartRecord)
+	}
+	a.byDisk[disk] = r
+}
+
+func (a *apartRecords) get(disk uint64) (r apartRecord, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r, ok = a.byDisk[disk]
+	return r, ok
+}
+
+// recordApart stores the record of the upper object with inode disk.
+func (f *FS) recordApart(disk uint64, r apartRecord) error {
+	fd, err := f.use(f.work.index)
+	if err != nil {
+		return err
+	}
+	defer f.done(f.work.index, fd)
+	stage := f.work.stageName()
+	if err := unix.Symlinkat(r.String(), f.work.staging, stage); err != nil {
+		return err
+	}
+	if err := sys.Rename(f.work.staging, stage, fd, apartName(disk), 0); err != nil {
+		f.work.discard(stage)
+		return err
+	}
+	f.work.apart.set(disk, r)
+	return nil
+}
+
+// dropApart removes the record of the upper object with inode disk, whose
+// number the disk may give out again.
+func (f *FS) dropApart(disk uint64) {
+	if _, ok := f.work.apart.get(disk); !ok {
+		return
+	}
+	if fd, err := f.use(f.work.index); err == nil {
+		_ = unix.Unlinkat(fd, apartName(disk), 0)
+		f.done(f.work.index, fd)
+	}
+	f.work.apart.mu.Lock()
+	defer f.work.apart.mu.Unlock()
+	delete(f.work.apart.byDisk, disk)
 }

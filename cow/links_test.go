@@ -273,3 +273,48 @@ func TestRedirectChains(t *testing.T) {
 		u.close()
 	}
 }
+
+// TestSpecialInodes: symlinks and special files keep their inode numbers too,
+// where they are copied up as what they are and can carry no record.
+func TestSpecialInodes(t *testing.T) {
+	cfg := layers(t, tree{"link": "->x", "dir/": ""})
+	cfg.UpperOwners, cfg.Lowers[0].Owners, cfg.NoRedirect = OwnersReal, OwnersReal, true
+	must(t, unix.Mkfifo(filepath.Join(cfg.Lowers[0].Dir, "fifo"), 0o600))
+	must(t, os.Link(filepath.Join(cfg.Lowers[0].Dir, "link"), filepath.Join(cfg.Lowers[0].Dir, "dir/link")))
+	u := open(t, cfg)
+	want := map[string]uint64{"link": u.attr("link").Ino, "dir/link": u.attr("link").Ino, "fifo": u.attr("fifo").Ino}
+	check := func(when string) {
+		t.Helper()
+		listed := map[string]uint64{}
+		for dir, prefix := range map[string]string{".": "", "dir": "dir/"} {
+			must(t, u.with(dir, func(n *Node) error {
+				return u.ReadDir(n, 0, func(e DirEntry) bool { listed[prefix+e.Name] = e.Ino; return true })
+			}))
+		}
+		for path, ino := range want {
+			if listed[path] != ino {
+				t.Errorf("%s: %s is listed as inode %d, was %d", when, path, listed[path], ino)
+			}
+			if got := u.attr(path).Ino; got != ino {
+				t.Errorf("%s: %s is inode %d, was %d", when, path, got, ino)
+			}
+		}
+	}
+	for _, path := range []string{"link", "fifo"} {
+		must(t, u.with(path, func(n *Node) error { return u.Setattr(n, SetAttr{Mtime: &unix.Timespec{Sec: 1}}, nil) }))
+	}
+	check("copied up")
+	u.reopen()
+	check("mounted again")
+	must(t, u.rename("fifo", "dir/fifo", 0))
+	want["dir/fifo"] = want["fifo"]
+	delete(want, "fifo")
+	u.reopen()
+	check("renamed")
+	for path := range want {
+		must(t, u.unlink(path))
+	}
+	if entries, err := os.ReadDir(filepath.Join(cfg.Work, indexName)); err != nil || len(entries) > 0 {
+		t.Errorf("the index keeps %v, %v", entries, err)
+	}
+}

@@ -134,6 +134,13 @@ func (f *FS) adopt(n *Node, info objectInfo, st *unix.Statx_t, fd int, name stri
 		if err := f.readOrigin(n, fd, name, st); err != nil {
 			return err
 		}
+	} else if t := n.meta.Type(); t != unix.S_IFREG && t != unix.S_IFDIR && f.inUpper(n) {
+		if r, ok := f.work.apart.get(st.Ino); ok {
+			n.ino, n.nlink = r.ino, r.nlink
+			if r.many {
+				n.flags |= flagIndexed
+			}
+		}
 	}
 	if info.nlink {
 		return f.readNlink(n, fd, name)

@@ -147,5 +147,15 @@ func (f *FS) storeNlink(p place, delta int32) error {
 		return err
 	}
 	defer f.done(p.dir, fd)
-	return sys.Setxattr(fd, p.name, nlinkXattr, []byte(strconv.Itoa(int(delta))), 0)
+	err = sys.Setxattr(fd, p.name, nlinkXattr, []byte(strconv.Itoa(int(delta))), 0)
+	if !f.cannotCarry(err) {
+		return err
+	}
+	var st unix.Statx_t
+	if err := sys.Stat(fd, p.name, &st); err != nil {
+		return err
+	}
+	r, _ := f.work.apart.get(st.Ino)
+	r.nlink, r.many = delta, true
+	return f.recordApart(st.Ino, r)
 }

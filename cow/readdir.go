@@ -110,6 +110,9 @@ func (f *FS) entryIno(ent *dirent) (uint64, error) {
 	if f.upper == nil || ent.owner.layer != f.upper {
 		return ino, nil
 	}
+	if r, ok := f.work.apart.get(ent.ino); ok {
+		return r.ino, nil
+	}
 	fd, err := f.use(ent.owner)
 	if err != nil {
 		return 0, err

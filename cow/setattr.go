@@ -188,9 +188,16 @@ func (f *FS) keepInode(dirfd int, name string, ino uint64) error {
 	return err
 }
 
-// dropKept undoes keepInode when the placeholder n is gone.
+// dropKept undoes keepInode when the placeholder n is gone, and recordApart.
 func (f *FS) dropKept(n *Node) {
-	if n.meta.Type() != unix.S_IFLNK || n.ino == n.backIno || f.upper.owners != OwnersStored {
+	if t := n.meta.Type(); n.ino == n.backIno || t == unix.S_IFREG || t == unix.S_IFDIR {
+		return
+	}
+	if f.upper.owners != OwnersStored {
+		f.dropApart(n.backIno)
+		return
+	}
+	if n.meta.Type() != unix.S_IFLNK {
 		return
 	}
 	if fd, err := f.use(f.work.index); err == nil {

@@ -31,6 +31,7 @@ type workDir struct {
 	maps    int
 	index   *dirRef
 	indexed map[uint64]bool // the keys in index; guarded by FS.linkMu
+	apart   apartRecords    // guarded by its own lock
 	serial  atomic.Uint64
 	boot    string // this boot's id
 }
@@ -139,6 +140,9 @@ func (f *FS) openIndex(create bool) error {
 	f.work.index = &dirRef{layer: f.upper}
 	f.fds.pin(&f.work.index.fd, fd)
 	return sys.List(fd, func(name []byte, _ uint8, _ uint64) error {
+		if f.work.apart.load(fd, string(name)) {
+			return nil
+		}
 		if key, err := strconv.ParseUint(string(name), 16, 64); err == nil {
 			f.work.indexed[key] = true
 		}

@@ -53,13 +53,12 @@ func fuzzOptions(mode string) fstest.Options {
 			IDs:       []uint32{uint32(os.Getuid())},
 			Spellings: []fstest.Spelling{fstest.Device, fstest.DotWh, fstest.XattrWh, fstest.FuseOverlayfs, fstest.DotWhLinked},
 		},
-		Actors:          []fstest.Cred{{}, {}},
-		RemountEvery:    150,
-		CrashEvery:      300,
-		NoCollapse:      true,
-		ACLs:            true,
-		Stored:          mode == "stored",
-		UnstableSpecial: mode != "stored",
+		Actors:       []fstest.Cred{{}, {}},
+		RemountEvery: 150,
+		CrashEvery:   300,
+		NoCollapse:   true,
+		ACLs:         true,
+		Stored:       mode == "stored",
 	}
 	return opt
 }

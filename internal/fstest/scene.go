@@ -168,17 +168,21 @@ func (g *sceneGen) node(depth int) *Node {
 	case p < 50:
 		return &Node{Kind: Whiteout}
 	case p < 58:
-		return g.meta(&Node{Kind: Symlink, Perm: 0o777, Target: linkTarget(g.rnd)})
+		return g.linkable(&Node{Kind: Symlink, Perm: 0o777, Target: linkTarget(g.rnd)})
 	case p < 60:
-		return g.meta(&Node{Kind: Fifo, Perm: g.pick(filePerms, 0o600)})
+		return g.linkable(&Node{Kind: Fifo, Perm: g.pick(filePerms, 0o600)})
 	case p < 62:
-		return g.meta(&Node{Kind: Socket, Perm: g.pick(filePerms, 0o600)})
+		return g.linkable(&Node{Kind: Socket, Perm: g.pick(filePerms, 0o600)})
 	case p < 70 && len(g.files) > 0:
 		return g.files[g.rnd.IntN(len(g.files))]
 	}
-	f := g.meta(&Node{Kind: File, Perm: g.pick(filePerms, 0o600), Data: g.data()})
-	g.files = append(g.files, f)
-	return f
+	return g.linkable(&Node{Kind: File, Perm: g.pick(filePerms, 0o600), Data: g.data()})
+}
+
+// linkable gives a node its metadata and may have it linked later.
+func (g *sceneGen) linkable(n *Node) *Node {
+	g.files = append(g.files, g.meta(n))
+	return n
 }
 
 func (g *sceneGen) pick(perms []uint32, need uint32) uint32 {
@@ -256,7 +260,7 @@ var (
 	// times before any run, so that a time that was set is told from now
 	firstTime = int64(1_000_000_000)
 	dirPerms  = []uint32{0o755, 0o755, 0o777, 0o777, 0o777, 0o777, 0o777, 0o777, 0o775, 0o700, 0o1777, 0o2777, 0o555, 0o711, 0}
-	filePerms = []uint32{0o644, 0o644, 0o666, 0o666, 0o666, 0o666, 0o600, 0o755, 0o4755, 0o2755, 0o2644, 0o444, 0o222, 0}
+	filePerms = []uint32{0o644, 0o644, 0o666, 0o666, 0o666, 0o666, 0o600, 0o755, 0o4755, 0o2755, 0o2644, 0o2666, 0o444, 0o222, 0}
 )
 
 func oldTime(r *rand.Rand) unix.Timespec {
