@@ -3,6 +3,7 @@ package cow
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -83,6 +84,7 @@ type layer struct {
 	dev     uint64 // filesystem and inode of the root
 	rootIno uint64
 	index   uint16 // number of its inode space, see FS.unionIno
+	quiet   bool   // its access times must not change, and need not
 }
 
 // FS is one union. Its methods may be called concurrently.
@@ -137,6 +139,9 @@ func Open(cfg Config) (_ *FS, err error) {
 		if err := f.openWork(); err != nil {
 			return nil, err
 		}
+		if err := f.noteRecords(); err != nil {
+			return nil, fmt.Errorf("mark upper directory %s: %w", cfg.Upper, err)
+		}
 	}
 	for _, l := range cfg.Lowers {
 		if _, err := f.addLayer(l.Dir, l.Owners); err != nil {
@@ -163,11 +168,25 @@ func (f *FS) addLayer(dir string, owners OwnersMode) (*layer, error) {
 	if err := sys.Stat(fd, "", &st); err != nil {
 		return nil, err
 	}
-	rootFD, err := sys.Reopen(fd, unix.O_RDONLY|unix.O_DIRECTORY)
+	l := &layer{owners: owners, dev: sys.Dev(&st), rootIno: st.Ino}
+	// Only an owner can leave access times alone: elsewhere it is not tried.
+	euid := os.Geteuid()
+	l.quiet = (len(f.layers) > 0 || f.cfg.Upper == "" || f.cfg.NoAtime) && (euid == 0 || uint32(euid) == st.Uid)
+	flags := unix.O_RDONLY | unix.O_DIRECTORY
+	if l.quiet {
+		flags |= unix.O_NOATIME
+	}
+	rootFD, err := sys.Reopen(fd, flags)
+	if err == unix.EPERM {
+		rootFD, err = sys.Reopen(fd, unix.O_RDONLY|unix.O_DIRECTORY)
+	}
 	if err != nil {
 		return nil, err
 	}
-	l := &layer{owners: owners, dev: sys.Dev(&st), rootIno: st.Ino}
+	if _, err := sys.Getxattr(rootFD, "", recordsXattr, nil); err == nil && (len(f.layers) > 0 || f.cfg.Upper == "") {
+		sys.Close(rootFD)
+		return nil, errNeedsLayers
+	}
 	l.root = &dirRef{layer: l}
 	f.fds.pin(&l.root.fd, rootFD)
 	l.index = f.inos.add(l.dev, st.Ino)

@@ -33,6 +33,19 @@ func (f *FS) Read(n *Node, buf []byte, off int64) (int, error) {
 // privilege to keep set-id bits.
 func (f *FS) Write(n *Node, data []byte, off int64, kill bool) error {
 	c, err := f.openForChange(n, -1, kill)
+	return f.writeTo(n, c, err, data, off)
+}
+
+// WritePages is Write of what a process has changed through a mapping, which
+// takes no privileges, as on other filesystems: it is the kernel that writes,
+// some time later.
+func (f *FS) WritePages(n *Node, data []byte, off int64) error {
+	c, err := f.openChanged(n, -1, false, false)
+	return f.writeTo(n, c, err, data, off)
+}
+
+// writeTo writes to content that was opened with err.
+func (f *FS) writeTo(n *Node, c content, err error, data []byte, off int64) error {
 	if err != nil {
 		return err
 	}
@@ -47,8 +60,13 @@ func (f *FS) Write(n *Node, data []byte, off int64, kill bool) error {
 // openForChange copies n up if need be, drops the privileges that its content
 // had, and pins the content for writing. size is as for copyUp.
 func (f *FS) openForChange(n *Node, size int64, kill bool) (content, error) {
+	return f.openChanged(n, size, true, kill)
+}
+
+// openChanged is openForChange that drops privileges if drop is set.
+func (f *FS) openChanged(n *Node, size int64, drop, kill bool) (content, error) {
 	f.tree.RLock()
-	if !f.inUpper(n) || f.losesPrivilege(n, kill) || f.cfg.Observe {
+	if !f.inUpper(n) || drop && f.losesPrivilege(n, kill) || f.cfg.Observe {
 		apart := size != 0 && f.copiesApart(n)
 		f.tree.RUnlock()
 		if apart {
@@ -58,7 +76,7 @@ func (f *FS) openForChange(n *Node, size int64, kill bool) (content, error) {
 		}
 		f.tree.Lock()
 		err := f.copyUp(n, size)
-		if err == nil {
+		if err == nil && drop {
 			err = f.dropPrivilege(n, kill)
 		}
 		f.tree.Unlock()

@@ -1,6 +1,7 @@
 package cow
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -16,7 +17,34 @@ const (
 	originXattr   = "user.overlay.mica.origin"
 	redirectXattr = "user.overlay.mica.redirect"
 	nlinkXattr    = "user.overlay.mica.nlink"
+	// recordsXattr on the root of an upper says that files and directories in
+	// it may be incomplete without the layers below.
+	recordsXattr = "user.overlay.mica.records"
 )
+
+// errNeedsLayers says that a directory cannot be a layer.
+var errNeedsLayers = errors.New("it is the upper directory of another union, and only with the layers of that one it is complete: " +
+	"use one that was made with copyup=full and without redirect_dir")
+
+// noteRecords marks an upper whose records other programs, and unions that
+// have it as a layer, would have to know.
+func (f *FS) noteRecords() error {
+	if f.cfg.Observe || f.cfg.CopyUp == CopyUpFull && f.cfg.NoRedirect {
+		return nil
+	}
+	fd, err := f.use(f.upper.root)
+	if err != nil {
+		return err
+	}
+	defer f.done(f.upper.root, fd)
+	if _, err = sys.Getxattr(fd, "", recordsXattr, nil); err == unix.ENODATA {
+		err = sys.Setxattr(fd, "", recordsXattr, []byte("y"), 0)
+	}
+	if err == unix.EOPNOTSUPP { // then it has no records either
+		return nil
+	}
+	return err
+}
 
 // contentState says where the content of a copied-up regular file is.
 type contentState string

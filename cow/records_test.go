@@ -2,9 +2,11 @@ package cow
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -295,6 +297,51 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestUpperAsLayer: an upper whose files may be incomplete is no layer; one
+// that was made for other programs is.
+func TestUpperAsLayer(t *testing.T) {
+	for _, full := range []bool{false, true} {
+		cfg := layers(t, tree{"large": strings.Repeat("x", 300<<10)})
+		if full {
+			cfg.CopyUp, cfg.NoRedirect = CopyUpFull, true
+		}
+		u := open(t, cfg)
+		must(t, u.put("large", "new", 0))
+		u.close()
+		f, err := Open(Config{Lowers: []Lower{{Dir: cfg.Upper}}})
+		if err == nil {
+			must(t, f.Close())
+		}
+		if full != (err == nil) || err != nil && !errors.Is(err, errNeedsLayers) {
+			t.Errorf("full %v: %v", full, err)
+		}
+		u.reopen()
+		u.close()
+	}
+}
+
+// TestPagesKeepPrivileges: pages that a mapping has changed are written when
+// the kernel likes, and take nothing from the file.
+func TestPagesKeepPrivileges(t *testing.T) {
+	u := open(t, layers(t, tree{"file": "text"}))
+	must(t, u.chmod("file", 0o6755))
+	must(t, u.with("file", func(n *Node) error {
+		must(t, u.Setxattr(n, capXattr, []byte("caps"), 0, false))
+		must(t, u.WritePages(n, []byte("new"), 0))
+		if _, err := u.Getxattr(n, capXattr, nil); err != nil {
+			t.Errorf("capabilities: %v", err)
+		}
+		must(t, u.Write(n, []byte("again"), 0, true))
+		if _, err := u.Getxattr(n, capXattr, nil); err != unix.ENODATA {
+			t.Errorf("capabilities after a write: %v", err)
+		}
+		return nil
+	}))
+	if a := u.attr("file"); a.Mode&0o7777 != 0o755 || u.content("file") != "again" {
+		t.Errorf("mode %o, %q", a.Mode, u.content("file"))
+	}
+}
+
 // TestPrivilegesGo: what takes the privileges of a file leaves a directory's
 // attributes alone, and a write by root to a file with capabilities, which the
 // kernel removes before, leaves set-id bits alone.
@@ -312,6 +359,7 @@ func TestPrivilegesGo(t *testing.T) {
 		"chown by somebody":       {"file", true, false, SetAttr{UID: new(uint32), Kill: true}, 0o755, false},
 		"write by root":           {"file", true, true, SetAttr{KillPriv: true}, 0o6755, false},
 		"chown that changes none": {"file", false, false, SetAttr{KillPriv: true}, 0o755, false},
+		"write by an outsider":    {"file", false, false, SetAttr{KillPriv: true, KillGroup: true}, 0o755, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := open(t, layers(t, tree{"file": "text", "dir/": ""}))

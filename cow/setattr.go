@@ -22,6 +22,9 @@ type SetAttr struct {
 	// bits, and what a write to a file with capabilities sends after it has
 	// removed these, which does not.
 	KillPriv bool
+	// KillGroup makes KillPriv clear the set-group-id bit even where the group
+	// may not execute the file.
+	KillGroup bool
 }
 
 // Setattr changes attributes and gives the result.
@@ -60,6 +63,9 @@ func (f *FS) setMode(n *Node, s SetAttr) error {
 	m := n.meta
 	if s.KillPriv && n.flags&flagCapGone == 0 {
 		s.Kill = true
+		if s.KillGroup {
+			m.Mode &^= unix.S_ISGID
+		}
 	}
 	n.flags &^= flagCapGone
 	if s.Kill || s.UID != nil || s.GID != nil {

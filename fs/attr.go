@@ -1,6 +1,12 @@
 package fs
 
 import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
@@ -124,12 +130,39 @@ func (w *worker) setattr(n *cow.Node) unix.Errno {
 	if in.Valid&changes == 0 && !n.IsDir() {
 		// That is all that is left of them on the way through the kernel.
 		s.KillPriv = true
+		s.KillGroup = w.outsideGroup(n)
 	}
 	var a cow.Attr
 	if err := w.s.u.Setattr(n, s, &a); err != nil {
 		return errno(err)
 	}
 	return w.attr(&a)
+}
+
+// outsideGroup tells whether whoever asks is neither root nor in n's group, as
+// far as it matters: for a set-group-id bit of a file that its group may not
+// execute, which such a process must not keep (see setattr_should_drop_sgid).
+func (w *worker) outsideGroup(n *cow.Node) bool {
+	var a cow.Attr
+	if w.hdr.Uid == 0 || w.s.u.Getattr(n, &a) != nil || a.Mode&unix.S_ISGID == 0 {
+		return false
+	}
+	gid := mapID(w.s.opt.ShowGID, a.GID)
+	return gid != w.hdr.Gid && !inGroup(w.hdr.Pid, gid)
+}
+
+// inGroup tells whether a process has a supplementary group.
+func inGroup(pid, gid uint32) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(status)) {
+		if list, ok := strings.CutPrefix(line, "Groups:"); ok {
+			return slices.Contains(strings.Fields(list), strconv.FormatUint(uint64(gid), 10))
+		}
+	}
+	return false
 }
 
 // setTime gives the time to set, nil for none.

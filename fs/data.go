@@ -30,8 +30,14 @@ func (w *worker) writeData(n *cow.Node) unix.Errno {
 		return unix.EINVAL
 	}
 	data := w.req[unsafe.Sizeof(*in):][:in.Size]
-	kill := in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0
-	if err := w.s.u.Write(n, data, int64(in.Offset), kill); err != nil {
+	var err error
+	if in.WriteFlags&fuse.WRITE_CACHE != 0 && w.s.flags&fuse.CAP_WRITEBACK_CACHE == 0 {
+		err = w.s.u.WritePages(n, data, int64(in.Offset))
+	} else {
+		kill := in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0
+		err = w.s.u.Write(n, data, int64(in.Offset), kill)
+	}
+	if err != nil {
 		return errno(err)
 	}
 	if in.Fh == directHandle && w.s.ids.readSince(w.hdr.NodeId) {
