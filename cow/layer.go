@@ -31,7 +31,19 @@ func (d *dirRef) openFD() (int, error) {
 		return -1, err
 	}
 	defer d.fs.put(&d.parent.fd, pfd)
-	return d.fs.room(func() (int, error) { return sys.OpenDir(pfd, d.name) })
+	return d.fs.room(func() (int, error) { return d.layer.openDir(pfd, d.name) })
+}
+
+// openDir opens a directory of the layer; listing it leaves no trace in the
+// access time of one that must not change, where the kernel allows that.
+func (l *layer) openDir(pfd int, name string) (int, error) {
+	if l.quiet {
+		fd, err := sys.Open(pfd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK|unix.O_NOATIME, 0)
+		if err != unix.EPERM {
+			return fd, err
+		}
+	}
+	return sys.OpenDir(pfd, name)
 }
 
 // use pins the directory's descriptor; the caller must call done.

@@ -277,7 +277,7 @@ func TestMapGoesWithItsFile(t *testing.T) {
 func TestNoAtime(t *testing.T) {
 	old := unix.Timespec{Sec: 1_000_000_000}
 	for _, noAtime := range []bool{true, false} {
-		cfg := layers(t, tree{"lower": "text", "copied": "text"})
+		cfg := layers(t, tree{"lower": "text", "copied": "text", "dir/x": ""})
 		cfg.NoAtime = noAtime
 		u := open(t, cfg)
 		must(t, u.put("copied", "x", 0))
@@ -287,6 +287,14 @@ func TestNoAtime(t *testing.T) {
 		}
 		u.reopen()
 		before := u.attr("lower").Atime
+		lowerDir := filepath.Join(cfg.Lowers[0].Dir, "dir")
+		must(t, unix.UtimesNano(lowerDir, []unix.Timespec{old, {Nsec: unix.UTIME_OMIT}}))
+		must(t, u.with("dir", func(n *Node) error { _, err := u.names(n); return err }))
+		var st unix.Stat_t
+		must(t, unix.Stat(lowerDir, &st))
+		if st.Atim.Sec != old.Sec {
+			t.Errorf("NoAtime %v: a lower directory was accessed at %d", noAtime, st.Atim.Sec)
+		}
 		for _, path := range []string{"lower", "copied", "new"} {
 			u.content(path)
 		}

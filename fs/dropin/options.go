@@ -264,6 +264,10 @@ var accepted = map[string]bool{
 	"default_permissions": true, "kernel_cache": true, "auto_cache": true, "big_writes": true,
 	"splice_read": true, "splice_write": true, "splice_move": true, "no_splice_read": true,
 	"no_splice_write": true, "no_splice_move": true, "async_read": true, "nonempty": true,
+	// What mount(8) and fstab(5) know.
+	"defaults": true, "auto": true, "noauto": true, "user": true, "nouser": true, "users": true, "nofail": true, "_netdev": true,
+	"async": true, "relatime": true, "norelatime": true, "strictatime": true, "nostrictatime": true,
+	"lazytime": true, "nolazytime": true,
 }
 
 // mountOption takes the options that concern the mount alone.
