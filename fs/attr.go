@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mica/cow"
+	"mica/internal/sys"
 )
 
 // setAttr fills in the attributes that the mount shows.
@@ -148,12 +149,16 @@ func (w *worker) outsideGroup(n *cow.Node) bool {
 		return false
 	}
 	gid := mapID(w.s.opt.ShowGID, a.GID)
-	return gid != w.hdr.Gid && !inGroup(w.hdr.Pid, gid)
+	return gid != w.hdr.Gid && !w.inGroup(gid)
 }
 
-// inGroup tells whether a process has a supplementary group.
-func inGroup(pid, gid uint32) bool {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+// inGroup tells whether the process that asks has a supplementary group.
+func (w *worker) inGroup(gid uint32) bool {
+	p := w.s.procs.Load()
+	if p == nil {
+		return false
+	}
+	status, err := os.ReadFile(fmt.Sprintf("%s/%d/status", sys.FdPath(p.fd), w.hdr.Pid))
 	if err != nil {
 		return false
 	}
