@@ -13,7 +13,8 @@ import (
 // that take turns, and the kernel wakes waiting readers in turns. So one waits
 // for requests, and a second reader is added only
 //
-//   - for the time of a request that may take long (see slow),
+//   - for the time of a request that may take long (see slow), unless it is
+//     that of the only client,
 //   - when requests of others than the last client are found waiting several
 //     times in a row,
 //   - when a request takes longer than a tick, whatever it waits for: it might
@@ -139,7 +140,7 @@ func (w *worker) run() {
 		} else {
 			backed = 0
 		}
-		if reading == 0 && (backed >= backlog || slow[w.hdr.Opcode%opcodes]) {
+		if reading == 0 && (backed >= backlog || slow[w.hdr.Opcode%opcodes] && w.near.run < nearRun) {
 			backed = 0
 			c.add(s)
 		}
