@@ -43,9 +43,12 @@ type vigil struct {
 
 // companion is the server's side of it.
 type companion struct {
-	once sync.Once
-	page *vigil
-	proc *os.Process
+	asked atomic.Bool
+	page  atomic.Pointer[vigil] // nil: it does not run (yet)
+
+	mu   sync.Mutex
+	proc *os.Process // guarded by mu
+	over bool        // none starts any more; guarded by mu
 }
 
 // virtual tells whether this is a virtual machine of the size that gains.
@@ -59,19 +62,24 @@ func virtual() bool {
 
 // keep has the companion stay awake from now on, starting it if need be.
 func (c *companion) keep() {
-	c.once.Do(c.start)
-	if c.page == nil {
+	page := c.page.Load()
+	if page == nil {
+		if !c.asked.Load() && c.asked.CompareAndSwap(false, true) {
+			go c.start()
+		}
 		return
 	}
-	c.page.beat.Add(1)
-	if c.page.asleep.Load() != 0 && c.page.asleep.CompareAndSwap(1, 0) {
-		futex(&c.page.asleep, futexWake, 1)
+	page.beat.Add(1)
+	if page.asleep.Load() != 0 && page.asleep.CompareAndSwap(1, 0) {
+		futex(&page.asleep, futexWake, 1)
 	}
 }
 
 // start starts the companion; where that fails there is none.
 func (c *companion) start() {
-	if !virtual() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over || !virtual() {
 		return
 	}
 	fd, err := unix.MemfdCreate(awakeName, unix.MFD_CLOEXEC)
@@ -92,13 +100,15 @@ func (c *companion) start() {
 		Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true},
 	})
 	if err == nil {
-		c.page = page
+		c.page.Store(page)
 	}
 }
 
 // stop ends the companion.
 func (c *companion) stop() {
-	c.once.Do(func() {}) // none starts any more
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
 	if c.proc != nil {
 		_ = c.proc.Kill()
 		_, _ = c.proc.Wait()

@@ -21,7 +21,7 @@ const (
 	// to a run.
 	nearGap = 500 * time.Microsecond
 	// nearRun is how many requests make a run that is worth to bind for.
-	nearRun = 4
+	nearRun = 2
 	// nearCheck is after how many requests of a run to look again where the
 	// client runs.
 	nearCheck = 64
@@ -78,7 +78,7 @@ func (w *worker) approach() {
 	}
 	near.alien = 0
 	near.run++
-	if near.cpu != 0 && w.s.opt.Awake {
+	if near.run >= nearCheck && w.s.opt.Awake {
 		w.s.companion.keep()
 	}
 	if near.run == nearRun || near.run%nearCheck == 0 {
