@@ -117,14 +117,15 @@ func (i *initProcess) startEmulation(shared int) error {
 }
 
 // adopt makes the calling thread's next child, which executes exe, a process with emulated credentials. done is to be called after the fork.
-func (e *emulation) adopt(exe string, u *User) (done func(), err error) {
+func (e *emulation) adopt(exe string, args []string, u *User) (done func(), err error) {
 	// What this thread starts has the thread's limits.
 	elsewhere := func(f func() error) error {
 		result := make(chan error)
 		go func() { result <- f() }()
 		return <-result
 	}
-	if e.tracer != nil && ids.ReadsOwners(exe) {
+	creds := ids.New(u.UID, u.GID, u.Groups)
+	if e.tracer != nil && ids.ReadsOwners(exe, args, creds != e.table.Base()) {
 		_ = elsewhere(e.tracer.ready)
 	}
 	fd, err := listen(e.filter)
@@ -134,7 +135,7 @@ func (e *emulation) adopt(exe string, u *User) (done func(), err error) {
 	go e.server.Serve(fd)
 	// A child inherits the limit of init, which nobody asks about. This thread may no longer set it.
 	set := func(c ids.Creds) error { return elsewhere(func() error { return e.table.Set(0, c) }) }
-	if err := set(ids.New(u.UID, u.GID, u.Groups)); err != nil {
+	if err := set(creds); err != nil {
 		return nil, err
 	}
 	return func() { _ = set(e.table.Base()) }, nil

@@ -15,10 +15,10 @@ func execute(first int) handler {
 		if e != 0 {
 			return 0, pass
 		}
-		if s.opt.Trace != nil && ReadsOwners(path) && valid(c.listener, c.notification.id) {
+		creds, original, err := s.table.get(c.tid())
+		if s.readsOwners(c, first, path, err == nil && !original) && valid(c.listener, c.notification.id) {
 			s.opt.Trace(c.tid())
 		}
-		creds, original, err := s.table.get(c.tid())
 		if err != nil || original {
 			return 0, pass // set-id bits give root nothing
 		}
@@ -43,6 +43,54 @@ func execute(first int) handler {
 		}
 		return 0, pass
 	}
+}
+
+// executesFreely says whether there is nothing to do for a program: most are of that kind, and have to wait for no other thread.
+func executesFreely(first int) func(*Server, *call) bool {
+	return func(s *Server, c *call) bool {
+		if _, original, err := s.table.get(c.tid()); err != nil || !original {
+			return false
+		}
+		if s.opt.Trace == nil {
+			return true
+		}
+		path, e := readString(c.tid(), c.args[first])
+		return e != 0 || !s.readsOwners(c, first, path, false)
+	}
+}
+
+// readsOwners says whether a program has to be traced, to see recorded owners.
+func (s *Server) readsOwners(c *call, first int, path string, switched bool) bool {
+	return s.opt.Trace != nil && MayReadOwners(path) && ReadsOwners(path, c.arguments(c.args[first+1]), switched)
+}
+
+// arguments reads the beginning of an array of strings from the caller.
+func (c *call) arguments(at uint64) []string {
+	var pointers [8 * 256]byte
+	n, e := readMemory(c.tid(), at, pointers[:])
+	if e != 0 {
+		return nil
+	}
+	width := 8
+	if c.arch != auditArch {
+		width = 4
+	}
+	var out []string
+	for i := 0; i+width <= n; i += width {
+		p := uint64(binary.NativeEndian.Uint32(pointers[i:]))
+		if width == 8 {
+			p = binary.NativeEndian.Uint64(pointers[i:])
+		}
+		if p == 0 {
+			break
+		}
+		arg, e := readString(c.tid(), p)
+		if e != 0 {
+			break
+		}
+		out = append(out, arg)
+	}
+	return out
 }
 
 // setID returns the ids that executing a file gives, none without set-id bits. It is false for what is no executable file.

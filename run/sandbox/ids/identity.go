@@ -33,8 +33,8 @@ var handlers = map[string]known{
 	"mknod":    {handler: mknod(0), slow: true},
 	"mknodat":  {handler: mknod(1), slow: true},
 
-	"execve":     {handler: execute(0), slow: true},
-	"execveat":   {handler: execute(1), slow: true},
+	"execve":     {handler: execute(0), slow: true, passes: executesFreely(0)},
+	"execveat":   {handler: execute(1), slow: true, passes: executesFreely(1)},
 	"getsockopt": {handler: peerCredentials, slow: true},
 	"capget":     {handler: capGet},
 	"capset":     {handler: capSet},

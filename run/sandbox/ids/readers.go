@@ -2,25 +2,105 @@ package ids
 
 import (
 	"path"
+	"slices"
 	"strings"
 )
 
-// ownerReaders are programs that copy the owners of files, or decide by them. Others see the one user of the sandbox as the
-// owner of everything and are not slowed down.
-var ownerReaders = words(`
-	cp mv install tar bsdtar gtar star cpio bsdcpio pax rsync ar busybox toybox mksquashfs unsquashfs mkfs.erofs genisoimage
-	dpkg dpkg-deb dpkg-divert dpkg-query dpkg-statoverride rpm rpmbuild apk pacman xbps-install opkg
-	useradd usermod userdel groupadd groupmod groupdel groupmems newusers passwd chpasswd gpasswd chgpasswd chage chfn chsh
-	vipw vigr pwck grpck pwconv pwunconv grpconv grpunconv adduser addgroup deluser delgroup update-passwd
-	systemd-sysusers systemd-tmpfiles
-	ls find stat test [ chown chgrp tree namei getfacl setfacl git ssh logrotate gzip gunzip bzip2 xz zstd
-	postgres postmaster initdb crontab cron mandb`)
+// Programs that copy the owners of files, or decide by them, see the recorded ones; others see the one user of the sandbox as
+// the owner of everything and are not slowed down. For many it depends on their arguments.
+var (
+	// alwaysRead do so whatever their arguments.
+	alwaysRead = words(`
+		mv cpio bsdcpio pax rsync ar mksquashfs mkfs.erofs genisoimage
+		dpkg dpkg-deb dpkg-divert dpkg-query dpkg-statoverride rpm rpmbuild apk pacman xbps-install opkg
+		useradd usermod userdel groupadd groupmod groupdel groupmems newusers passwd chpasswd gpasswd chgpasswd chage chfn chsh
+		vipw vigr pwck grpck pwconv pwunconv grpconv grpunconv adduser addgroup deluser delgroup update-passwd
+		systemd-sysusers systemd-tmpfiles
+		stat namei getfacl setfacl logrotate gzip gunzip bzip2 xz zstd
+		postgres postmaster initdb crontab cron mandb`)
 
-// ReadsOwners says whether a program has to see the recorded owners.
-func ReadsOwners(file string) bool {
+	// checkOwn want files to belong to who runs them. To root, everything does.
+	checkOwn = words(`git ssh`)
+
+	// readWith do so with some arguments.
+	readWith = map[string]func(args []string) bool{
+		"cp":      hasOption("ap", "--archive", "--preserve"),
+		"install": hasOption("C", "--compare"),
+		"ls":      hasOption("lngo", "--format", "--numeric-uid-gid"),
+		"tree":    hasOption("ugp"),
+		"chown":   hasOption("cv", "--from", "--reference", "--changes", "--verbose"),
+		"chgrp":   hasOption("cv", "--from", "--reference", "--changes", "--verbose"),
+		"find":    hasWord("-user", "-uid", "-group", "-gid", "-nouser", "-nogroup", "-ls", "-fls", "-printf", "-fprintf"),
+		"test":    hasWord("-O", "-G"),
+		"[":       hasWord("-O", "-G"),
+		"tar":     writesTar, "gtar": writesTar, "bsdtar": writesTar, "star": writesTar,
+	}
+)
+
+// ReadsOwners says whether a program that is executed with args has to see the recorded owners. switched tells that it does not
+// run as the user that all files seem to belong to.
+func ReadsOwners(file string, args []string, switched bool) bool {
 	name := path.Base(file)
-	_, ok := ownerReaders[name]
-	return ok || strings.HasPrefix(name, "pg_")
+	if name == "busybox" || name == "toybox" {
+		if len(args) < 2 {
+			return false
+		}
+		args = args[1:]
+		name = path.Base(args[0])
+	}
+	if _, ok := alwaysRead[name]; ok || strings.HasPrefix(name, "pg_") {
+		return true
+	}
+	if _, ok := checkOwn[name]; ok {
+		return switched
+	}
+	reads := readWith[name]
+	return reads != nil && len(args) > 0 && reads(args[1:])
+}
+
+// MayReadOwners says whether the answer of ReadsOwners could be yes. It is cheap.
+func MayReadOwners(file string) bool {
+	name := path.Base(file)
+	_, always := alwaysRead[name]
+	_, own := checkOwn[name]
+	return always || own || readWith[name] != nil || name == "busybox" || name == "toybox" || strings.HasPrefix(name, "pg_")
+}
+
+// hasOption finds one of the letters among the short options, or a long one; a long one may have a value.
+func hasOption(letters string, long ...string) func([]string) bool {
+	return func(args []string) bool {
+		for _, a := range args {
+			name, _, _ := strings.Cut(a, "=")
+			switch {
+			case a == "--":
+				return false
+			case strings.HasPrefix(a, "--"):
+				// Options may be shortened.
+				if slices.ContainsFunc(long, func(l string) bool { return strings.HasPrefix(l, name) }) {
+					return true
+				}
+			case strings.HasPrefix(a, "-") && strings.ContainsAny(a, letters):
+				return true
+			}
+		}
+		return false
+	}
+}
+
+func hasWord(words ...string) func([]string) bool {
+	return func(args []string) bool {
+		return slices.ContainsFunc(args, func(a string) bool { return slices.Contains(words, a) })
+	}
+}
+
+// writesTar says whether a tar program writes or compares an archive. In doubt it does.
+func writesTar(args []string) bool {
+	if len(args) > 0 {
+		if first := strings.TrimPrefix(args[0], "-"); strings.HasPrefix(first, "x") || strings.HasPrefix(first, "t") {
+			return false
+		}
+	}
+	return !hasWord("--extract", "--get", "--list")(args)
 }
 
 func words(list string) map[string]struct{} {

@@ -90,11 +90,13 @@ func (s *Server) Serve(listener int) {
 		if !receive(listener, &c.notification) {
 			return
 		}
-		h, slow := s.lookup(c)
-		if slow {
-			go s.serve(h, c)
-		} else {
-			s.serve(h, c)
+		switch k := s.lookup(c); {
+		case k.passes != nil && k.passes(s, c):
+			s.serve(passOn, c)
+		case k.slow:
+			go s.serve(k.handler, c)
+		default:
+			s.serve(k.handler, c)
 		}
 	}
 }
@@ -116,24 +118,28 @@ func (s *Server) serve(h handler, c *call) {
 	}
 }
 
-// lookup finds the handler of a call and whether it may take long.
-func (s *Server) lookup(c *call) (handler, bool) {
+// passOn has the kernel execute a call.
+func passOn(*Server, *call) (int64, unix.Errno) { return 0, pass }
+
+// lookup finds what is known of a call.
+func (s *Server) lookup(c *call) known {
 	entry, ok := s.tables.Load(c.arch)
 	if !ok {
 		entry, _ = s.tables.LoadOrStore(c.arch, s.build(c.arch))
 	}
 	found, ok := entry.(map[int32]known)[c.nr]
 	if !ok {
-		return func(*Server, *call) (int64, unix.Errno) { return 0, pass }, false
+		return known{handler: passOn}
 	}
 	c.narrow = found.narrow
-	return found.handler, found.slow
+	return found
 }
 
 // known is a call that is answered here.
 type known struct {
 	handler
-	slow   bool // may wait for the server of the root
+	slow   bool                      // may wait for the server of the root
+	passes func(*Server, *call) bool // whether there is nothing to do for it, which is quick to find out; may be nil
 	narrow bool
 }
 

@@ -1,0 +1,29 @@
+package ids
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestReadsOwners(t *testing.T) {
+	for line, want := range map[string]bool{
+		"cp a b": false, "cp -a a b": true, "/bin/cp -dR --preserve=all a b": true, "cp --no-preserve=mode a b": false, "cp -- -a b": false,
+		"ls": false, "ls -1 --color=auto": false, "ls -la": true, "ls --format=long": true, "ls --form=long": true,
+		"find / -name x": false, "find / -user bin": true, "find . -type f -ls": true,
+		"tar xf a": false, "tar -xpf a": false, "tar --extract -f a": false, "tar -Ixz -cf a b": true, "tar --exclude=x -cf a b": true, "tar c": true, "tar": true,
+		"chown 1 a": false, "chown --from=0 1 a": true, "chown --reference=b a": true, "[ -e a ]": false, "[ -O a ]": true, "test -G a": true,
+		"install -o 5 a b": false, "install -C a b": true, "dpkg -i a": true, "rsync -a b c": true, "pg_ctl start": true,
+		"busybox cp a b": false, "busybox cp -p a b": true, "busybox": false, "sh -c ls": false, "git status": false, "true": false,
+	} {
+		args := strings.Fields(line)
+		if got := ReadsOwners(args[0], args, false); got != want {
+			t.Errorf("%s: %v", line, got)
+		}
+		if want && !MayReadOwners(args[0]) {
+			t.Errorf("%s: not asked for", line)
+		}
+	}
+	if !ReadsOwners("/usr/bin/git", []string{"git", "status"}, true) {
+		t.Error("git of another user")
+	}
+}
