@@ -38,6 +38,8 @@ import (
 	"path/filepath"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"mica/internal/sys"
 )
 
 // Store is a store of images. Its methods may be called at the same time by
@@ -78,7 +80,13 @@ func Open(root string) (*Store, error) {
 // create makes what a store consists of, where it is missing.
 func (s *Store) create() error {
 	for _, dir := range []string{"", "blobs/sha256", "layers", "containers", "tmp"} {
+		if exists(s.path(dir)) {
+			continue
+		}
 		if err := os.MkdirAll(s.path(dir), 0o700); err != nil {
+			return err
+		}
+		if err := spread(s.path(dir)); err != nil { // each directory in it gets a new name
 			return err
 		}
 	}
@@ -97,6 +105,17 @@ func (s *Store) create() error {
 	}
 	layout := []byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`)
 	return writeFileAtomic(s.path(ocispec.ImageLayoutFile), layout)
+}
+
+// spread has the trees in a directory placed apart from each other.
+func spread(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	sys.Spread(int(d.Fd()))
+	return nil
 }
 
 // Root is the directory that holds the store.
