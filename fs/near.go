@@ -25,16 +25,19 @@ const (
 	// nearCheck is after how many requests of a run to look again where the
 	// client runs.
 	nearCheck = 64
-	// farRun is how many requests in a row must be of no run to let go.
-	farRun = 16
+	// shortRun is what a run must reach for the next one to be worth that: each
+	// shorter one, as of several clients at the same time, doubles what the
+	// next must reach, up to farRun, where the worker lets go.
+	shortRun = 6
+	farRun   = 256
 )
 
 // nearness is what a worker knows of its clients, and where it is bound to.
 type nearness struct {
-	pid   uint32 // the thread that sent the last request, if the kernel tells
-	run   int    // requests of it that came one close after the other
-	alien int    // requests in a row that belonged to no run
-	cpu   int    // bound to, plus 1; 0: to none
+	pid  uint32 // the thread that sent the last request, if the kernel tells
+	run  int    // requests of it that came one close after the other
+	need int    // what a run must reach to bind for it; 0 is nearRun
+	cpu  int    // bound to, plus 1; 0: to none
 }
 
 // procDir finds the processes that send requests by the numbers in them.
@@ -69,19 +72,23 @@ func (w *worker) approach() {
 	if p == nil || w.hdr.Pid == 0 {
 		return
 	}
-	if w.hdr.Pid != near.pid || w.idle > nearGap {
-		near.pid, near.run = w.hdr.Pid, 0
-		if near.alien++; near.alien == farRun {
+	if w.hdr.Pid != near.pid {
+		if near.run >= shortRun {
+			near.need = nearRun
+		} else if near.need = min(max(near.need, nearRun)*2, farRun); near.need == farRun {
 			w.release(p)
 		}
+		near.pid, near.run = w.hdr.Pid, 0
 		return
 	}
-	near.alien = 0
+	if w.idle > nearGap {
+		return
+	}
 	near.run++
 	if near.run >= nearCheck && w.s.opt.Awake {
 		w.s.companion.keep()
 	}
-	if near.run == nearRun || near.run%nearCheck == 0 {
+	if near.run == max(near.need, nearRun) || near.run%nearCheck == 0 {
 		if cpu := p.cpuOf(near.pid); cpu >= 0 && p.all.IsSet(cpu) && near.cpu != cpu+1 {
 			var set unix.CPUSet
 			set.Set(cpu)
