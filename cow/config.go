@@ -65,6 +65,9 @@ type Config struct {
 	// NoAtime leaves the access times of files in the upper alone, as those of
 	// lower ones always are.
 	NoAtime bool
+	// LockWait is how long to wait for an upper that is in use: the server of
+	// a mount that has just gone is busy for a moment longer.
+	LockWait time.Duration
 	// StaticNlink shows 1 as the link count of every directory.
 	StaticNlink bool
 	// SkipMount is the mountpoint, if it may lie inside a layer: what is

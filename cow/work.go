@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -59,7 +60,7 @@ func (f *FS) openWork() error {
 	if f.cfg.Observe {
 		return f.openIndex(false)
 	}
-	if err := unix.Flock(w.fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := waitFlock(w.fd, f.cfg.LockWait); err != nil {
 		if err == unix.EWOULDBLOCK {
 			return fmt.Errorf("open upper directory %s: %w", f.cfg.Upper, ErrInUse)
 		}
@@ -84,6 +85,17 @@ func (f *FS) openWork() error {
 		return fail("probe", err)
 	}
 	return nil
+}
+
+// waitFlock takes a lock, and waits for whoever has it as long as wait.
+func waitFlock(fd int, wait time.Duration) error {
+	const pause = 2 * time.Millisecond
+	for deadline := time.Now().Add(wait); ; time.Sleep(pause) {
+		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		if err != unix.EWOULDBLOCK && err != unix.EINTR || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 // checkSameFilesystem refuses an upper and a work directory between which

@@ -31,6 +31,10 @@ type Invocation struct {
 // maxLowers is how many lower directories fuse-overlayfs promises to take.
 const maxLowers = 500
 
+// lockWait is how long a mount waits for the server of the one before it on
+// the same upper: Buildah unmounts and mounts again at once.
+const lockWait = 10 * time.Second
+
 // Parse reads the arguments that follow the program's name.
 func Parse(args []string) (*Invocation, error) {
 	inv := &Invocation{
@@ -319,6 +323,7 @@ func (p *parser) finish() error {
 	}
 	inv.Union.UpperOwners = p.owners
 	inv.Union.SkipMount = inv.Mountpoint
+	inv.Union.LockWait = lockWait
 	inv.Union.NoAtime = inv.Mount.Flags&(unix.MS_NOATIME|unix.MS_RDONLY) != 0
 	if inv.Union.Upper == "" {
 		inv.Mount.Flags |= unix.MS_RDONLY

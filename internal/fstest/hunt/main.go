@@ -32,7 +32,7 @@ type flags struct {
 	union, program, options, dir, log string
 	seeds                             string
 	ops, remount, forget, layers      int
-	crash                             int
+	crash, compare                    int
 	multi, anyMode, hidden, goOn      bool
 	acls, devices, trusted, stats     bool
 	special                           bool
@@ -51,6 +51,7 @@ func hunt() error {
 	flag.IntVar(&f.remount, "remount", 400, "mean operations between remounts, 0 for never")
 	flag.IntVar(&f.forget, "forget", 0, "mean operations between droppings of kernel caches, 0 for never; needs root")
 	flag.IntVar(&f.crash, "crash", 0, "mean operations between kills of the server, 0 for never")
+	flag.IntVar(&f.compare, "compare", 0, "operations between comparisons of whole trees, 0 for the usual")
 	flag.IntVar(&f.layers, "layers", 5, "most lower layers")
 	flag.BoolVar(&f.multi, "multi", os.Geteuid() == 0, "actors with several credentials; needs root")
 	flag.BoolVar(&f.anyMode, "anymode", os.Geteuid() == 0, "modes that deny the owner, set-id, sticky")
@@ -134,6 +135,7 @@ func options(f *flags, known map[string]int) fstest.Options {
 		RemountEvery:    f.remount,
 		ForgetEvery:     f.forget,
 		CrashEvery:      f.crash,
+		CompareEvery:    f.compare,
 		ACLs:            f.acls,
 		UnstableSpecial: f.special,
 		Devices:         f.devices,
