@@ -1,7 +1,6 @@
 package run
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,10 +10,6 @@ import (
 
 	"mica/run/record"
 )
-
-// errNoCgroup says why limits cannot be set, and what would help.
-var errNoCgroup = errors.New("limits of memory, cpus and processes need a cgroup (version 2) that is delegated to you; " +
-	"log in through systemd with a user session (loginctl enable-linger), or leave --memory, --cpus and --pids-limit out")
 
 func hasLimits(host *record.HostConfig) bool {
 	return host.Memory != 0 || host.CPUs != 0 || host.PidsLimit != 0
@@ -43,12 +38,6 @@ func limited(host *record.HostConfig) (string, []string, error) {
 	}
 	// systemd-run passes arguments on but not argv[0].
 	return systemdRun, append(cmd, "--", exe, supervisorFlag), nil
-}
-
-// CheckLimits tells whether limits can be set at all.
-func CheckLimits() error {
-	_, err := userManager()
-	return err
 }
 
 // userManager finds the tool to ask the user's systemd with, where there is one.

@@ -124,10 +124,16 @@ func spawn(host *record.HostConfig) (*Waiting, error) {
 		return nil, fmt.Errorf("start the supervisor: %w", err)
 	}
 	path, args := "/proc/self/exe", []string{supervisorName}
+	sys := &syscall.SysProcAttr{Setsid: true}
 	if host != nil && hasLimits(host) {
-		if path, args, err = limited(host); err != nil {
+		if p, a, err := limited(host); err == nil {
+			path, args = p, a
+		} else if cgroup, err := limitedCgroup(host); err != nil {
 			ours.Close()
 			return nil, err
+		} else {
+			defer cgroup.Close()
+			sys.UseCgroupFD, sys.CgroupFD = true, int(cgroup.Fd())
 		}
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
@@ -139,7 +145,7 @@ func spawn(host *record.HostConfig) (*Waiting, error) {
 	_, err = syscall.ForkExec(path, args, &syscall.ProcAttr{
 		Dir: "/", Env: os.Environ(),
 		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(theirs)},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
+		Sys:   sys,
 	})
 	if err != nil {
 		return fail(err)

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/run/record"
 	"mica/run/sandbox"
 )
 
@@ -159,8 +160,8 @@ func (e *Engine) Info() (*Info, error) {
 		i.SubordinateIDs = fmt.Sprintf("%d ids by newuidmap", n)
 	}
 	i.Pasta, i.Fusermount = tool("pasta", "passt"), tool("fusermount3", "fuse3")
-	i.Cgroups = "limits by systemd"
-	if err := CheckLimits(); err != nil {
+	i.Cgroups = "limits of memory, cpus and processes"
+	if err := CheckLimits(&record.HostConfig{Memory: 1, CPUs: 1, PidsLimit: 1}); err != nil {
 		i.Cgroups = "not delegated: no limits of memory, cpus and processes"
 	}
 	return i, nil

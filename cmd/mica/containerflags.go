@@ -147,7 +147,7 @@ func (f *containerFlags) limits(h *record.HostConfig) error {
 	}
 	h.PidsLimit = max(f.pidsLimit, 0)
 	if h.Memory != 0 || h.CPUs != 0 || h.PidsLimit != 0 {
-		return run.CheckLimits()
+		return run.CheckLimits(h)
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ func init() {
 	commands["calls"] = tryCalls
 	commands["attack"] = attack
 	commands["mounts"] = tryMounts
+	commands["push"] = pushInput
 }
 
 // raw makes a system call.
@@ -110,7 +111,9 @@ func attack([]string) error {
 		to, _ := os.Readlink("/proc/1/fd/" + e.Name())
 		fmt.Println("init holds", e.Name(), to)
 		if d, err := os.Stat("/proc/1/fd/" + e.Name()); err == nil && d.IsDir() {
-			if _, err := os.Stat("/proc/1/fd/" + e.Name() + "/../../../../etc/passwd"); err == nil && to != "/dev/pts" && to != "/" {
+			// Up from there is to be the own root.
+			own, _ := os.Stat("/etc/passwd")
+			if up, err := os.Stat("/proc/1/fd/" + e.Name() + "/../../../../etc/passwd"); err == nil && !os.SameFile(up, own) {
 				fmt.Println("ESCAPED through directory", to)
 			}
 		}
@@ -145,6 +148,24 @@ func attack([]string) error {
 	for _, dev := range []uint64{unix.Mkdev(8, 0), unix.Mkdev(254, 0), unix.Mkdev(1, 1)} {
 		try("make a block device", unix.Mknod("/tmp/disk", syscall.S_IFBLK|0o600, int(dev)), false)
 	}
+	return nil
+}
+
+// pushInput pushes a byte to its terminal, which is the sandbox's own when it is known by its name here.
+func pushInput([]string) error {
+	b := [1]byte{'\n'}
+	err := raw(unix.SYS_IOCTL, 0, unix.TIOCSTI, uintptr(unsafe.Pointer(&b[0])))
+	var here, there unix.Stat_t
+	name, _ := os.Readlink("/proc/self/fd/0")
+	if e := unix.Fstat(0, &here); e != nil {
+		return e
+	}
+	if unix.Stat(name, &there) != nil || here.Dev != there.Dev || here.Ino != there.Ino {
+		fmt.Println("the host's")
+		return nil
+	}
+	fmt.Println("pushed", errnoName(err))
+	fmt.Println("own")
 	return nil
 }
 

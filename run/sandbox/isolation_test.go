@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bufio"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -92,21 +93,49 @@ func TestMaskedPaths(t *testing.T) {
 	}
 }
 
+// TestInitIsHidden lets a program try the known ways out, with many ids and with one, with more capabilities than usual, and on a
+// terminal.
 func TestInitIsHidden(t *testing.T) {
-	for _, caps := range []Caps{{}, {Add: []string{"SYS_PTRACE"}}} {
-		cfg := self("attack")
-		cfg.Caps = caps
-		out, st := output(t, cfg)
+	for name, change := range map[string]func(*Config) *Config{
+		"default":                func(c *Config) *Config { return c },
+		"one id":                 func(c *Config) *Config { return oneID(t, c) },
+		"with ptrace":            func(c *Config) *Config { c.Caps.Add = []string{"SYS_PTRACE"}; return c },
+		"one id and with ptrace": func(c *Config) *Config { c.Caps.Add = []string{"SYS_PTRACE"}; return oneID(t, c) },
+	} {
+		out, st := output(t, change(self("attack")))
 		if st.Code != 0 {
-			t.Errorf("with %v: status %+v\n%s", caps, st, out)
+			t.Errorf("%s: status %+v\n%s", name, st, out)
 		}
 		for _, l := range lines(out) {
-			t.Logf("%v: %s", caps.Add, strings.TrimSpace(l))
+			t.Logf("%s: %s", name, strings.TrimSpace(l))
 			if strings.HasPrefix(l, "ESCAPED") {
-				t.Errorf("with %v: %s", caps, l)
+				t.Errorf("%s: %s", name, l)
 			}
 		}
 	}
+}
+
+// TestPushedInput pushes input to the terminal of the sandbox: it must be one of its own, so that it is the sandbox alone that
+// reads it.
+func TestPushedInput(t *testing.T) {
+	cfg := self("push")
+	cfg.Process.TTY = true
+	s, err := Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tty := s.Main().TTY()
+	defer tty.Close()
+	out := bufio.NewScanner(tty)
+	for out.Scan() {
+		if l := strings.TrimSpace(out.Text()); l == "the host's" {
+			t.Error("the terminal is the host's")
+		} else if l == "own" {
+			s.Wait()
+			return
+		}
+	}
+	t.Error("no answer")
 }
 
 func TestUsers(t *testing.T) {

@@ -1,0 +1,152 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"mica/run/record"
+)
+
+// limitFiles are the files of a cgroup that set the limits of a container, by the controller that they belong to; see
+// cgroups(7) and the kernel's admin-guide/cgroup-v2.
+func limitFiles(host *record.HostConfig) (files [][2]string, controllers []string) {
+	add := func(controller, file, value string) {
+		files = append(files, [2]string{file, value})
+		controllers = append(controllers, controller)
+	}
+	if host.Memory > 0 {
+		add("memory", "memory.max", strconv.FormatInt(host.Memory, 10))
+	}
+	if host.CPUs > 0 {
+		const period = 100_000 // microseconds
+		add("cpu", "cpu.max", fmt.Sprintf("%d %d", max(int64(host.CPUs*period), 1000), period))
+	}
+	if host.PidsLimit > 0 {
+		add("pids", "pids.max", strconv.FormatInt(host.PidsLimit, 10))
+	}
+	return files, controllers
+}
+
+// cgroupPrefix begins the names of the cgroups that are made for containers.
+const cgroupPrefix = "mica-"
+
+// limitedCgroup makes a cgroup with the limits of a container, in one that is delegated to this user, and opens it.
+func limitedCgroup(host *record.HostConfig) (*os.File, error) {
+	files, controllers := limitFiles(host)
+	parent, err := delegatedCgroup(controllers)
+	if err != nil {
+		return nil, err
+	}
+	tidyCgroups(parent)
+	enable := "+" + strings.Join(controllers, " +")
+	if err := os.WriteFile(filepath.Join(parent, "cgroup.subtree_control"), []byte(enable), 0); err != nil {
+		return nil, fmt.Errorf("hand limits on to containers: %w", err)
+	}
+	dir := filepath.Join(parent, cgroupPrefix+record.NewID()[:12])
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make a cgroup: %w", err)
+	}
+	for _, f := range files {
+		if err := os.WriteFile(filepath.Join(dir, f[0]), []byte(f[1]), 0); err != nil {
+			_ = os.Remove(dir)
+			return nil, fmt.Errorf("set limit: %w", err)
+		}
+	}
+	return os.Open(dir)
+}
+
+// tidyCgroups removes the cgroups of containers that have ended. The kernel refuses it for others.
+func tidyCgroups(parent string) {
+	old, _ := filepath.Glob(filepath.Join(parent, cgroupPrefix+"*"))
+	for _, dir := range old {
+		_ = unix.Rmdir(dir)
+	}
+}
+
+// delegatedCgroup finds the nearest cgroup around this process in which the user may make others with the controllers. It must
+// have no processes itself, which is the kernel's rule for handing controllers on.
+func delegatedCgroup(controllers []string) (string, error) {
+	top, err := unifiedMount()
+	if err != nil {
+		return "", err
+	}
+	data, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", fmt.Errorf("find the own cgroup: %w", err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if own, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			return delegatedBelow(top, own, controllers)
+		}
+	}
+	return "", errNoCgroup
+}
+
+// delegatedBelow is delegatedCgroup for the cgroup own of a hierarchy that is mounted at top.
+func delegatedBelow(top, own string, controllers []string) (string, error) {
+	for path := filepath.Clean("/" + own); ; path = filepath.Dir(path) {
+		dir := filepath.Join(top, path)
+		if delegates(dir, controllers) {
+			return dir, nil
+		}
+		if path == "/" {
+			return "", errNoCgroup
+		}
+	}
+}
+
+// delegates says whether cgroups with the controllers can be made in a directory.
+func delegates(dir string, controllers []string) bool {
+	for _, name := range []string{"", "cgroup.procs", "cgroup.subtree_control"} {
+		if unix.Access(filepath.Join(dir, name), unix.W_OK) != nil {
+			return false
+		}
+	}
+	procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil || len(procs) > 0 {
+		return false
+	}
+	have, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	if err != nil {
+		return false
+	}
+	known := strings.Fields(string(have))
+	return !slices.ContainsFunc(controllers, func(c string) bool { return !slices.Contains(known, c) })
+}
+
+// unifiedMount is where the second version of cgroups is mounted.
+func unifiedMount() (string, error) {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", fmt.Errorf("find cgroups: %w", err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if before, after, ok := strings.Cut(line, " - "); ok && strings.HasPrefix(after, "cgroup2 ") {
+			if f := strings.Fields(before); len(f) > 4 && f[3] == "/" {
+				return f[4], nil
+			}
+		}
+	}
+	return "", errNoCgroup
+}
+
+// CheckLimits tells whether the limits of a container can be set.
+func CheckLimits(host *record.HostConfig) error {
+	if _, err := userManager(); err == nil {
+		return nil
+	}
+	_, controllers := limitFiles(host)
+	_, err := delegatedCgroup(controllers)
+	return err
+}
+
+// errNoCgroup says why limits cannot be set, and what would help.
+var errNoCgroup = errors.New("limits of memory, cpus and processes need a cgroup (version 2) that is delegated to you; " +
+	"log in through systemd with a user session (loginctl enable-linger), or leave --memory, --cpus and --pids-limit out")
