@@ -49,6 +49,7 @@ func TestOwners(t *testing.T) {
 		setpriv --reuid 1000 --regid 1001 --clear-groups sh -c 'touch mine; mkdir dir; ln -s x link; chown 0 mine 2>/dev/null || echo refused; chgrp 1001 mine'
 		cp -a a copy; tar -cf t a; mkdir x; tar -C x -xpf t; install -o 9 -g 10 -m 4755 /bin/true set; cp -a set set2
 		chown 11 set2; stat -c %a set set2
+		install -o 12 -g 42 -m 6755 /usr/bin/id id; ./id -u; ./id -g; ./id -ru; ./id -rg; id -u; cd /; var/tmp/w/id -u; cd var/tmp/w
 		mknod dev c 5 1; mknod dev2 b 8 3; chown 3:4 dev2; mknod pipe p
 		stat -c '%n %u %g %F' a d l mine dir link copy x/a set dev dev2 pipe; find . -user 1000 | sort
 		find /usr -maxdepth 2 > /dev/null & p=$!; kill -STOP $p; kill -CONT $p; wait $p; echo $?`
@@ -56,7 +57,7 @@ func TestOwners(t *testing.T) {
 	u := union(t, cfg)
 	out, _ := output(t, cfg)
 	want := []string{
-		"refused", "4755", "755",
+		"refused", "4755", "755", "12", "42", "0", "0", "0", "12",
 		"a 100 42 regular empty file", "d 7 8 directory", "l 5 6 symbolic link", "mine 1000 1001 regular empty file", "dir 1000 1001 directory",
 		"link 1000 1001 symbolic link", "copy 100 42 regular empty file", "x/a 100 42 regular empty file", "set 9 10 regular file",
 		"dev 0 0 character special file", "dev2 3 4 block special file", "pipe 0 0 fifo", "./dir", "./link", "./mine", "0",

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,8 +20,8 @@ func execute(first int) handler {
 		if s.readsOwners(c, first, path, err == nil && !original) && valid(c.listener, c.notification.id) {
 			s.opt.Trace(c.tid())
 		}
-		if err != nil || original {
-			return 0, pass // set-id bits give root nothing
+		if err != nil || original && !s.maySetID(c, first, path) {
+			return 0, pass
 		}
 		dirfd, flags := unix.AT_FDCWD, 0
 		if first == 1 {
@@ -51,12 +52,28 @@ func executesFreely(first int) func(*Server, *call) bool {
 		if _, original, err := s.table.get(c.tid()); err != nil || !original {
 			return false
 		}
-		if s.opt.Trace == nil {
-			return true
-		}
 		path, e := readString(c.tid(), c.args[first])
-		return e != 0 || !s.readsOwners(c, first, path, false)
+		return e != 0 || !s.readsOwners(c, first, path, false) && !s.maySetID(c, first, path)
 	}
+}
+
+// maySetID says whether a file has a set-id bit, as few have. It only looks, and in a chroot may be led astray by symlinks;
+// setID then finds out.
+func (s *Server) maySetID(c *call, first int, path string) bool {
+	at := strconv.Itoa(c.tid())
+	switch {
+	case strings.HasPrefix(path, "/"):
+		at += "/root" + path
+	case first == 1 && int32(c.args[0]) != unix.AT_FDCWD:
+		at += "/fd/" + strconv.Itoa(int(int32(c.args[0])))
+		if path != "" {
+			at += "/" + path
+		}
+	default:
+		at += "/cwd/" + path
+	}
+	var st unix.Stat_t
+	return unix.Fstatat(s.resolver.proc, at, &st, 0) == nil && st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0
 }
 
 // readsOwners says whether a program has to be traced, to see recorded owners.
