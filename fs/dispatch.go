@@ -79,6 +79,8 @@ func (w *worker) dispatch() unix.Errno {
 		return w.forget()
 	case opBatchForget:
 		return w.batchForget()
+	case opOpen, opOpendir, opFlush:
+		return unix.ENOSYS
 	case opInterrupt, opDestroy, opRelease, opReleasedir:
 		return 0
 	case opStatfs:

@@ -33,6 +33,7 @@ type Server struct {
 	procs atomic.Pointer[procDir]
 
 	companion companion
+	greeting  atomic.Pointer[string] // the name of the file that Greet opens
 	ready     chan struct{}
 	failed    atomic.Pointer[error]
 	counts    [opcodes]atomic.Uint64

@@ -71,6 +71,7 @@ func (job *mountJob) serve(ready func()) error {
 	defer os.Remove(file)
 	go func() {
 		<-s.Ready()
+		s.Greet(job.Dir)
 		ready()
 	}()
 	if err := s.Serve(dev); err != nil {

@@ -115,6 +115,7 @@ func serve(inv *Invocation, ready func()) (err error) {
 	}
 	go func() {
 		<-s.Ready()
+		s.Greet(mountpoint)
 		ready()
 	}()
 	served := make(chan error, 1)

@@ -2,12 +2,14 @@ package dropin
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -252,4 +254,36 @@ func serverOf(t *testing.T, work string) int {
 	}
 	t.Fatal("no process has the work directory open")
 	return 0
+}
+
+// TestFilesThatAreOnlyMade counts requests: a file that is made and closed
+// before any is opened costs no RELEASE.
+func TestFilesThatAreOnlyMade(t *testing.T) {
+	dir := scene(t)
+	merged := filepath.Join(dir, "merged")
+	if out, err := overlay(dir, "-o", `lowerdir=low\:er,upperdir=upper,workdir=work,stats=`+filepath.Join(dir, "stats"), "merged"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for i := range 10 {
+		fd, err := unix.Open(filepath.Join(merged, fmt.Sprint(i)), unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY, 0o600)
+		must(t, err)
+		must(t, unix.Close(fd))
+	}
+	unmount(t, merged)
+	var raw []byte
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		var err error
+		if raw, err = os.ReadFile(filepath.Join(dir, "stats")); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	var stats struct{ Requests map[string]int }
+	must(t, json.Unmarshal(raw, &stats))
+	if r := stats.Requests; r["CREATE"] != 10 || r["RELEASE"] != 0 {
+		t.Errorf("requests: %v", r)
+	}
 }
