@@ -16,15 +16,20 @@ import (
 // serverOptions say how a container's tree is served: the kernel checks
 // permissions, and an owner that the container has no id for shows as root.
 func serverOptions(t *tree) fs.Options {
-	show := func(has func(uint32) bool) func(uint32) uint32 {
+	show := func(has func(uint32) bool, ranges []sandbox.IDRange) func(uint32) uint32 {
+		// The kernel lets nobody write to what belongs to an id that does not exist.
+		other := uint32(0)
+		if !has(other) && len(ranges) > 0 {
+			other = ranges[0].Inside
+		}
 		return func(id uint32) uint32 {
 			if has(id) {
 				return id
 			}
-			return 0
+			return other
 		}
 	}
-	return fs.Options{Permissions: true, Awake: true, ShowUID: show(t.ids.HasUID), ShowGID: show(t.ids.HasGID)}
+	return fs.Options{Permissions: true, Awake: true, ShowUID: show(t.ids.HasUID, t.ids.UIDs), ShowGID: show(t.ids.HasGID, t.ids.GIDs)}
 }
 
 // commit makes an image of the running container. With pause its processes
