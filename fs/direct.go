@@ -22,10 +22,12 @@ import (
 // have 0, since the kernel opens files without asking.
 const directHandle = 1
 
-// The states of slot.writes.
+// What slot.state says of a file.
 const (
 	writtenDirectly = 1 << iota
 	readSince
+
+	writesMask = writtenDirectly | readSince
 )
 
 // markDirect notes that a file is written directly.
@@ -36,7 +38,7 @@ func (t *table) markDirect(id uint64, known bool) {
 	if known {
 		state |= readSince // there may be pages that were read before
 	}
-	atomic.OrUint32(&t.slots[id-1].writes, state)
+	atomic.OrUint32(&t.slots[id-1].state, state)
 }
 
 // markRead notes that pages of a file are read.
@@ -44,8 +46,8 @@ func (t *table) markRead(id uint64) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	s := &t.slots[id-1]
-	if atomic.LoadUint32(&s.writes) == writtenDirectly {
-		atomic.OrUint32(&s.writes, readSince)
+	if atomic.LoadUint32(&s.state)&writesMask == writtenDirectly {
+		atomic.OrUint32(&s.state, readSince)
 	}
 }
 
@@ -54,7 +56,7 @@ func (t *table) markRead(id uint64) {
 func (t *table) readSince(id uint64) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return atomic.LoadUint32(&t.slots[id-1].writes)&readSince != 0
+	return atomic.LoadUint32(&t.slots[id-1].state)&readSince != 0
 }
 
 // dropPages has the kernel forget the pages that a direct write covered. It

@@ -16,15 +16,17 @@ type table struct {
 	slots []slot // slot i has id i+1
 	free  []uint32
 	known int
-	first uint32 // generation of the slots that are appended
+	first uint32 // state of the slots that are appended
 }
 
 type slot struct {
-	node       *cow.Node
-	lookups    uint32 // how often the kernel was given the id
-	generation uint32
-	writes     uint32 // written directly; see direct.go
+	node    *cow.Node
+	lookups uint32 // how often the kernel was given the id
+	state   uint32 // the generation, and below it how the file is written (see direct.go)
 }
+
+// oneGeneration is what a slot's state grows by from one node to the next.
+const oneGeneration = writesMask + 1
 
 // init makes root the node of rootID.
 func (t *table) init(root *cow.Node) {
@@ -53,14 +55,14 @@ func (t *table) give(n *cow.Node) (id, generation uint64) {
 			n.Handle = uint64(t.free[last]) + 1
 			t.free = t.free[:last]
 		} else {
-			t.slots = append(t.slots, slot{generation: t.first})
+			t.slots = append(t.slots, slot{state: t.first})
 			n.Handle = uint64(len(t.slots))
 		}
-		t.slots[n.Handle-1].node, t.slots[n.Handle-1].writes = n, 0
+		t.slots[n.Handle-1].node = n
 	}
 	s := &t.slots[n.Handle-1]
 	s.lookups++
-	return n.Handle, uint64(s.generation)
+	return n.Handle, uint64(s.state / oneGeneration)
 }
 
 // take undoes count calls of give and gives the node.
@@ -79,7 +81,7 @@ func (t *table) take(id, count uint64) *cow.Node {
 	if s.lookups == 0 && id != rootID {
 		n.Handle = 0
 		s.node = nil
-		s.generation++
+		s.state = s.state&^writesMask + oneGeneration
 		t.free = append(t.free, uint32(id-1))
 		t.known--
 		if t.known*4 < len(t.slots) && len(t.slots) > 4096 {
@@ -101,7 +103,7 @@ func (t *table) shrink() {
 	// An id that is made anew later must not repeat a generation. Those of known ids stay: the kernel takes an id that comes
 	// with another generation for another file, and fails every access to the one that it has.
 	for _, s := range t.slots[end:] {
-		t.first = max(t.first, s.generation)
+		t.first = max(t.first, s.state)
 	}
 	t.slots = append(make([]slot, 0, end+end/2), t.slots[:end]...)
 	free := make([]uint32, 0, end-t.known)
