@@ -24,6 +24,7 @@ clean
 say "mica $(mica version --format '{{.Client.Version}}'), as user $(id -un), with its store in $MICA_ROOT"
 
 base=debian
+reason="There is no package archive to build an image from"
 sources=
 for f in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
 	[ -s "$f" ] && sources="$sources $f"
@@ -44,13 +45,14 @@ elif command -v mmdebstrap >/dev/null 2>&1 && [ -n "$sources" ]; then
 		tail -n 3 mmdebstrap.log
 		rm -f debian.tar
 		base=host
+		reason="mmdebstrap cannot build an image here; it needs subordinate ids, which mica does not"
 	fi
 else
 	base=host
 fi
 
 if [ "$base" = host ]; then
-	say "There is no package archive to build an image from: the machine's own root takes its place."
+	say "$reason: the machine's own root takes its place."
 	run mica run --name box host sh -c 'echo "hello from a copy of this machine" > /etc/motd; cat /etc/motd'
 	say "The machine is as it was; this is what the container changed"
 	run mica diff box
