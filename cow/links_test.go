@@ -318,3 +318,21 @@ func TestSpecialInodes(t *testing.T) {
 		t.Errorf("the index keeps %v, %v", entries, err)
 	}
 }
+
+// TestForeignLinkedSymlink: a symlink that another program has left in the
+// upper under two names cannot take attributes.
+func TestForeignLinkedSymlink(t *testing.T) {
+	cfg := layers(t, tree{})
+	tree{"link": "->x"}.write(t, cfg.Upper)
+	must(t, os.Link(filepath.Join(cfg.Upper, "link"), filepath.Join(cfg.Upper, "again")))
+	u := open(t, cfg)
+	one := uint32(1)
+	if err := u.with("link", func(n *Node) error { return u.Setattr(n, SetAttr{UID: &one}, nil) }); err != unix.EOPNOTSUPP {
+		t.Errorf("two names: %v", err)
+	}
+	must(t, u.unlink("again"))
+	must(t, u.with("link", func(n *Node) error { return u.Setattr(n, SetAttr{UID: &one}, nil) }))
+	if a := u.attr("link"); a.UID != 1 || a.Mode&unix.S_IFMT != unix.S_IFLNK {
+		t.Errorf("one name: owner %d, mode %o", a.UID, a.Mode)
+	}
+}
