@@ -320,6 +320,17 @@ func TestUpperAsLayer(t *testing.T) {
 	}
 }
 
+// TestNoXattrOfSymlink: that a symlink has not what is to be removed is no
+// matter of permission.
+func TestNoXattrOfSymlink(t *testing.T) {
+	cfg := layers(t, tree{})
+	tree{"link": "->x"}.write(t, cfg.Upper)
+	u := open(t, cfg)
+	if err := u.with("link", func(n *Node) error { return u.Removexattr(n, capXattr) }); err != unix.ENODATA {
+		t.Errorf("%v, want %v", err, unix.ENODATA)
+	}
+}
+
 // TestPagesKeepPrivileges: pages that a mapping has changed are written when
 // the kernel likes, and take nothing from the file.
 func TestPagesKeepPrivileges(t *testing.T) {
