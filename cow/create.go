@@ -62,7 +62,7 @@ func (f *FS) Create(c Caller, dir *Node, name string, o NewObject, out *Attr) (*
 	delete(dir.dir.hidden, name)
 	if spec.Type() == unix.S_IFDIR {
 		n.dir = newDirState(up.sub(f.fds, name))
-		n.dir.loaded, n.dir.entries = true, make(map[string]*dirent)
+		n.dir.loaded = true
 	} else {
 		n.back = place{up, name}
 	}

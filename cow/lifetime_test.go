@@ -23,7 +23,7 @@ func (f *FS) known() int {
 		}
 		seen[n] = true
 		if n.dir != nil {
-			for _, ent := range n.dir.entries {
+			for ent := range n.dir.present() {
 				visit(ent.node)
 			}
 		}

@@ -177,8 +177,7 @@ func (m *merge) delete(ref *dirRef, name string, style whiteout.Style) {
 
 // finish stores the merged listing in d.
 func (m *merge) finish(d *dirState) {
-	d.entries = make(map[string]*dirent, len(m.names))
-	d.order = make([]*dirent, 0, len(m.names))
+	d.order, d.table = make([]*dirent, 0, len(m.names)), newNameTable(len(m.names))
 	for i := range m.names {
 		e := &m.names[i]
 		switch {
@@ -205,8 +204,8 @@ func (d *dirState) insert(ent *dirent) {
 	}
 	d.next++
 	ent.cookie = d.next
-	d.entries[ent.name] = ent
 	d.order = append(d.order, ent)
+	d.enter()
 	if ent.typ == unix.DT_DIR {
 		d.subdirs++
 	}
@@ -227,11 +226,11 @@ func (d *dirState) renumber() {
 func (d *dirState) compact() {
 	d.order = slices.DeleteFunc(d.order, func(e *dirent) bool { return e.gone })
 	d.gone = 0
+	d.rebuild()
 }
 
 // remove takes an entry out of the listing. Cookies of others stay.
 func (d *dirState) remove(ent *dirent) {
-	delete(d.entries, ent.name)
 	ent.gone = true
 	if ent.typ == unix.DT_DIR {
 		d.subdirs--

@@ -50,7 +50,7 @@ func (f *FS) entry(dir *Node, name string) (*dirent, error) {
 			return nil, err
 		}
 	}
-	ent := dir.dir.entries[name]
+	ent := dir.dir.find(name)
 	if ent == nil {
 		return nil, unix.ENOENT
 	}

@@ -61,8 +61,8 @@ type dirState struct {
 	top      *dirRef   // stack[0]; guarded by FS.tree alone
 	stack    []*dirRef // the directories that merge, topmost first
 	loaded   bool
-	entries  map[string]*dirent
 	order    []*dirent         // by cookie; holds removed entries for a while
+	table    nameTable         // finds them by name
 	gone     int               // how many of order are removed
 	next     uint32            // the last cookie given
 	hidden   map[string]hiding // names that are deleted, or have a stale whiteout

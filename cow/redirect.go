@@ -41,7 +41,7 @@ func (f *FS) followRedirect(fd int, name string) ([]*dirRef, error) {
 		if err := f.load(n); err != nil {
 			return nil, err
 		}
-		ent := n.dir.entries[part]
+		ent := n.dir.find(part)
 		if ent == nil || ent.typ != unix.DT_DIR {
 			return nil, fmt.Errorf("follow %s %q: the lower layers have no such directory", redirectXattr, target)
 		}

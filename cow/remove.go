@@ -71,7 +71,7 @@ func (f *FS) removable(n *Node, wantDir bool) error {
 	if err := f.load(n); err != nil {
 		return err
 	}
-	if len(n.dir.entries) > 0 {
+	if n.dir.size() > 0 {
 		return unix.ENOTEMPTY
 	}
 	return nil

@@ -204,7 +204,7 @@ func (f *FS) copyUpTree(n *Node) error {
 	if err := f.load(n); err != nil {
 		return err
 	}
-	for _, ent := range n.dir.entries {
+	for ent := range n.dir.present() {
 		child, err := f.nodeOf(n, ent, nil)
 		if err != nil {
 			return err
@@ -223,7 +223,7 @@ func (f *FS) copyUpTree(n *Node) error {
 	if err := f.clearMarks(n); err != nil {
 		return err
 	}
-	for _, ent := range n.dir.entries {
+	for ent := range n.dir.present() {
 		ent.below, ent.lowers = false, nil
 	}
 	for _, d := range n.dir.stack[1:] {
