@@ -120,6 +120,7 @@ func TestCommitErrors(t *testing.T) {
 	unreadable.Open = func() (io.ReadCloser, error) { return nil, os.ErrPermission }
 	for want, changes := range map[string]Changes{
 		"cannot be put into a layer": fixedChanges(addedFile("d/.wh.f", "")),
+		"nested deeper":              fixedChanges(addedFile(strings.Repeat("d/", maxDepth)+"f", "")),
 		"the file shrank":            fixedChanges(shrinking),
 		"permission denied":          fixedChanges(unreadable),
 		"from the stream":            func(context.Context, func(*cow.Change) error) error { return errors.New("from the stream") },

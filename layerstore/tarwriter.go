@@ -61,6 +61,10 @@ func (l *layerWriter) add(c *cow.Change) error {
 			Typeflag: tar.TypeReg, Name: dir + whiteout.DeleteName(name), Mode: 0o600, Format: tar.FormatPAX,
 		})
 	}
+	// What could not be unpacked again must not become a layer.
+	if _, err := cleanPath(c.Path); err != nil {
+		return err
+	}
 	h, err := header(c)
 	if err != nil || h == nil {
 		return err

@@ -148,8 +148,12 @@ func (job *mountJob) use(c *record.Container, lowers []string) (err error) {
 // have a server.
 func (job *mountJob) prepareDir(dir string, live []Mounted) error {
 	if dir == "" {
+		runtime, err := runtimeDir()
+		if err != nil {
+			return fmt.Errorf("make the mountpoint: %w", err)
+		}
 		name := strings.NewReplacer("/", "_", ":", "_").Replace(job.Ref)
-		dir = filepath.Join(runtimeDir(), "mnt", name)
+		dir = filepath.Join(runtime, "mnt", name)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("make the mountpoint: %w", err)
 		}
@@ -188,14 +192,25 @@ func (job *mountJob) dropDir() {
 	}
 }
 
-// runtimeDir is where things live that need not survive the session.
-func runtimeDir() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-		if unix.Access(dir, unix.W_OK) == nil {
-			return filepath.Join(dir, "mica")
-		}
+// runtimeDir makes the directory for what need not survive the session. Below
+// /tmp anybody could have made it first, with links in it to wherever a mount
+// is to appear: it counts only if nobody else can write to it.
+func runtimeDir() (string, error) {
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("mica-%d", os.Getuid()))
+	if own := os.Getenv("XDG_RUNTIME_DIR"); own != "" && unix.Access(own, unix.W_OK) == nil {
+		dir = filepath.Join(own, "mica")
 	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("mica-%d", os.Getuid()))
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return "", fmt.Errorf("look at %s: %w", dir, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Getuid() || st.Mode&0o022 != 0 {
+		return "", fmt.Errorf("%s is not a directory that only you can write to: remove it, set XDG_RUNTIME_DIR, or name a mountpoint", dir)
+	}
+	return dir, nil
 }
 
 // mountServerName is argv[0] of the server of a mount.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -139,6 +140,38 @@ func TestDeadMount(t *testing.T) {
 	c.ok("mount", "base", dir)
 	if _, err := os.Stat(filepath.Join(dir, "lower/file")); err != nil {
 		t.Errorf("after a mount over a dead one: %v", err)
+	}
+	c.ok("umount", dir)
+}
+
+// Where others can write, a directory that was made for us is no place for a
+// mountpoint.
+func TestMountInDirectoryOfOthers(t *testing.T) {
+	c := newCLI(t)
+	tmp, elsewhere := t.TempDir(), t.TempDir()
+	c.env = append(c.env, "TMPDIR="+tmp, "XDG_RUNTIME_DIR=")
+	own := filepath.Join(tmp, fmt.Sprintf("mica-%d", os.Getuid()))
+	if err := os.Symlink(elsewhere, own); err != nil {
+		t.Fatal(err)
+	}
+	c.fails(exitOurs, "only you can write to", "mount", "base")
+	if err := os.Remove(own); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(own, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(own, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	c.fails(exitOurs, "only you can write to", "mount", "base")
+	if err := os.Chmod(own, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir := c.ok("mount", "base")
+	t.Cleanup(func() { c.run("umount", dir) })
+	if !strings.HasPrefix(dir, own) {
+		t.Errorf("mounted on %s, want a place in %s", dir, own)
 	}
 	c.ok("umount", dir)
 }
