@@ -192,30 +192,3 @@ func (a *app) newSaveCommand() *cobra.Command {
 	}
 	return c
 }
-
-// writeOutput writes to standard output, or to a file that is there only when
-// all of it could be written.
-func writeOutput(path string, write func(io.Writer) error) error {
-	if path == "" || path == "-" {
-		if term.IsTerminal(1) {
-			return errors.New("standard output is a terminal: redirect it, or name a file with -o")
-		}
-		return write(os.Stdout)
-	}
-	tmp := fmt.Sprintf("%s.%d.tmp", path, os.Getpid())
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	err = write(f)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		os.Remove(tmp)
-	}
-	return err
-}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// What -o names is written as a shell's redirection would write it.
+func TestOutputFiles(t *testing.T) {
+	c := newCLI(t)
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	isTar := func(path string) {
+		t.Helper()
+		if out, err := exec.Command("tar", "-tf", path).CombinedOutput(); err != nil || !strings.Contains(string(out), "index.json") {
+			t.Errorf("%s: %v\n%s", path, err, out)
+		}
+	}
+	link := func(to, name string) {
+		t.Helper()
+		if err := os.Symlink(to, at(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	write(t, at("old"), "old")
+	if err := os.Chmod(at("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link("old", "link")
+	link("link", "link2")
+	c.ok("save", "-o", at("link2"), "base")
+	isTar(at("old"))
+	if st, err := os.Stat(at("old")); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the replaced file: %v %v", st, err)
+	}
+	if to, err := os.Readlink(at("link2")); err != nil || to != "link" {
+		t.Errorf("the symlink is gone: %q %v", to, err)
+	}
+	link("fresh", "dangling")
+	c.ok("save", "-o", at("dangling"), "base")
+	isTar(at("fresh"))
+
+	if err := syscall.Mkfifo(at("fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reader := exec.Command("sh", "-c", `exec cat "$0" > "$1"`, at("fifo"), at("read"))
+	if err := reader.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c.ok("save", "-o", at("fifo"), "base")
+	if err := reader.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	isTar(at("read"))
+	if st, err := os.Lstat(at("fifo")); err != nil || st.Mode().Type() != os.ModeNamedPipe {
+		t.Errorf("the pipe is gone: %v %v", st, err)
+	}
+	c.ok("save", "-o", "/dev/null", "base")
+	r := c.run("save", "-o", "/dev/stdout", "base")
+	write(t, at("stdout"), r.stdout)
+	isTar(at("stdout"))
+
+	link("/dev/full", "full")
+	c.fails(125, at("full")+": no space left on device", "save", "-o", at("full"), "base")
+	c.fails(125, dir, "save", "-o", dir, "base")
+	c.fails(125, at("none/x")+": no such file", "save", "-o", at("none/x"), "base")
+	if left, _ := filepath.Glob(at("*.tmp")); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+
+	c.remove("export")
+	c.ok("create", "--name", "export", "base", "true")
+	c.ok("export", "-o", "/dev/null", "export")
+	c.fails(125, "/dev/full: no space left on device", "export", "-o", "/dev/full", "export")
+}
