@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -167,10 +168,11 @@ func (s *supervisor) handleTree(ctx context.Context, conn *control.Conn, req *co
 // and stopped with the tree and under the container's lock if there is none.
 func (e *Engine) withTree(ctx context.Context, c *record.Container, readOnly bool,
 	running func(*control.Conn) error, stopped func(*tree) error) error {
-	if err := c.Refresh(); err != nil {
+	lock, err := e.lockStopped(ctx, c)
+	if err != nil {
 		return err
 	}
-	if c.State.Alive() {
+	if lock == nil {
 		conn, err := control.Dial(c.Path())
 		if err != nil {
 			return err
@@ -179,10 +181,6 @@ func (e *Engine) withTree(ctx context.Context, c *record.Container, readOnly boo
 		stop := context.AfterFunc(ctx, func() { conn.Close() })
 		defer stop()
 		return running(conn)
-	}
-	lock, err := c.Lock()
-	if err != nil {
-		return fmt.Errorf("open container %s: %w", c.Config.Name, err)
 	}
 	defer lock.Release()
 	var lowers []string
@@ -200,6 +198,57 @@ func (e *Engine) withTree(ctx context.Context, c *record.Container, readOnly boo
 		err = closeErr
 	}
 	return err
+}
+
+// lockStopped takes the lock of a container that does not run, and gives none for one that does. It waits for others who
+// look at the container, and while it starts or ends; a mount for writing may stay for ever and is an error.
+func (e *Engine) lockStopped(ctx context.Context, c *record.Container) (*record.Lock, error) {
+	for {
+		if err := c.Refresh(); err != nil {
+			return nil, err
+		}
+		if c.State.Alive() {
+			return nil, nil
+		}
+		lock, err := c.Lock()
+		if err == nil {
+			// It may have run and ended, or be renamed or removed, since it was read.
+			if err := c.Refresh(); err != nil {
+				lock.Release()
+				return nil, err
+			}
+			return lock, nil
+		}
+		if !errors.Is(err, record.ErrLocked) {
+			return nil, fmt.Errorf("open container %s: %w", c.Config.Name, err)
+		}
+		if dir := e.mountedForWriting(c); dir != "" {
+			return nil, fmt.Errorf("open container %s: it is mounted for writing on %s; take that away with \"mica umount %s\"", c.Config.Name, dir, dir)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(lockPoll):
+		}
+	}
+}
+
+// lockPoll is how often the lock of a container is tried that somebody else holds. To wait in the kernel would not see
+// that the holder is a supervisor that has started the container.
+const lockPoll = 10 * time.Millisecond
+
+// mountedForWriting is where a container's tree is mounted for writing; empty if nowhere.
+func (e *Engine) mountedForWriting(c *record.Container) string {
+	mounts, err := e.Mounts()
+	if err != nil {
+		return ""
+	}
+	for _, m := range mounts {
+		if m.RW && m.Container == c.Config.Name {
+			return m.Dir
+		}
+	}
+	return ""
 }
 
 // Commit makes an image of a container and gives its ID.
