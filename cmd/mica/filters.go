@@ -120,10 +120,20 @@ func ask(what, instead, no string) error {
 	return nil
 }
 
-// printReclaimed is the last line of every prune.
-func printReclaimed(after bool, n int64) {
-	if after {
+// pruned is what a prune has removed.
+type pruned struct {
+	any   bool // something was listed
+	bytes int64
+}
+
+// report prints the last line of every prune. It takes what the prune gives.
+func report(p pruned, err error) error {
+	if err != nil {
+		return err
+	}
+	if p.any {
 		fmt.Println()
 	}
-	fmt.Println("Total reclaimed space:", format.Size(n))
+	fmt.Println("Total reclaimed space:", format.Size(p.bytes))
+	return nil
 }

@@ -4,10 +4,12 @@ import (
 	"archive/tar"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -74,6 +76,50 @@ func TestCommitWhileRunning(t *testing.T) {
 	until(t, "the container to go on", func() bool { return c.ok("exec", "busy", "cat", "/srv/b") != before })
 	c.ok("rm", "-f", "busy")
 	c.ok("rmi", "-f", "snapshot")
+}
+
+// Those who look at a container that does not run wait for each other, but not for a mount that may stay for ever.
+func TestLookAtOnce(t *testing.T) {
+	c := newCLI(t)
+	c.remove("shared")
+	c.ok("run", "--name", "shared", "base", "sh", "-c", "echo new > /srv/new")
+	commands := [][]string{{"diff", "shared"}, {"export", "-o", "/dev/null", "shared"}, {"cp", "shared:/srv/new", "-"}}
+	for i := range 4 {
+		name := fmt.Sprint("at-once", i)
+		defer c.run("rmi", name)
+		commands = append(commands, []string{"commit", "shared", name})
+	}
+	results := make([]result, len(commands))
+	var wg sync.WaitGroup
+	for i, line := range commands {
+		wg.Go(func() { results[i] = c.run(line...) })
+	}
+	wg.Wait()
+	for i, r := range results {
+		if r.code != 0 {
+			t.Errorf("%v: exit code %d, %s", commands[i], r.code, r.stderr)
+		}
+	}
+	dir := t.TempDir()
+	c.ok("mount", "--rw", "shared", dir)
+	defer c.run("umount", dir)
+	c.fails(125, "mounted for writing on "+dir, "diff", "shared")
+}
+
+// What is removed is summed up once.
+func TestSystemPrune(t *testing.T) {
+	c := &cli{t: t, root: t.TempDir()}
+	if out := newCLI(t).run("save", "base"); out.code == 0 {
+		c.runInput(out.stdout, "load", "-q")
+	}
+	c.ok("run", "--name", "old", "base", "sh", "-c", "echo new > /srv/new")
+	out := c.ok("system", "prune", "-af", "--volumes")
+	if strings.Count(out, "reclaimed") != 1 || !strings.Contains(out, "Deleted Containers:") || !strings.Contains(out, "Deleted Images:") {
+		t.Errorf("prune prints\n%s", out)
+	}
+	if out := c.ok("system", "prune", "-f"); out != "Total reclaimed space: 0B" {
+		t.Errorf("with nothing to remove, prune prints\n%s", out)
+	}
 }
 
 func TestSaveLoadExportImport(t *testing.T) {

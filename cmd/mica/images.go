@@ -262,22 +262,21 @@ func (a *app) newImagePruneCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return pruneImages(c.Context(), e, all, flt)
+		return report(pruneImages(c.Context(), e, all, flt))
 	}
 	return c
 }
 
-func pruneImages(ctx context.Context, e *run.Engine, all bool, flt filters) error {
+func pruneImages(ctx context.Context, e *run.Engine, all bool, flt filters) (p pruned, err error) {
 	s, err := e.Store()
 	if err != nil {
-		return err
+		return p, err
 	}
 	images, err := s.Images()
 	if err != nil {
-		return err
+		return p, err
 	}
 	var removed []layerstore.Removed
-	var reclaimed int64
 	for _, img := range images {
 		if len(img.Names) > 0 && !all || !flt.labels(img.Config.Config.Labels) || !flt.before(img.Created, time.Now()) || len(e.InUse(img.ID)) > 0 {
 			continue
@@ -287,12 +286,12 @@ func pruneImages(ctx context.Context, e *run.Engine, all bool, flt filters) erro
 			continue
 		}
 		if err != nil {
-			return err
+			return p, err
 		}
 		removed = append(removed, list...)
 		for _, l := range img.Layers {
 			if slices.ContainsFunc(list, func(r layerstore.Removed) bool { return strings.Contains(r.Deleted, l.DiffID.Encoded()) }) {
-				reclaimed += l.Size
+				p.bytes += l.Size
 			}
 		}
 	}
@@ -309,8 +308,8 @@ func pruneImages(ctx context.Context, e *run.Engine, all bool, flt filters) erro
 	}
 	gc, err := s.GC(ctx)
 	if err != nil {
-		return err
+		return p, err
 	}
-	printReclaimed(len(removed) > 0, reclaimed+gc.Bytes)
-	return nil
+	p.any, p.bytes = len(removed) > 0, p.bytes+gc.Bytes
+	return p, nil
 }

@@ -346,33 +346,30 @@ func (a *app) newContainerPruneCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return pruneContainers(c.Context(), e, flt)
+		return report(pruneContainers(c.Context(), e, flt))
 	}
 	return c
 }
 
-func pruneContainers(ctx context.Context, e *run.Engine, flt filters) error {
+func pruneContainers(ctx context.Context, e *run.Engine, flt filters) (p pruned, err error) {
 	list, err := e.Containers.List()
 	if err != nil {
-		return err
+		return p, err
 	}
-	var reclaimed int64
-	header := false
 	for _, ct := range list {
 		if ct.State.Alive() || !flt.labels(ct.Config.Container.Labels) || !flt.before(ct.Config.Created, time.Now()) {
 			continue
 		}
 		size, _ := e.Size(ctx, ct)
 		if err := e.Remove(ctx, ct, run.RemoveOptions{}); err != nil {
-			return err
+			return p, err
 		}
-		if !header {
+		if !p.any {
 			fmt.Println("Deleted Containers:")
-			header = true
+			p.any = true
 		}
 		fmt.Println(ct.ID())
-		reclaimed += size
+		p.bytes += size
 	}
-	printReclaimed(header, reclaimed)
-	return nil
+	return p, nil
 }

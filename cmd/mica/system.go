@@ -146,15 +146,20 @@ func (a *app) newSystemPruneCommand() *cobra.Command {
 }
 
 func pruneAll(ctx context.Context, e *run.Engine, all, volumes bool, flt filters) error {
-	if err := pruneContainers(ctx, e, flt); err != nil {
-		return err
-	}
+	parts := []func() (pruned, error){func() (pruned, error) { return pruneContainers(ctx, e, flt) }}
 	if volumes {
-		if err := pruneVolumes(e, false); err != nil {
+		parts = append(parts, func() (pruned, error) { return pruneVolumes(e, false) })
+	}
+	parts = append(parts, func() (pruned, error) { return pruneImages(ctx, e, all, flt) })
+	var sum pruned
+	for _, prune := range parts {
+		p, err := prune()
+		if err != nil {
 			return err
 		}
+		sum.any, sum.bytes = sum.any || p.any, sum.bytes+p.bytes
 	}
-	return pruneImages(ctx, e, all, flt)
+	return report(sum, nil)
 }
 
 // versionDoc is what version prints.

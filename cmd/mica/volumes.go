@@ -168,37 +168,34 @@ func (a *app) newVolumePruneCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return pruneVolumes(e, all)
+		return report(pruneVolumes(e, all))
 	}
 	return c
 }
 
-func pruneVolumes(e *run.Engine, all bool) error {
+func pruneVolumes(e *run.Engine, all bool) (p pruned, err error) {
 	volumes, err := e.Volumes().List()
 	if err != nil {
-		return err
+		return p, err
 	}
 	users, err := e.VolumeUsers()
 	if err != nil {
-		return err
+		return p, err
 	}
-	var reclaimed int64
-	header := false
 	for _, v := range volumes {
 		if len(users[v.Name]) > 0 || !all && !v.Anonymous {
 			continue
 		}
 		size := run.DiskUsage(v.Data)
 		if err := e.RemoveVolume(v.Name); err != nil {
-			return err
+			return p, err
 		}
-		if !header {
+		if !p.any {
 			fmt.Println("Deleted Volumes:")
-			header = true
+			p.any = true
 		}
 		fmt.Println(v.Name)
-		reclaimed += size
+		p.bytes += size
 	}
-	printReclaimed(header, reclaimed)
-	return nil
+	return p, nil
 }
