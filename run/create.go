@@ -72,6 +72,9 @@ func (e *Engine) Create(ctx context.Context, opt CreateOptions) (*Created, error
 	if cfg.Container.Hostname == "" {
 		cfg.Container.Hostname = cfg.ID[:12]
 	}
+	if err := chooseHostPorts(cfg.Host.Ports); err != nil {
+		return nil, err
+	}
 	made, err := e.prepareVolumes(cfg)
 	if err != nil {
 		return nil, err

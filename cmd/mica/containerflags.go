@@ -55,7 +55,7 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.restart, "restart", "no", "start again when it ends: no, on-failure[:N], always, unless-stopped")
 	fl.StringVar(&f.network, "network", "", "host, none or pasta (default host; pasta with --publish)")
 	fl.StringVar(&f.network, "net", "", "as --network")
-	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "lead a port of the host to the container: [IP:]HOST:CONTAINER[/udp]")
+	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "lead a port of the host to the container: [[IP:][HOST]:]CONTAINER[/udp]; without HOST a free one")
 	fl.StringArrayVar(&f.expose, "expose", nil, "note a port that the container listens on")
 	fl.StringArrayVar(&f.addHosts, "add-host", nil, "add NAME:ADDRESS to /etc/hosts")
 	fl.StringArrayVar(&f.dns, "dns", nil, "name server")

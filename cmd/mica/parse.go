@@ -189,7 +189,8 @@ func parseTmpfs(s string) (record.Mount, error) {
 	return m, nil
 }
 
-// parsePorts reads [IP:][HOST:]CONTAINER[/PROTOCOL], each port possibly a range.
+// parsePorts reads [[IP:][HOST]:]CONTAINER[/PROTOCOL], each port possibly a range. Without HOST the port of the host is 0:
+// one is chosen when the container is made.
 func parsePorts(flags []string) ([]record.Port, error) {
 	var list []record.Port
 	for _, s := range flags {
@@ -197,7 +198,7 @@ func parsePorts(flags []string) ([]record.Port, error) {
 		if !has {
 			protocol = "tcp"
 		}
-		bad := fmt.Errorf("port %q: want [IP:]HOST:CONTAINER[/tcp|udp]", s)
+		bad := fmt.Errorf("port %q: want [[IP:][HOST]:]CONTAINER[/tcp|udp]", s)
 		if protocol != "tcp" && protocol != "udp" {
 			return nil, bad
 		}
@@ -212,7 +213,7 @@ func parsePorts(flags []string) ([]record.Port, error) {
 		parts := strings.Split(spec, ":")
 		switch {
 		case len(parts) == 1:
-			host, container = parts[0], parts[0]
+			container = parts[0]
 		case len(parts) == 2:
 			host, container = parts[0], parts[1]
 		case len(parts) == 3 && ip == "":
@@ -220,16 +221,20 @@ func parsePorts(flags []string) ([]record.Port, error) {
 		default:
 			return nil, bad
 		}
-		if host == "" {
-			host = container
-		}
-		h1, h2, err1 := portRange(host)
-		c1, c2, err2 := portRange(container)
-		if err1 != nil || err2 != nil || h2-h1 != c2-c1 {
+		c1, c2, err := portRange(container)
+		if err != nil {
 			return nil, bad
 		}
-		for i := 0; i <= h2-h1; i++ {
-			list = append(list, record.Port{HostIP: ip, Host: uint16(h1 + i), Container: uint16(c1 + i), Protocol: protocol})
+		h1, step := 0, 0
+		if host != "" {
+			h2 := 0
+			if h1, h2, err = portRange(host); err != nil || h2-h1 != c2-c1 {
+				return nil, bad
+			}
+			step = 1
+		}
+		for i := 0; i <= c2-c1; i++ {
+			list = append(list, record.Port{HostIP: ip, Host: uint16(h1 + i*step), Container: uint16(c1 + i), Protocol: protocol})
 		}
 	}
 	return list, nil

@@ -74,7 +74,11 @@ func TestParseTmpfs(t *testing.T) {
 
 func TestParsePorts(t *testing.T) {
 	for in, want := range map[string][]record.Port{
-		"80":                  {{Host: 80, Container: 80, Protocol: "tcp"}},
+		"80":                  {{Container: 80, Protocol: "tcp"}},
+		"80-81/udp":           {{Container: 80, Protocol: "udp"}, {Container: 81, Protocol: "udp"}},
+		":80":                 {{Container: 80, Protocol: "tcp"}},
+		"127.0.0.1::80":       {{HostIP: "127.0.0.1", Container: 80, Protocol: "tcp"}},
+		"[::1]::80":           {{HostIP: "::1", Container: 80, Protocol: "tcp"}},
 		"8080:80":             {{Host: 8080, Container: 80, Protocol: "tcp"}},
 		"127.0.0.1:53:53/udp": {{HostIP: "127.0.0.1", Host: 53, Container: 53, Protocol: "udp"}},
 		"[::1]:8080:80":       {{HostIP: "::1", Host: 8080, Container: 80, Protocol: "tcp"}},

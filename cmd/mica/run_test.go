@@ -118,6 +118,23 @@ func TestRunLeavesNothing(t *testing.T) {
 	}
 }
 
+// A port of the host that is not given is chosen once, and shown.
+func TestChosenPort(t *testing.T) {
+	c := newCLI(t)
+	c.remove("chosen")
+	c.ok("create", "--name", "chosen", "-p", "80", "base", "true")
+	shown := c.ok("port", "chosen", "80")
+	if port := strings.TrimPrefix(shown, "0.0.0.0:"); port == "80" || port == "0" || port == shown {
+		t.Errorf("port shows %q", shown)
+	}
+	if got := c.ok("ps", "-a", "--filter", "name=chosen", "--format", "{{.Ports}}"); got != "" && got != shown+"->80/tcp" {
+		t.Errorf("ps shows %q, want %q", got, shown)
+	}
+	if got := c.ok("inspect", "-f", `{{json .HostConfig.PortBindings}}`, "chosen"); !strings.Contains(got, strings.TrimPrefix(shown, "0.0.0.0:")) {
+		t.Errorf("inspect shows %q, want %q", got, shown)
+	}
+}
+
 func TestCidfile(t *testing.T) {
 	c := newCLI(t)
 	file := filepath.Join(t.TempDir(), "cid")
