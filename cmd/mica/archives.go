@@ -48,7 +48,7 @@ a directory, or an archive on standard input. Prints the image's ID.`,
 		if err != nil {
 			return err
 		}
-		fmt.Println(img.ID)
+		fmt.Fprintln(stdout, img.ID)
 		return nil
 	}
 	return c
@@ -156,10 +156,10 @@ func (a *app) newLoadCommand() *cobra.Command {
 		}
 		for _, img := range images {
 			if len(img.Names) == 0 {
-				fmt.Println("Loaded image ID:", img.ID)
+				fmt.Fprintln(stdout, "Loaded image ID:", img.ID)
 			}
 			for _, name := range img.Names {
-				fmt.Println("Loaded image:", name)
+				fmt.Fprintln(stdout, "Loaded image:", name)
 			}
 		}
 		return nil

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -47,7 +46,7 @@ Prints the image's ID. A running container stands still meanwhile unless --pause
 		if err != nil {
 			return err
 		}
-		fmt.Println(id)
+		fmt.Fprintln(stdout, id)
 		return nil
 	}
 	return c
@@ -105,7 +104,7 @@ func (a *app) newHistoryCommand() *cobra.Command {
 		for _, step := range steps {
 			rows = append(rows, newHistoryRow(step, human, noTrunc))
 		}
-		return format.Write(os.Stdout, table, opt, rows)
+		return format.Write(stdout, table, opt, rows)
 	}
 	return c
 }
@@ -146,7 +145,7 @@ func (a *app) newDiffCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out := bufio.NewWriter(os.Stdout)
+			out := bufio.NewWriter(stdout)
 			diff := e.Diff
 			if home {
 				diff = e.HomeDiff

@@ -61,7 +61,7 @@ keeps owners.`,
 				return err
 			}
 			if dst.path == "-" {
-				return e.CopyOut(c.Context(), ct, src.path, path.Base(path.Clean("/"+src.path)), opt.FollowLink, os.Stdout)
+				return e.CopyOut(c.Context(), ct, src.path, path.Base(path.Clean("/"+src.path)), opt.FollowLink, stdout)
 			}
 			return e.CopyToHost(c.Context(), ct, src.path, dst.path, opt)
 		}

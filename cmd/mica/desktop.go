@@ -105,7 +105,7 @@ sees your home directory as it is then.`,
 			if err := e.HomeDiscard(c); err != nil {
 				return err
 			}
-			fmt.Println(args[0])
+			fmt.Fprintln(stdout, args[0])
 			return nil
 		},
 	}
@@ -136,9 +136,9 @@ overwritten, unless --force says so.`,
 		}
 		opt.Confirm = func(s *run.ApplySummary) error {
 			for _, i := range s.Items {
-				fmt.Println(i.Kind, i.Path)
+				fmt.Fprintln(stdout, i.Kind, i.Path)
 			}
-			fmt.Println(s)
+			fmt.Fprintln(stdout, s)
 			if dryRun || len(s.Items) == 0 {
 				return run.ErrNotApplied
 			}

@@ -111,7 +111,7 @@ func (a *app) newLogsCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return run.Logs(c.Context(), ct, opt, os.Stdout, os.Stderr)
+		return run.Logs(c.Context(), ct, opt, stdout, os.Stderr)
 	}
 	return c
 }

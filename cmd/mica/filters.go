@@ -132,8 +132,8 @@ func report(p pruned, err error) error {
 		return err
 	}
 	if p.any {
-		fmt.Println()
+		fmt.Fprintln(stdout)
 	}
-	fmt.Println("Total reclaimed space:", format.Size(p.bytes))
+	fmt.Fprintln(stdout, "Total reclaimed space:", format.Size(p.bytes))
 	return nil
 }

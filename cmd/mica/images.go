@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -84,7 +83,7 @@ func (a *app) newImagesCommand(use string) *cobra.Command {
 				rows = append(rows, row)
 			}
 		}
-		return format.Write(os.Stdout, table, opt, rows)
+		return format.Write(stdout, table, opt, rows)
 	}
 	return c
 }
@@ -226,10 +225,10 @@ func (a *app) newRmiCommand(use string) *cobra.Command {
 func printRemoved(list []layerstore.Removed) {
 	for _, r := range list {
 		if r.Untagged != "" {
-			fmt.Println("Untagged:", r.Untagged)
+			fmt.Fprintln(stdout, "Untagged:", r.Untagged)
 		}
 		if r.Deleted != "" {
-			fmt.Println("Deleted:", r.Deleted)
+			fmt.Fprintln(stdout, "Deleted:", r.Deleted)
 		}
 	}
 }
@@ -296,13 +295,13 @@ func pruneImages(ctx context.Context, e *run.Engine, all bool, flt filters) (p p
 		}
 	}
 	if len(removed) > 0 {
-		fmt.Println("Deleted Images:")
+		fmt.Fprintln(stdout, "Deleted Images:")
 		for _, r := range removed {
 			if r.Untagged != "" {
-				fmt.Println("untagged:", r.Untagged)
+				fmt.Fprintln(stdout, "untagged:", r.Untagged)
 			}
 			if r.Deleted != "" {
-				fmt.Println("deleted:", r.Deleted)
+				fmt.Fprintln(stdout, "deleted:", r.Deleted)
 			}
 		}
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -86,10 +85,10 @@ func (a *app) newInspectCommand(kind inspectKind) *cobra.Command {
 
 func printObjects(text string, objects []any) error {
 	if text == "" || text == "json" {
-		return format.Indented(os.Stdout, objects)
+		return format.Indented(stdout, objects)
 	}
 	for _, o := range objects {
-		if err := format.Execute(os.Stdout, text, o); err != nil {
+		if err := format.Execute(stdout, text, o); err != nil {
 			return err
 		}
 	}

@@ -31,7 +31,7 @@ func (a *app) each(args []string, do func(*run.Engine, *record.Container) error)
 			failed = append(failed, err)
 			continue
 		}
-		fmt.Println(ref)
+		fmt.Fprintln(stdout, ref)
 	}
 	return allOf(failed)
 }
@@ -219,7 +219,7 @@ func (a *app) newWaitCommand() *cobra.Command {
 					failed = append(failed, err)
 					continue
 				}
-				fmt.Println(code)
+				fmt.Fprintln(stdout, code)
 			}
 			return allOf(failed)
 		},
@@ -256,7 +256,7 @@ func (a *app) newRmCommand() *cobra.Command {
 				failed = append(failed, err)
 				continue
 			}
-			fmt.Println(ref)
+			fmt.Fprintln(stdout, ref)
 		}
 		return allOf(failed)
 	}
@@ -365,10 +365,10 @@ func pruneContainers(ctx context.Context, e *run.Engine, flt filters) (p pruned,
 			return p, err
 		}
 		if !p.any {
-			fmt.Println("Deleted Containers:")
+			fmt.Fprintln(stdout, "Deleted Containers:")
 			p.any = true
 		}
-		fmt.Println(ct.ID())
+		fmt.Fprintln(stdout, ct.ID())
 		p.bytes += size
 	}
 	return p, nil

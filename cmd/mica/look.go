@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -65,11 +64,11 @@ func showProcesses(pids []int, options []string) error {
 			if column < 0 {
 				return fmt.Errorf("ps shows no column PID: add pid to its options")
 			}
-			fmt.Fprintln(os.Stdout, line)
+			fmt.Fprintln(stdout, line)
 			continue
 		}
 		if column < len(fields) && wanted[fields[column]] {
-			fmt.Fprintln(os.Stdout, line)
+			fmt.Fprintln(stdout, line)
 		}
 	}
 	return nil
@@ -95,11 +94,11 @@ func (a *app) newPortCommand() *cobra.Command {
 			for _, p := range ct.Config.Host.Ports {
 				side := containerSide(p)
 				if len(args) == 1 {
-					fmt.Println(side, "->", hostSide(p))
+					fmt.Fprintln(stdout, side, "->", hostSide(p))
 					continue
 				}
 				if args[1] == side || args[1]+"/tcp" == side {
-					fmt.Println(hostSide(p))
+					fmt.Fprintln(stdout, hostSide(p))
 					found = true
 				}
 			}

@@ -61,6 +61,9 @@ func execute(args []string) int {
 	root := newRootCommand(first, waiting)
 	root.SetArgs(line)
 	err := root.Execute()
+	if err == nil {
+		err = stdout.failed()
+	}
 	var code exitCode
 	var coded *control.Error
 	switch {

@@ -46,7 +46,7 @@ The mount stays when the terminal goes. 'mica umount' takes it away. Without arg
 			if err != nil {
 				return err
 			}
-			fmt.Println(m.Dir)
+			fmt.Fprintln(stdout, m.Dir)
 			if m.RW && m.Container != opt.Ref {
 				fmt.Fprintf(os.Stderr, "changes go into container %s\n", m.Container)
 			}
@@ -64,7 +64,7 @@ func listMounts(e *run.Engine) error {
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 8, 3, ' ', 0)
+	w := tabwriter.NewWriter(stdout, 0, 8, 3, ' ', 0)
 	fmt.Fprintln(w, "MOUNTED\tACCESS\tDIRECTORY")
 	for _, m := range list {
 		access := "ro"

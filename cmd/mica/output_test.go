@@ -78,3 +78,29 @@ func TestOutputFiles(t *testing.T) {
 	c.ok("export", "-o", "/dev/null", "export")
 	c.fails(125, "/dev/full: no space left on device", "export", "-o", "/dev/full", "export")
 }
+
+// What cannot be printed is an error of one line.
+func TestFullStdout(t *testing.T) {
+	c := newCLI(t)
+	c.remove("unseen")
+	c.ok("create", "--name", "unseen", "base", "true")
+	for _, line := range []string{"ps -a", "images", "images -q", "history base", "inspect base", "info", "version", "--help", "port --help",
+		"diff unseen", "volume ls", "system df", "system check", "export unseen", "save base", "cp unseen:/srv -"} {
+		if line == "diff unseen" {
+			c.ok("cp", "/dev/null", "unseen:/srv/new")
+		}
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := c.command(t.Context(), strings.Fields(line)...)
+		var errs strings.Builder
+		cmd.Stdout, cmd.Stderr = full, &errs
+		err = cmd.Run()
+		full.Close()
+		said := errs.String()
+		if cmd.ProcessState.ExitCode() != 125 || strings.Count(said, "\n") != 1 || !strings.Contains(said, "standard output: no space left on device") {
+			t.Errorf("%s: %v, %q", line, err, said)
+		}
+	}
+}

@@ -49,7 +49,7 @@ Flags: -f stay in the foreground, -d print requests, -V version.`,
 			case inv.Help:
 				return cmd.Help()
 			case inv.Version:
-				fmt.Println("fuse-overlayfs: version 1.14 (mica)")
+				fmt.Fprintln(stdout, "fuse-overlayfs: version 1.14 (mica)")
 				return nil
 			}
 			inv.Serve.Awake = true

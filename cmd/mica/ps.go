@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"sort"
 	"strconv"
@@ -96,7 +95,7 @@ func (a *app) newPsCommand(use string) *cobra.Command {
 			}
 			rows = append(rows, row)
 		}
-		return format.Write(os.Stdout, table, opt, rows)
+		return format.Write(stdout, table, opt, rows)
 	}
 	return c
 }

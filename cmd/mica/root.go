@@ -107,6 +107,7 @@ calling user over mica's own union filesystem; each is looked after by a process
 	case "exec":
 		add(groupContainer, a.newExecCommand())
 	}
+	root.SetOut(stdout)
 	root.SetFlagErrorFunc(pointToHelp)
 	if root.HasSubCommands() {
 		root.CompletionOptions.DisableDefaultCmd = true

@@ -65,7 +65,7 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 				return err
 			}
 			conn.Close()
-			fmt.Println(id)
+			fmt.Fprintln(stdout, id)
 			return nil
 		}
 		att := f.attachment()
@@ -185,7 +185,7 @@ func (a *app) newCreateCommand() *cobra.Command {
 			return err
 		}
 		created.Lock.Release()
-		fmt.Println(created.ID())
+		fmt.Fprintln(stdout, created.ID())
 		return nil
 	}
 	return c

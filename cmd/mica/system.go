@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -50,14 +49,14 @@ when all that was wrong has been repaired, and 1 otherwise.`,
 			if p.Repaired {
 				repaired = " (repaired)"
 			}
-			fmt.Printf("%s: %s%s\n", p.Path, p.What, repaired)
+			fmt.Fprintf(stdout, "%s: %s%s\n", p.Path, p.What, repaired)
 		}
 		containers, err := e.CheckContainers(c.Context(), repair)
 		if err != nil {
 			return err
 		}
 		for _, p := range containers {
-			fmt.Println(p)
+			fmt.Fprintln(stdout, p)
 			clean = clean && p.Repaired
 		}
 		if !clean {
@@ -68,7 +67,7 @@ when all that was wrong has been repaired, and 1 otherwise.`,
 			if err != nil {
 				return err
 			}
-			fmt.Printf("The store is clean: %d images, %d blobs, %d layers, %d containers.\n", report.Images, report.Blobs, report.Layers, len(list))
+			fmt.Fprintf(stdout, "The store is clean: %d images, %d blobs, %d layers, %d containers.\n", report.Images, report.Blobs, report.Layers, len(list))
 		}
 		return nil
 	}
@@ -112,7 +111,7 @@ func (a *app) newSystemDfCommand() *cobra.Command {
 				Reclaimable: fmt.Sprintf("%s (%d%%)", format.Size(u.Reclaimable), percent),
 			})
 		}
-		return format.Write(os.Stdout, dfTable, opt, rows)
+		return format.Write(stdout, dfTable, opt, rows)
 	}
 	return c
 }
@@ -184,9 +183,9 @@ func (a *app) newVersionCommand() *cobra.Command {
 			text = "{{json .}}"
 		}
 		if text != "" {
-			return format.Execute(os.Stdout, text, doc)
+			return format.Execute(stdout, text, doc)
 		}
-		fmt.Printf("mica:\n Version:    %s\n Go version: %s\n Git commit: %s\n Built:      %s\n OS/Arch:    %s/%s\n",
+		fmt.Fprintf(stdout, "mica:\n Version:    %s\n Go version: %s\n Git commit: %s\n Built:      %s\n OS/Arch:    %s/%s\n",
 			v.Version, v.Go, v.Commit, v.Built, v.OS, v.Arch)
 		return nil
 	}
@@ -212,12 +211,12 @@ func (a *app) newInfoCommand() *cobra.Command {
 		info.Version, info.OSType, info.Architecture, info.NCPU = version.Short(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU()
 		switch text {
 		case "":
-			info.Print(os.Stdout)
+			info.Print(stdout)
 			return nil
 		case "json":
 			text = "{{json .}}"
 		}
-		return format.Execute(os.Stdout, text, info)
+		return format.Execute(stdout, text, info)
 	}
 	return c
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -59,7 +58,7 @@ func (a *app) newVolumeCreateCommand() *cobra.Command {
 		var v *volume.Volume
 		if len(args) == 1 {
 			if v, err = e.Volumes().Get(args[0]); err == nil {
-				fmt.Println(v.Name)
+				fmt.Fprintln(stdout, v.Name)
 				return nil
 			}
 			v, err = e.Volumes().Create(args[0], m)
@@ -69,7 +68,7 @@ func (a *app) newVolumeCreateCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		fmt.Println(v.Name)
+		fmt.Fprintln(stdout, v.Name)
 		return nil
 	}
 	return c
@@ -116,7 +115,7 @@ func (a *app) newVolumeListCommand() *cobra.Command {
 				Mountpoint: v.Data, Name: v.Name, Scope: "local", Size: "N/A", Status: "N/A", labels: v.Labels,
 			})
 		}
-		return format.Write(os.Stdout, volumeTable, opt, rows)
+		return format.Write(stdout, volumeTable, opt, rows)
 	}
 	return c
 }
@@ -142,7 +141,7 @@ func (a *app) newVolumeRemoveCommand() *cobra.Command {
 				failed = append(failed, err)
 				continue
 			}
-			fmt.Println(name)
+			fmt.Fprintln(stdout, name)
 		}
 		return allOf(failed)
 	}
@@ -191,10 +190,10 @@ func pruneVolumes(e *run.Engine, all bool) (p pruned, err error) {
 			return p, err
 		}
 		if !p.any {
-			fmt.Println("Deleted Volumes:")
+			fmt.Fprintln(stdout, "Deleted Volumes:")
 			p.any = true
 		}
-		fmt.Println(v.Name)
+		fmt.Fprintln(stdout, v.Name)
 		p.bytes += size
 	}
 	return p, nil
