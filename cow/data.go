@@ -33,7 +33,11 @@ func (f *FS) Read(n *Node, buf []byte, off int64) (int, error) {
 // privilege to keep set-id bits.
 func (f *FS) Write(n *Node, data []byte, off int64, kill bool) error {
 	c, err := f.openForChange(n, -1, kill)
-	return f.writeTo(n, c, err, data, off)
+	if err != nil {
+		return err
+	}
+	defer c.put()
+	return f.writeTo(n, c, data, off)
 }
 
 // WritePages is Write of what a process has changed through a mapping, which
@@ -41,15 +45,35 @@ func (f *FS) Write(n *Node, data []byte, off int64, kill bool) error {
 // some time later.
 func (f *FS) WritePages(n *Node, data []byte, off int64) error {
 	c, err := f.openChanged(n, -1, false, false)
-	return f.writeTo(n, c, err, data, off)
-}
-
-// writeTo writes to content that was opened with err.
-func (f *FS) writeTo(n *Node, c content, err error, data []byte, off int64) error {
 	if err != nil {
 		return err
 	}
 	defer c.put()
+	caps := f.realCaps(n, c.fd)
+	if err := f.writeTo(n, c, data, off); err != nil || caps == nil {
+		return err
+	}
+	return sys.Setxattr(c.fd, "", capXattr, caps, 0)
+}
+
+// realCaps gives the capabilities that the disk is about to take from a file
+// because it is written to; nil if it has none, or none that the disk knows.
+func (f *FS) realCaps(n *Node, fd int) []byte {
+	f.tree.RLock()
+	has := n.flags&flagCap != 0 && f.upper.owners == OwnersReal
+	f.tree.RUnlock()
+	if !has {
+		return nil
+	}
+	caps, err := sys.GetxattrAll(fd, "", capXattr)
+	if err != nil {
+		return nil
+	}
+	return caps
+}
+
+// writeTo writes to content that is open.
+func (f *FS) writeTo(n *Node, c content, data []byte, off int64) error {
 	if c.part != nil {
 		defer f.markDirty(n) // afterwards: a sync at the same time may miss it
 		return c.part.write(f, c.fd, data, off)

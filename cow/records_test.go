@@ -1,6 +1,7 @@
 package cow
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -351,6 +352,35 @@ func TestPagesKeepPrivileges(t *testing.T) {
 	if a := u.attr("file"); a.Mode&0o7777 != 0o755 || u.content("file") != "again" {
 		t.Errorf("mode %o, %q", a.Mode, u.content("file"))
 	}
+}
+
+// TestPagesKeepRealPrivileges is the same where the disk knows the
+// capabilities, and takes them itself. Only root may set such.
+func TestPagesKeepRealPrivileges(t *testing.T) {
+	caps := []byte{1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	cfg := layers(t, tree{"file": "text"})
+	cfg.UpperOwners = OwnersReal
+	for i := range cfg.Lowers {
+		cfg.Lowers[i].Owners = OwnersReal
+	}
+	u := open(t, cfg)
+	must(t, u.with("file", func(n *Node) error {
+		err := u.Setxattr(n, capXattr, caps, 0, false)
+		if err == unix.EPERM {
+			return nil // a plain user's disk holds none to lose
+		}
+		must(t, err)
+		must(t, u.WritePages(n, []byte("new"), 0))
+		got := make([]byte, len(caps))
+		if _, err := u.Getxattr(n, capXattr, got); err != nil || !bytes.Equal(got, caps) {
+			t.Errorf("capabilities after pages: % x, %v", got, err)
+		}
+		must(t, u.Write(n, []byte("again"), 0, true))
+		if _, err := u.Getxattr(n, capXattr, nil); err != unix.ENODATA {
+			t.Errorf("capabilities after a write: %v", err)
+		}
+		return nil
+	}))
 }
 
 // TestPrivilegesGo: what takes the privileges of a file leaves a directory's
