@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 // Check verifies the store: the digest of every blob, what every image refers
@@ -21,24 +22,33 @@ import (
 // Blobs are read without the store's lock, so others may use it meanwhile.
 func (s *Store) Check(ctx context.Context, repair bool) (*Report, error) {
 	t, err := s.begin("check")
-	if err != nil {
+	readOnly := errors.Is(err, unix.EROFS) && !repair
+	switch {
+	case readOnly:
+		t = &session{s: s} // nothing is staged
+	case err != nil:
 		return nil, fmt.Errorf("check store: %w", err)
+	default:
+		defer t.end()
 	}
-	defer t.end()
 	bad, err := s.badBlobs(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("check store: %w", err)
 	}
-	dead, err := s.claimDead()
-	if err != nil {
-		return nil, fmt.Errorf("check store: %w", err)
+	var dead []*os.File
+	lock := s.lockShared
+	if !readOnly {
+		lock = s.lockExclusive
+		if dead, err = s.claimDead(); err != nil {
+			return nil, fmt.Errorf("check store: %w", err)
+		}
 	}
 	c := &checker{t: t, repair: repair, bad: bad}
 	for _, f := range dead {
 		err = errors.Join(err, c.leftover(f))
 	}
 	if err == nil {
-		err = c.run()
+		err = c.run(lock)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("check store: %w", err)
@@ -86,7 +96,7 @@ func fileDigest(ctx context.Context, path string) (digest.Digest, error) {
 	return digest.NewDigest(digest.SHA256, sum), nil
 }
 
-// checker looks for problems under the exclusive lock.
+// checker looks for problems under the exclusive lock; the shared one in a store that cannot be written.
 type checker struct {
 	t      *session
 	repair bool
@@ -107,8 +117,8 @@ func (c *checker) leftover(f *os.File) error {
 	return os.RemoveAll(f.Name())
 }
 
-func (c *checker) run() error {
-	unlock, err := c.t.s.lockExclusive()
+func (c *checker) run(lock func() (func(), error)) error {
+	unlock, err := lock()
 	if err != nil {
 		return err
 	}

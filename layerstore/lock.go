@@ -1,6 +1,7 @@
 package layerstore
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,9 +16,16 @@ func (s *Store) lockShared() (unlock func(), err error)    { return s.lock(unix.
 func (s *Store) lockExclusive() (unlock func(), err error) { return s.lock(unix.LOCK_EX) }
 
 // lock takes the store's lock. Each call opens the file anew, since a flock
-// belongs to the open file: two goroutines must not share one.
+// belongs to the open file: two goroutines must not share one. A store on a
+// read-only filesystem can be read.
 func (s *Store) lock(how int) (unlock func(), err error) {
 	f, err := os.OpenFile(s.path("lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, unix.EROFS) && how == unix.LOCK_SH {
+		f, err = os.Open(s.path("lock"))
+		if errors.Is(err, os.ErrNotExist) {
+			return func() {}, nil // nobody has changed the store, and nobody can
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock store: %w", err)
 	}

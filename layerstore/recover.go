@@ -14,6 +14,9 @@ import (
 // had put in place before their commit.
 func (s *Store) recover() error {
 	dead, err := s.claimDead()
+	if errors.Is(err, unix.EROFS) {
+		return nil // the next that may write does it
+	}
 	if err != nil || len(dead) == 0 {
 		return err
 	}

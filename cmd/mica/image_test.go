@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -104,6 +105,28 @@ func TestLookAtOnce(t *testing.T) {
 	c.ok("mount", "--rw", "shared", dir)
 	defer c.run("umount", dir)
 	c.fails(125, "mounted for writing on "+dir, "diff", "shared")
+}
+
+// A store on a read-only filesystem can be read, with a lock file and without.
+func TestReadOnlyStore(t *testing.T) {
+	c := &cli{t: t, root: t.TempDir()}
+	archive := newCLI(t).ok("save", "base")
+	if r := c.runInput(archive, "load", "-q"); r.code != 0 {
+		t.Fatal(r.stderr)
+	}
+	write(t, filepath.Join(c.root, "tmp", "left"), "of a process that died")
+	script := `mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && ! touch "$0/x" 2>/dev/null && shift &&
+for line in images "history base" "inspect base" "ps -a" "volume ls" "system df" "system check -q"; do "$MICA" $line || exit; done`
+	for range 2 {
+		cmd := exec.CommandContext(t.Context(), "unshare", "-rm", "sh", "-c", script, c.root, "-")
+		cmd.Env = append(c.command(t.Context()).Env, "MICA="+filepath.Join(shared.dir, "mica"))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		if err := os.Remove(filepath.Join(c.root, "lock")); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
 }
 
 // What is removed is summed up once.
