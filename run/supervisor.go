@@ -25,6 +25,9 @@ const fdCommand = 3
 // that was started as a part of a container it does that part's work and does not
 // return; in any other process it returns at once.
 func Main() {
+	// With a umask that takes from the owner too, the program could not use what it makes. The bits of the others
+	// stay the caller's wish.
+	unix.Umask(unix.Umask(0o077) &^ 0o700)
 	fs.AwakeMain()
 	sandbox.Main()
 	args := os.Args

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -115,6 +116,23 @@ func TestRunLeavesNothing(t *testing.T) {
 	c.run("run", "--rm", "--name", "left-3", "-u", "nobodyhere", "base", "true")
 	if out := c.ok("ps", "-aq", "--filter", "name=left-"); out != "" {
 		t.Errorf("left behind: %s", out)
+	}
+}
+
+// Whatever the caller's umask is, the store works, and a container has its own.
+func TestUmask(t *testing.T) {
+	newCLI(t)
+	c := &cli{t: t, root: filepath.Join(t.TempDir(), "store")}
+	mica := filepath.Join(shared.dir, "mica")
+	script := `umask 777
+"$0" import "$1" base && "$0" run --name masked base sh -c 'umask; echo new >/srv/new; mkdir /srv/dir; stat -c %a /srv/new /srv/dir' &&
+"$0" commit masked made >/dev/null && "$0" run --rm made stat -c %a /srv/new /srv/dir`
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", script, mica, filepath.Join(shared.dir, "base.tar"))
+	cmd.Env = c.command(t.Context()).Env
+	out, err := cmd.CombinedOutput()
+	_, said, _ := strings.Cut(string(out), "\n")
+	if err != nil || said != "0022\n644\n755\n644\n755\n" {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 
