@@ -298,6 +298,9 @@ func (p *parser) mountOption(key, value string) error {
 	case "debug":
 		inv.Debug = true
 	default:
+		if near := misspelt(key); near != "" {
+			return fmt.Errorf("unknown option %s: do you mean %s?", key, near)
+		}
 		if !accepted[key] {
 			inv.Warnings = append(inv.Warnings, "unknown option ignored: "+key)
 		}
