@@ -8,7 +8,7 @@ import (
 func TestMisspeltDirectories(t *testing.T) {
 	for key, want := range map[string]string{
 		"uperdir": "upperdir", "upperdirs": "upperdir", "upprdir": "upperdir", "upeprdir": "upperdir", "lowedir": "lowerdir",
-		"lowerdir+": "lowerdir", "lower_dir": "lowerdir", "workdor": "workdir", "wordkir": "", "dir": "", "nodev2": "",
+		"lowerdir+": "lowerdir", "lower_dir": "lowerdir", "workdor": "workdir", "wordkir": "workdir", "dir": "", "nodev2": "",
 	} {
 		inv, err := Parse([]string{"-o", "lowerdir=/l," + key + "=/x", "/m"})
 		if want == "" {
