@@ -33,9 +33,12 @@
 package layerstore
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -48,14 +51,20 @@ type Store struct {
 	root string // immutable
 }
 
-// DefaultRoot is $XDG_DATA_HOME/mica, or ~/.local/share/mica.
+// DefaultRoot is $XDG_DATA_HOME/mica, or ~/.local/share/mica; without $HOME
+// the home directory is the user database's.
 func DefaultRoot() (string, error) {
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "mica"), nil
 	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", fmt.Errorf("find the store: %w", err)
+	home := os.Getenv("HOME")
+	if home == "" {
+		if u, err := user.LookupId(strconv.Itoa(os.Getuid())); err == nil {
+			home = u.HomeDir
+		}
+	}
+	if !filepath.IsAbs(home) {
+		return "", errors.New("find the store: you have no home directory: set HOME or MICA_ROOT to a directory")
 	}
 	return filepath.Join(home, ".local", "share", "mica"), nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"mica/internal/format"
 	"mica/layerstore"
@@ -146,12 +147,16 @@ func (a *app) newDiffCommand() *cobra.Command {
 				return err
 			}
 			out := bufio.NewWriter(stdout)
+			shown := func(path string) string { return path }
+			if term.IsTerminal(1) {
+				shown = printable
+			}
 			diff := e.Diff
 			if home {
 				diff = e.HomeDiff
 			}
 			if err := diff(c.Context(), ct, func(i control.DiffItem) error {
-				_, err := fmt.Fprintln(out, i.Kind, i.Path)
+				_, err := fmt.Fprintln(out, i.Kind, shown(i.Path))
 				return err
 			}); err != nil {
 				return err

@@ -104,3 +104,31 @@ func TestFullStdout(t *testing.T) {
 		}
 	}
 }
+
+// A name in a container is shown, not obeyed, by a terminal; a pipe gets its bytes.
+func TestDiffOnTerminal(t *testing.T) {
+	for in, want := range map[string]string{"/a b/é": "/a b/é", "/\x1b[2J\n": `/\x1b[2J\n`, "/\xff\u202e": `/\xff\u202e`} {
+		if got := printable(in); got != want {
+			t.Errorf("%q is shown as %s, want %s", in, got, want)
+		}
+	}
+	c := newCLI(t)
+	c.remove("rude")
+	c.ok("run", "--name", "rude", "base", "sh", "-c", `touch "/srv/$(printf 'x\033[2J')"`)
+	if got := c.ok("diff", "rude"); !strings.Contains(got, "A /srv/x\x1b[2J") {
+		t.Errorf("diff prints %q", got)
+	}
+	tt := c.terminal(24, 80, "diff", "rude")
+	tt.expect(`A /srv/x\x1b[2J`)
+	if code := tt.code(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// Messages speak of what the user gave, not of the program.
+func TestPlainMessages(t *testing.T) {
+	c := newCLI(t)
+	c.fails(125, `invalid argument "x" for "-t, --timeout" flag: want a number`, "stop", "-t", "x", "none")
+	c.fails(125, "want true or false", "ps", "--all=x")
+	c.fails(125, "there is no field Nope", "inspect", "-f", "{{.Nope}}", "base")
+}

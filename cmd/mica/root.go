@@ -129,7 +129,22 @@ func pointToHelp(c *cobra.Command, err error) error {
 	if errors.Is(err, pflag.ErrHelp) {
 		return err
 	}
-	return fmt.Errorf("%w; see \"%s --help\"", err, c.CommandPath())
+	return fmt.Errorf("%w; see \"%s --help\"", plainNumber(err), c.CommandPath())
+}
+
+// plainNumber says what a flag takes, instead of how the program reads it.
+func plainNumber(err error) error {
+	said := err.Error()
+	at := strings.LastIndex(said, ": strconv.")
+	switch {
+	case at < 0:
+		return err
+	case strings.HasSuffix(said, "value out of range"):
+		return errors.New(said[:at] + ": the number is out of range")
+	case strings.HasPrefix(said[at:], ": strconv.ParseBool"):
+		return errors.New(said[:at] + ": want true or false")
+	}
+	return errors.New(said[:at] + ": want a number")
 }
 
 // explainArgs has all commands point to their help when the number of arguments is wrong.

@@ -100,7 +100,7 @@ func TestUsageErrors(t *testing.T) {
 		"container ls --nope":  `mica: unknown flag: --nope; see "mica container ls --help"`,
 		"exec --nope x true":   `mica: unknown flag: --nope; see "mica exec --help"`,
 		"run --memory x base":  `mica: --memory "x": want a size of at least 6m`,
-		"run --stop-timeout s": `mica: invalid argument "s" for "--stop-timeout" flag: strconv.ParseInt: parsing "s": invalid syntax; see "mica run --help"`,
+		"run --stop-timeout s": `mica: invalid argument "s" for "--stop-timeout" flag: want a number; see "mica run --help"`,
 	} {
 		if r := c.run(strings.Fields(line)...); r.code != 125 || strings.TrimSpace(r.stderr) != want || r.stdout != "" {
 			t.Errorf("%s: exit code %d, got\n%s\nwant\n%s", line, r.code, r.stderr, want)

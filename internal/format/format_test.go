@@ -57,6 +57,13 @@ func TestWriteRefusesBadTemplates(t *testing.T) {
 	}
 }
 
+func TestTemplateErrorsNameNoTypes(t *testing.T) {
+	err := Execute(&strings.Builder{}, "{{.Nope}}", &rows[0])
+	if err == nil || !strings.HasSuffix(err.Error(), "there is no field Nope") {
+		t.Errorf("a field that is not there: %v", err)
+	}
+}
+
 func TestText(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for got, want := range map[string]string{

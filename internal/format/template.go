@@ -112,7 +112,13 @@ func Execute(w io.Writer, text string, value any) error {
 }
 
 func templateError(err error) error {
-	return fmt.Errorf("execute the format: %s", strings.TrimPrefix(err.Error(), "template: "))
+	said := strings.TrimPrefix(err.Error(), "template: ")
+	// The types of this program say nothing to its user.
+	if before, after, ok := strings.Cut(said, "can't evaluate field "); ok {
+		name, _, _ := strings.Cut(after, " in type ")
+		said = before + "there is no field " + name
+	}
+	return fmt.Errorf("execute the format: %s", said)
 }
 
 // unescape lets a shell's user write \t and \n in a format.

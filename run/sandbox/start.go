@@ -272,10 +272,10 @@ func (s *Sandbox) checkUser(u *User) error {
 		return nil
 	}
 	if !s.kind.ids.HasUID(u.UID) {
-		return fmt.Errorf("start process: user %d does not exist in the sandbox, whose ids are %s", u.UID, describe(s.kind.ids.UIDs))
+		return fmt.Errorf("start process: user %d does not exist in the container, whose ids are %s", u.UID, describe(s.kind.ids.UIDs))
 	}
 	if !s.kind.ids.HasGID(u.GID) {
-		return fmt.Errorf("start process: group %d does not exist in the sandbox, whose ids are %s", u.GID, describe(s.kind.ids.GIDs))
+		return fmt.Errorf("start process: group %d does not exist in the container, whose ids are %s", u.GID, describe(s.kind.ids.GIDs))
 	}
 	return nil
 }
