@@ -140,6 +140,8 @@ func TestImportErrors(t *testing.T) {
 		{"short text", []byte("hello"), "", ImportOptions{}, "truncated"},
 		{"truncated", archive[:5000], "", ImportOptions{}, "truncated"},
 		{"truncated gzip", gz[:len(gz)-10], "", ImportOptions{}, "truncated"},
+		{"gzip and junk", append(bytes.Clone(gz), "junk"...), "", ImportOptions{}, "bytes follow the end of the compressed archive"},
+		{"gzip and much junk", append(bytes.Clone(gz), bytes.Repeat([]byte("junk"), 99)...), "", ImportOptions{}, "bytes follow the end of the compressed archive"},
 		{"corrupt gzip", broken, "", ImportOptions{}, "the compressed archive is corrupt"},
 		{"truncated zstd", func() []byte { z := compressed(t, zstandard, archive); return z[:len(z)-8] }(), "", ImportOptions{}, "truncated"},
 		{"truncated xz", func() []byte { z := compressed(t, xzipped, archive); return z[:len(z)/2] }(), "", ImportOptions{}, "truncated"},

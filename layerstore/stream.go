@@ -65,7 +65,7 @@ func (c compression) decompress(r io.Reader) (out io.Reader, close func(), err e
 	none := func() {}
 	switch c {
 	case gzipped:
-		z, err := gzip.NewReader(r)
+		z, err := newGzipReader(r)
 		return z, none, err
 	case zstandard:
 		// The window bounds what a hostile header makes the decoder allocate.
@@ -157,7 +157,7 @@ func (l *layerStream) finish() (diffID digest.Digest, blob ocispec.Descriptor, e
 		if n, err := io.Copy(io.Discard, l.src); err != nil {
 			return "", blob, readError(err)
 		} else if n > 0 && l.kind != gzipped && l.kind != zstandard {
-			return "", blob, errors.New("bytes follow the end of the compressed archive")
+			return "", blob, errTrailing
 		}
 	}
 	if l.blob != nil {
@@ -193,6 +193,8 @@ func readError(err error) error {
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the archive is truncated")
+	case errors.Is(err, errTrailing):
+		return errTrailing
 	case errors.Is(err, tar.ErrHeader):
 		return errors.New("this is not a tar archive, plain or compressed with gzip, zstd, xz or bzip2, or it is corrupt")
 	case errors.Is(err, tar.ErrFieldTooLong):
