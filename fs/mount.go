@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"mica/internal/sys"
 )
 
 // MountOptions say how a union appears in the mount table.
@@ -47,6 +49,10 @@ func OpenDevice() (*os.File, error) {
 	f, err := os.OpenFile(devFuse, os.O_RDWR, 0)
 	switch {
 	case err == nil:
+		if err := sys.CheckFuseDevice(int(f.Fd())); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("open %s: %w", devFuse, err)
+		}
 		return f, nil
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV):
 		return nil, fmt.Errorf("open %s: the kernel has no FUSE here: load it with 'modprobe fuse': %w", devFuse, err)

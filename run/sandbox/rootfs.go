@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"mica/internal/sys"
 )
 
 // build makes the sandbox around init: everything from the mounts to the resource limits. Afterwards init sees, and holds,
@@ -344,6 +346,9 @@ func (b *builder) mountFuse(dir string, number int, flags uintptr, extra string)
 		return fmt.Errorf("open %s: %w", device, err)
 	}
 	defer unix.Close(fd)
+	if err := sys.CheckFuseDevice(fd); err != nil {
+		return fmt.Errorf("open %s: %w", device, err)
+	}
 	uid, gid := os.Geteuid(), os.Getegid()
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d", fd, uid, gid)
 	if extra != "" {
