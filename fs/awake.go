@@ -29,6 +29,9 @@ const (
 	// awakeCPUs is how many processors a machine has that gains from it: with
 	// more, the scheduler finds one that sleeps anyway.
 	awakeCPUs = 2
+	// reapTime is how long the end of a companion is waited for: on a busy
+	// machine it may take long to get the processor that it needs to end.
+	reapTime = 20 * time.Millisecond
 	// futexWait and futexWake are FUTEX_WAIT and FUTEX_WAKE.
 	futexWait, futexWake = 0, 1
 	// awakeFD is where the companion has the shared page.
@@ -95,6 +98,8 @@ func (c *companion) start() {
 	if err != nil {
 		return
 	}
+	// What the server was given by whoever started it is not for the companion, which may live a little longer.
+	_ = unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC)
 	c.proc, err = os.StartProcess("/proc/self/exe", []string{awakeName}, &os.ProcAttr{
 		Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Files: []*os.File{nil, nil, nil, file}, Dir: "/",
 		Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true},
@@ -104,14 +109,23 @@ func (c *companion) start() {
 	}
 }
 
-// stop ends the companion.
+// stop kills the companion.
 func (c *companion) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.over = true
-	if c.proc != nil {
-		_ = c.proc.Kill()
+	if c.proc == nil {
+		return
+	}
+	_ = c.proc.Kill()
+	gone := make(chan struct{})
+	go func() {
 		_, _ = c.proc.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+	case <-time.After(reapTime):
 	}
 }
 
