@@ -111,6 +111,8 @@ type FS struct {
 	links   map[uint64]*Node   // nodes with more than one name, by backing inode
 	orphans map[*Node]struct{} // without a name, alive through a pinned descriptor
 
+	capsMu sync.Mutex
+
 	dirtyMu sync.Mutex
 	dirty   map[*Node]struct{} // copied up, not yet known to be on disk
 	settler *time.Timer        // syncs them; set while there are any

@@ -49,27 +49,43 @@ func (f *FS) WritePages(n *Node, data []byte, off int64) error {
 		return err
 	}
 	defer c.put()
-	caps := f.realCaps(n, c.fd)
-	if err := f.writeTo(n, c, data, off); err != nil || caps == nil {
+	if !f.hasRealCaps(n) {
+		return f.writeTo(n, c, data, off)
+	}
+	// One at a time: a second one would find none while the first is at it.
+	f.capsMu.Lock()
+	defer f.capsMu.Unlock()
+	caps, err := sys.GetxattrAll(c.fd, "", capXattr)
+	if err != nil {
+		return f.writeTo(n, c, data, off)
+	}
+	if err := f.writeTo(n, c, data, off); err != nil {
 		return err
 	}
-	return sys.Setxattr(c.fd, "", capXattr, caps, 0)
+	return f.giveCapsBack(n, c.fd, caps)
 }
 
-// realCaps gives the capabilities that the disk is about to take from a file
-// because it is written to; nil if it has none, or none that the disk knows.
-func (f *FS) realCaps(n *Node, fd int) []byte {
+// hasRealCaps tells whether n has capabilities that the disk knows, and takes
+// from a file that is written to.
+func (f *FS) hasRealCaps(n *Node) bool {
 	f.tree.RLock()
-	has := n.flags&flagCap != 0 && f.upper.owners == OwnersReal
-	f.tree.RUnlock()
-	if !has {
+	defer f.tree.RUnlock()
+	return n.flags&flagCap != 0 && f.upper.owners == OwnersReal
+}
+
+// giveCapsBack sets the capabilities that n had before a write, unless someone
+// has removed or replaced them since.
+func (f *FS) giveCapsBack(n *Node, fd int, caps []byte) error {
+	f.tree.Lock()
+	defer f.tree.Unlock()
+	if n.flags&flagCap == 0 {
 		return nil
 	}
-	caps, err := sys.GetxattrAll(fd, "", capXattr)
-	if err != nil {
+	err := sys.Setxattr(fd, "", capXattr, caps, unix.XATTR_CREATE)
+	if err == unix.EEXIST {
 		return nil
 	}
-	return caps
+	return err
 }
 
 // writeTo writes to content that is open.

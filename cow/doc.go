@@ -18,6 +18,7 @@
 // # Lock order
 //
 //	FS.largeCopy               one whole copy of a large file
+//	FS.capsMu                  pages of one file whose capabilities the disk takes
 //	  FS.tree                  shared: lookups, listings, finding descriptors
 //	                           exclusive: everything that changes names or places
 //	    dirState.mu            a directory's listing and the nodes of its entries
@@ -26,7 +27,8 @@
 //	          FS.dirtyMu       copies that are not synced yet
 //	          fdCache.mu       open descriptors
 //
-// No lock is held over a read or write of file content except partly.mu, nor
-// over a sync of content, but where a write must wait for what was before it.
+// No lock is held over a read or write of file content except partly.mu and
+// FS.capsMu, nor over a sync of content, but where a write must wait for what
+// was before it.
 // Methods whose names end in Locked say which lock they need.
 package cow

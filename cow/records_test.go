@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -378,6 +379,50 @@ func TestPagesKeepRealPrivileges(t *testing.T) {
 		must(t, u.Write(n, []byte("again"), 0, true))
 		if _, err := u.Getxattr(n, capXattr, nil); err != unix.ENODATA {
 			t.Errorf("capabilities after a write: %v", err)
+		}
+		return nil
+	}))
+}
+
+// TestPagesAtOnceKeepRealPrivileges: the kernel hands in pages of one file
+// several at a time, and someone may take the capabilities meanwhile.
+func TestPagesAtOnceKeepRealPrivileges(t *testing.T) {
+	caps := []byte{1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	cfg := layers(t, tree{"file": "text"})
+	cfg.UpperOwners = OwnersReal
+	for i := range cfg.Lowers {
+		cfg.Lowers[i].Owners = OwnersReal
+	}
+	u := open(t, cfg)
+	must(t, u.with("file", func(n *Node) error {
+		err := u.Setxattr(n, capXattr, caps, 0, false)
+		if err == unix.EPERM {
+			return nil // a plain user's disk holds none to lose
+		}
+		must(t, err)
+		var all sync.WaitGroup
+		for i := range int64(8) {
+			all.Go(func() {
+				for range 200 {
+					if err := u.WritePages(n, make([]byte, 4096), i*4096); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		got := make([]byte, len(caps))
+		if _, err := u.Getxattr(n, capXattr, got); err != nil || !bytes.Equal(got, caps) {
+			t.Errorf("capabilities after pages: % x, %v", got, err)
+		}
+
+		must(t, u.Removexattr(n, capXattr))
+		c, err := u.openChanged(n, -1, false, false)
+		must(t, err)
+		defer c.put()
+		must(t, u.giveCapsBack(n, c.fd, caps))
+		if _, err := sys.GetxattrAll(c.fd, "", capXattr); err != unix.ENODATA {
+			t.Errorf("capabilities that were removed during a write: %v", err)
 		}
 		return nil
 	}))
