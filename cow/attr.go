@@ -18,7 +18,7 @@ type Attr struct {
 	Mode                       uint32
 	Nlink                      uint32
 	UID, GID                   uint32
-	Rdev                       uint64 // as unix.Mkdev makes it
+	Rdev                       uint32 // as unix.Mkdev makes it
 	Blksize                    uint32
 }
 

@@ -109,6 +109,7 @@ type FS struct {
 
 	linkMu  sync.Mutex
 	links   map[uint64]*Node   // nodes with more than one name, by backing inode
+	aliases map[*Node][]alias  // their further names; guarded by linkMu, or tree held exclusively
 	orphans map[*Node]struct{} // without a name, alive through a pinned descriptor
 
 	capsMu sync.Mutex
@@ -130,7 +131,7 @@ func Open(cfg Config) (_ *FS, err error) {
 	if cfg.machine == nil {
 		cfg.machine = linux{}
 	}
-	f := &FS{cfg: cfg, fds: newFDCache(cfg.MaxFDs), links: make(map[uint64]*Node),
+	f := &FS{cfg: cfg, fds: newFDCache(cfg.MaxFDs), links: make(map[uint64]*Node), aliases: make(map[*Node][]alias),
 		orphans: make(map[*Node]struct{}), dirty: make(map[*Node]struct{})}
 	defer func() {
 		if err != nil {

@@ -17,7 +17,7 @@ type Caller struct {
 // NewObject describes an object to be made.
 type NewObject struct {
 	Mode   uint32 // type and permission bits, before the umask
-	Rdev   uint64 // of devices, as unix.Mkdev makes it
+	Rdev   uint32 // of devices, as unix.Mkdev makes it
 	Target string // of symlinks
 }
 

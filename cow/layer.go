@@ -108,7 +108,7 @@ func (f *FS) look(l *layer, dirfd int, name string, st *unix.Statx_t) (info obje
 	if err := sys.Stat(dirfd, name, st); err != nil {
 		return info, err
 	}
-	info.meta = ondisk.Meta{Mode: uint32(st.Mode), Rdev: unix.Mkdev(st.Rdev_major, st.Rdev_minor)}
+	info.meta = ondisk.Meta{Mode: uint32(st.Mode), Rdev: uint32(unix.Mkdev(st.Rdev_major, st.Rdev_minor))}
 	if l.owners == OwnersReal {
 		info.meta.UID, info.meta.GID = st.Uid, st.Gid
 	}

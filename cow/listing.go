@@ -178,11 +178,13 @@ func (m *merge) delete(ref *dirRef, name string, style whiteout.Style) {
 // finish stores the merged listing in d.
 func (m *merge) finish(d *dirState) {
 	d.order, d.table = make([]*dirent, 0, len(m.names)), newNameTable(len(m.names))
+	ents := make([]dirent, len(m.names)) // one allocation: each alone would be rounded up
 	for i := range m.names {
 		e := &m.names[i]
 		switch {
 		case e.upper != nil:
-			ent := &dirent{name: e.name, owner: e.upper, ino: e.ino, typ: e.upperTyp, below: e.lower != nil}
+			ent := &ents[i]
+			*ent = dirent{name: e.name, owner: e.upper, ino: e.ino, typ: e.upperTyp, below: e.lower != nil}
 			if e.upperTyp == unix.DT_DIR && e.lower != nil && e.lowerTyp == unix.DT_DIR && !e.whiteout {
 				ent.setParts(append([]*dirRef{e.lower}, e.more...))
 			}
@@ -190,7 +192,8 @@ func (m *merge) finish(d *dirState) {
 		case e.whiteout:
 			d.hide(e.name, hiding{style: e.style, below: e.lower != nil})
 		case e.lower != nil:
-			ent := &dirent{name: e.name, owner: e.lower, ino: e.ino, typ: e.lowerTyp, below: true}
+			ent := &ents[i]
+			*ent = dirent{name: e.name, owner: e.lower, ino: e.ino, typ: e.lowerTyp, below: true}
 			ent.setParts(e.more)
 			d.insert(ent)
 		}

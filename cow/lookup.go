@@ -148,7 +148,8 @@ func (f *FS) adopt(n *Node, info objectInfo, st *unix.Statx_t, fd int, name stri
 	return nil
 }
 
-// attach makes n the node of ent in dir. Needs dir.dir.mu, or FS.tree exclusively.
+// attach makes n the node of ent in dir. Needs dir.dir.mu, and linkMu if n has a
+// name already, or FS.tree exclusively.
 func (f *FS) attach(dir *Node, ent *dirent, n *Node) {
 	ent.node = n
 	ent.typ = f.retype(dir, ent, dtype(n.meta.Mode))
@@ -157,10 +158,7 @@ func (f *FS) attach(dir *Node, ent *dirent, n *Node) {
 		n.parent, n.ent = dir, ent
 		return
 	}
-	if n.more == nil {
-		n.more = &aliases{}
-	}
-	n.more.names = append(n.more.names, alias{dir, ent})
+	f.aliases[n] = append(f.aliases[n], alias{dir, ent})
 }
 
 // retype corrects an entry's type, and the count of subdirectories with it.

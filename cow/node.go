@@ -20,7 +20,6 @@ type Node struct {
 	meta    ondisk.Meta  // guarded by FS.tree
 	parent  *Node        // a directory that has the node; guarded by FS.tree
 	ent     *dirent      // its entry there; nil: the root, or no name left
-	more    *aliases     // further names of a hard-linked node
 	back    place        // of everything but directories; guarded by FS.tree
 	dir     *dirState    // of directories
 	file    *fileState   // of regular files in use; guarded by FS.linkMu
@@ -28,13 +27,8 @@ type Node struct {
 	flags   nodeFlags    // guarded by FS.tree
 }
 
-// aliases are the names of a node besides Node.parent and Node.ent that the
-// caller has looked up. Each keeps its directory in memory. Guarded by FS.tree
-// held exclusively, or FS.linkMu.
-type aliases struct {
-	names []alias
-}
-
+// alias is a name of a node besides Node.parent and Node.ent that the caller
+// has looked up. It keeps its directory in memory.
 type alias struct {
 	dir *Node
 	ent *dirent
@@ -192,14 +186,12 @@ func (f *FS) dropUnused(n *Node) {
 		f.unlinkKeys(n)
 	}
 	var parents []*Node
-	if n.more != nil {
-		for _, a := range n.more.names {
-			a.ent.node = nil
-			a.dir.dir.children--
-			parents = append(parents, a.dir)
-		}
-		n.more = nil
+	for _, a := range f.aliases[n] {
+		a.ent.node = nil
+		a.dir.dir.children--
+		parents = append(parents, a.dir)
 	}
+	delete(f.aliases, n)
 	if p := n.parent; p != nil {
 		n.ent.node = nil
 		n.ent, n.parent = nil, nil

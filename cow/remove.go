@@ -1,6 +1,10 @@
 package cow
 
-import "golang.org/x/sys/unix"
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
 
 // Unlink removes a name that is not a directory's.
 func (f *FS) Unlink(dir *Node, name string) error {
@@ -101,17 +105,15 @@ func (f *FS) beforeUnlink(n *Node, ent *dirent) error {
 	if n.back.dir != ent.owner || n.back.name != ent.name {
 		return nil
 	}
-	if n.more != nil {
-		for _, a := range n.more.names {
-			if a.ent != ent && a.ent.owner.layer == f.upper {
-				n.back = place{a.ent.owner, a.ent.name}
-				return nil
-			}
-		}
-		if n.ent != ent && n.ent != nil && n.ent.owner.layer == f.upper {
-			n.back = place{n.ent.owner, n.ent.name}
+	for _, a := range f.aliases[n] {
+		if a.ent != ent && a.ent.owner.layer == f.upper {
+			n.back = place{a.ent.owner, a.ent.name}
 			return nil
 		}
+	}
+	if n.ent != ent && n.ent != nil && n.ent.owner.layer == f.upper {
+		n.back = place{n.ent.owner, n.ent.name}
+		return nil
 	}
 	return f.makeNameless(n)
 }
@@ -133,6 +135,27 @@ func (f *FS) restoreName(n *Node, ent *dirent) {
 	}
 }
 
+// dropName takes ent from the names by which n is known.
+func (f *FS) dropName(n *Node, ent *dirent) {
+	names := f.aliases[n]
+	switch {
+	case n.ent == ent && len(names) == 0:
+		n.parent, n.ent = nil, nil
+		return
+	case n.ent == ent:
+		last := len(names) - 1
+		n.parent, n.ent = names[last].dir, names[last].ent
+		names = slices.Delete(names, last, last+1)
+	default:
+		names = slices.DeleteFunc(names, func(a alias) bool { return a.ent == ent })
+	}
+	if len(names) == 0 {
+		delete(f.aliases, n)
+	} else {
+		f.aliases[n] = names
+	}
+}
+
 // afterUnlink takes the name ent off n.
 func (f *FS) afterUnlink(n *Node, dir *Node, ent *dirent) error {
 	ent.node = nil
@@ -145,22 +168,7 @@ func (f *FS) afterUnlink(n *Node, dir *Node, ent *dirent) error {
 			n.nlink--
 		}
 	}
-	switch {
-	case n.ent == ent && n.more != nil && len(n.more.names) > 0:
-		last := len(n.more.names) - 1
-		a := n.more.names[last]
-		n.parent, n.ent = a.dir, a.ent
-		n.more.names = n.more.names[:last]
-	case n.ent == ent:
-		n.parent, n.ent = nil, nil
-	default:
-		for i, a := range n.more.names {
-			if a.ent == ent {
-				n.more.names = append(n.more.names[:i], n.more.names[i+1:]...)
-				break
-			}
-		}
-	}
+	f.dropName(n, ent)
 	var err error
 	if n.dir != nil || n.flags&flagLinked == 0 {
 		n.flags |= flagDeleted

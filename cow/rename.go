@@ -377,9 +377,9 @@ func (f *FS) takeName(n *Node, oldDir *Node, old *dirent, to *end, below bool) {
 	if n.ent == old {
 		n.parent, n.ent = to.dir, ent
 	} else {
-		for i := range n.more.names {
-			if n.more.names[i].ent == old {
-				n.more.names[i] = alias{to.dir, ent}
+		for i, a := range f.aliases[n] {
+			if a.ent == old {
+				f.aliases[n][i] = alias{to.dir, ent}
 			}
 		}
 	}

@@ -25,7 +25,7 @@ func (s *Server) setAttr(out *fuse.Attr, a *cow.Attr) {
 	out.Mode = a.Mode
 	out.Nlink = a.Nlink
 	out.Uid, out.Gid = mapID(s.opt.ShowUID, a.UID), mapID(s.opt.ShowGID, a.GID)
-	out.Rdev = uint32(a.Rdev)
+	out.Rdev = a.Rdev
 	out.Blksize = s.blksize(a)
 }
 
@@ -98,7 +98,7 @@ func (w *worker) statx(n *cow.Node) unix.Errno {
 	x.Uid, x.Gid = mapID(w.s.opt.ShowUID, a.UID), mapID(w.s.opt.ShowGID, a.GID)
 	x.Ino, x.Size, x.Blocks = a.Ino, uint64(a.Size), uint64(a.Blocks)
 	x.Atime, x.Btime, x.Ctime, x.Mtime = sxTime(a.Atime), sxTime(a.Btime), sxTime(a.Ctime), sxTime(a.Mtime)
-	x.RdevMajor, x.RdevMinor = unix.Major(a.Rdev), unix.Minor(a.Rdev)
+	x.RdevMajor, x.RdevMinor = unix.Major(uint64(a.Rdev)), unix.Minor(uint64(a.Rdev))
 	return 0
 }
 

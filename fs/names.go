@@ -105,7 +105,7 @@ func (w *worker) mknod(dir *cow.Node) unix.Errno {
 	if mode&unix.S_IFMT == 0 {
 		mode |= unix.S_IFREG
 	}
-	return w.make(dir, name, in.Umask, cow.NewObject{Mode: mode, Rdev: uint64(in.Rdev)})
+	return w.make(dir, name, in.Umask, cow.NewObject{Mode: mode, Rdev: in.Rdev})
 }
 
 func (w *worker) mkdir(dir *cow.Node) unix.Errno {

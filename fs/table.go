@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"runtime/debug"
 	"sync"
 
 	"mica/cow"
@@ -8,6 +9,13 @@ import (
 
 // rootID is the kernel's id of the root.
 const rootID = 1
+
+// With manyNodes known, nearly all of the heap is nodes, which live long: it may grow by manyNodesGrowth percent between
+// two collections instead of doubling. Requests make no garbage, so there are few.
+const (
+	manyNodes       = 1 << 15
+	manyNodesGrowth = 40
+)
 
 // table maps the kernel's node ids to nodes. An id is a slot, used again once
 // the kernel has forgotten it; the generation tells its users apart.
@@ -57,6 +65,9 @@ func (t *table) give(n *cow.Node) (id, generation uint64) {
 		} else {
 			t.slots = append(t.slots, slot{state: t.first})
 			n.Handle = uint64(len(t.slots))
+			if n.Handle == manyNodes {
+				go debug.SetGCPercent(manyNodesGrowth)
+			}
 		}
 		t.slots[n.Handle-1].node = n
 	}

@@ -51,7 +51,7 @@ func (w *dirWalk) object(dirfd int, name, path string) error {
 	c := &cow.Change{
 		Path: path,
 		Meta: ondisk.Meta{
-			UID: st.Uid, GID: st.Gid, Mode: uint32(st.Mode), Rdev: unix.Mkdev(st.Rdev_major, st.Rdev_minor),
+			UID: st.Uid, GID: st.Gid, Mode: uint32(st.Mode), Rdev: uint32(unix.Mkdev(st.Rdev_major, st.Rdev_minor)),
 		},
 		Mtime: time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec)),
 	}

@@ -233,10 +233,11 @@ func objectOf(h *tar.Header) (ondisk.Object, error) {
 		if h.Typeflag == tar.TypeChar {
 			o.Mode = o.Perm() | unix.S_IFCHR
 		}
-		if h.Devmajor < 0 || h.Devmajor > 1<<32-1 || h.Devminor < 0 || h.Devminor > 1<<32-1 {
+		dev, ok := ondisk.Device(h.Devmajor, h.Devminor)
+		if !ok {
 			return o, fmt.Errorf("device number %d:%d is out of range", h.Devmajor, h.Devminor)
 		}
-		o.Rdev = unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))
+		o.Rdev = dev
 	default:
 		return o, fmt.Errorf("unknown type of entry %q", h.Typeflag)
 	}

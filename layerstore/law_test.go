@@ -141,7 +141,7 @@ func (e *editor) edit(tree map[string]node) error {
 	switch e.r.IntN(10) {
 	case 0, 1:
 		types := []uint32{unix.S_IFREG, unix.S_IFDIR, unix.S_IFLNK, unix.S_IFIFO, unix.S_IFCHR}
-		o := cow.NewObject{Mode: types[e.r.IntN(len(types))] | 0o2755, Rdev: unix.Mkdev(1, 3), Target: "x"}
+		o := cow.NewObject{Mode: types[e.r.IntN(len(types))] | 0o2755, Rdev: 0x103, Target: "x"}
 		if o.Mode&unix.S_IFMT == unix.S_IFLNK {
 			o.Mode = unix.S_IFLNK | 0o777
 		} else {

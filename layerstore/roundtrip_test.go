@@ -167,7 +167,7 @@ func (g *treeGen) leaf(path string) {
 		c.Meta = g.meta(unix.S_IFIFO)
 	case 2:
 		c.Meta = g.meta([]uint32{unix.S_IFCHR, unix.S_IFBLK}[g.pick(2)])
-		c.Meta.Rdev = unix.Mkdev(uint32(g.pick(4096)), uint32(g.pick(1<<18)))
+		c.Meta.Rdev, _ = ondisk.Device(int64(g.pick(4096)), int64(g.pick(1<<20)))
 	case 3:
 		if len(g.files) > 0 {
 			g.link(path)

@@ -111,7 +111,7 @@ func header(c *cow.Change) (*tar.Header, error) {
 		if c.Meta.Type() == unix.S_IFCHR {
 			h.Typeflag = tar.TypeChar
 		}
-		h.Devmajor, h.Devminor = int64(unix.Major(c.Meta.Rdev)), int64(unix.Minor(c.Meta.Rdev))
+		h.Devmajor, h.Devminor = int64(unix.Major(uint64(c.Meta.Rdev))), int64(unix.Minor(uint64(c.Meta.Rdev)))
 	case unix.S_IFSOCK:
 		return nil, nil
 	default:

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mica/cow"
+	"mica/internal/ondisk"
 )
 
 // unarchiver writes the entries of a tar stream into a tree.
@@ -165,9 +166,11 @@ func (u *unarchiver) place(parent *cow.Node, name string, mode uint32, h *tar.He
 	} else if err != unix.ENOENT {
 		return nil, attr, err
 	}
-	n, err := u.t.union.Create(cow.Caller{}, parent, name, cow.NewObject{
-		Mode: mode, Rdev: unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor)), Target: h.Linkname,
-	}, &attr)
+	dev, ok := ondisk.Device(h.Devmajor, h.Devminor)
+	if !ok {
+		return nil, attr, fmt.Errorf("device number %d:%d is out of range", h.Devmajor, h.Devminor)
+	}
+	n, err := u.t.union.Create(cow.Caller{}, parent, name, cow.NewObject{Mode: mode, Rdev: dev, Target: h.Linkname}, &attr)
 	return n, attr, err
 }
 

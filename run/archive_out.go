@@ -105,7 +105,7 @@ func (a *archiver) object(ctx context.Context, n *cow.Node, attr *cow.Attr, name
 		if attr.Mode&unix.S_IFMT == unix.S_IFBLK {
 			h.Typeflag = tar.TypeBlock
 		}
-		h.Devmajor, h.Devminor = int64(unix.Major(attr.Rdev)), int64(unix.Minor(attr.Rdev))
+		h.Devmajor, h.Devminor = int64(unix.Major(uint64(attr.Rdev))), int64(unix.Minor(uint64(attr.Rdev)))
 	default:
 		return nil // sockets live as long as who listens on them
 	}

@@ -54,7 +54,7 @@ type Request struct {
 	// For Node.
 	Name     string
 	Mode     uint32
-	Rdev     uint64
+	Rdev     uint32
 	UID, GID uint32
 }
 
@@ -71,7 +71,7 @@ func NewToken() (string, error) {
 func OwnerName(token string) string { return prefix + token + ".owner" }
 
 // NodeName is the attribute that makes a device node.
-func NodeName(token, name string, mode uint32, rdev uint64, uid, gid uint32) string {
+func NodeName(token, name string, mode uint32, rdev uint32, uid, gid uint32) string {
 	return fmt.Sprintf("%s%s.node:%o:%d:%d:%d:%s", prefix, token, mode, rdev, uid, gid, name)
 }
 
@@ -93,13 +93,13 @@ func Parse(token, attr string) (Request, error) {
 		return Request{}, fmt.Errorf("parse request %q: unknown", rest)
 	}
 	mode, err1 := strconv.ParseUint(f[1], 8, 32)
-	rdev, err2 := strconv.ParseUint(f[2], 10, 64)
+	rdev, err2 := strconv.ParseUint(f[2], 10, 32)
 	uid, err3 := strconv.ParseUint(f[3], 10, 32)
 	gid, err4 := strconv.ParseUint(f[4], 10, 32)
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return Request{}, fmt.Errorf("parse request %q: %w", rest, err)
 	}
-	return Request{Op: Node, Name: f[5], Mode: uint32(mode), Rdev: rdev, UID: uint32(uid), GID: uint32(gid)}, nil
+	return Request{Op: Node, Name: f[5], Mode: uint32(mode), Rdev: uint32(rdev), UID: uint32(uid), GID: uint32(gid)}, nil
 }
 
 // FormatOwner is the value of the owner attribute.

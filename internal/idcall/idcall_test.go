@@ -3,9 +3,9 @@ package idcall
 import "testing"
 
 func TestParse(t *testing.T) {
-	node := NodeName("abc", "a:b\xff", 0o20620, 1<<40+5, 7, 8)
+	node := NodeName("abc", "a:b\xff", 0o20620, 1<<31+5, 7, 8)
 	for attr, want := range map[string]Request{
-		OwnerName("abc"): {Op: Owner}, node: {Op: Node, Name: "a:b\xff", Mode: 0o20620, Rdev: 1<<40 + 5, UID: 7, GID: 8},
+		OwnerName("abc"): {Op: Owner}, node: {Op: Node, Name: "a:b\xff", Mode: 0o20620, Rdev: 1<<31 + 5, UID: 7, GID: 8},
 		OwnerName("other"): {}, "user.x": {}, "security.capability": {},
 	} {
 		if got, err := Parse("abc", attr); err != nil || got != want {

@@ -31,7 +31,16 @@ const OverrideXattr = "user.containers.override_stat"
 type Meta struct {
 	UID, GID uint32
 	Mode     uint32 // type and permission bits, as in st_mode
-	Rdev     uint64 // of devices, as [unix.Mkdev] makes it
+	Rdev     uint32 // of devices, as [Device] makes it
+}
+
+// Device packs a device number as mknod(2) takes it. Linux has 12 bits of major and 20 bits of minor number; what has
+// more is no device.
+func Device(major, minor int64) (dev uint32, ok bool) {
+	if major < 0 || major >= 1<<12 || minor < 0 || minor >= 1<<20 {
+		return 0, false
+	}
+	return uint32(unix.Mkdev(uint32(major), uint32(minor))), true
 }
 
 // Type is the S_IFMT part of the mode.
@@ -59,9 +68,9 @@ func (m Meta) Override() string {
 	case unix.S_IFSOCK:
 		b = append(b, "socket"...)
 	case unix.S_IFBLK:
-		b = fmt.Appendf(b, "block-%d-%d", unix.Major(m.Rdev), unix.Minor(m.Rdev))
+		b = fmt.Appendf(b, "block-%d-%d", unix.Major(uint64(m.Rdev)), unix.Minor(uint64(m.Rdev)))
 	case unix.S_IFCHR:
-		b = fmt.Appendf(b, "char-%d-%d", unix.Major(m.Rdev), unix.Minor(m.Rdev))
+		b = fmt.Appendf(b, "char-%d-%d", unix.Major(uint64(m.Rdev)), unix.Minor(uint64(m.Rdev)))
 	default:
 		b = append(b, "file"...)
 	}
@@ -117,7 +126,9 @@ func ParseOverride(value string, diskType uint32) (Meta, error) {
 		if !hasDevice || !ok || err1 != nil || err2 != nil {
 			return bad()
 		}
-		m.Rdev = unix.Mkdev(uint32(major), uint32(minor))
+		if m.Rdev, ok = Device(int64(major), int64(minor)); !ok {
+			return bad()
+		}
 	default:
 		return bad()
 	}

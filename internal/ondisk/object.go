@@ -146,7 +146,7 @@ func SetTimes(dirfd int, name string, atime, mtime unix.Timespec) error {
 // ReadMeta gives what the image sees of an object whose disk status is st.
 func ReadMeta(dirfd int, name string, st *unix.Statx_t) (Meta, error) {
 	diskType := uint32(st.Mode) & unix.S_IFMT
-	m := Meta{Mode: uint32(st.Mode), Rdev: unix.Mkdev(st.Rdev_major, st.Rdev_minor)}
+	m := Meta{Mode: uint32(st.Mode), Rdev: uint32(unix.Mkdev(st.Rdev_major, st.Rdev_minor))}
 	if diskType != unix.S_IFREG && diskType != unix.S_IFDIR {
 		return m, nil
 	}

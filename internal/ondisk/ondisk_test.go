@@ -24,7 +24,7 @@ func randomMeta(rng *rand.Rand) Meta {
 	ids := []uint32{0, 1, 1000, 65534, 1 << 31, 1<<32 - 2}
 	m := Meta{UID: ids[rng.IntN(len(ids))], GID: ids[rng.IntN(len(ids))], Mode: types[rng.IntN(len(types))] | rng.Uint32N(0o10000)}
 	if t := m.Type(); t == unix.S_IFBLK || t == unix.S_IFCHR {
-		m.Rdev = unix.Mkdev(rng.Uint32N(4096), rng.Uint32N(1<<20))
+		m.Rdev, _ = Device(rng.Int64N(1<<12), rng.Int64N(1<<20))
 	}
 	return m
 }
@@ -62,7 +62,10 @@ func TestParseOverride(t *testing.T) {
 		{"10:20:04711:file", file, Meta{10, 20, file | 0o4711, 0}, true},
 		{"10:20:1777:dir", dir, Meta{10, 20, dir | 0o1777, 0}, true},
 		{"0:0:0777:symlink", file, Meta{Mode: unix.S_IFLNK | 0o777}, true},
-		{"0:0:0600:block-8-1", file, Meta{Mode: unix.S_IFBLK | 0o600, Rdev: unix.Mkdev(8, 1)}, true},
+		{"0:0:0600:block-8-1", file, Meta{Mode: unix.S_IFBLK | 0o600, Rdev: 0x801}, true},
+		{"0:0:0600:block-4095-1048575", file, Meta{Mode: unix.S_IFBLK | 0o600, Rdev: 1<<32 - 1}, true},
+		{"0:0:0600:block-4096-0", file, Meta{}, false},
+		{"0:0:0600:block-0-1048576", file, Meta{}, false},
 		{"0:0:0600:char-0-0", file, Meta{Mode: unix.S_IFCHR | 0o600}, true},
 		{"4294967295:0:0600:file", file, Meta{UID: 1<<32 - 1, Mode: file | 0o600}, true},
 		{"4294967296:0:0600:file", file, Meta{}, false},

@@ -18,7 +18,7 @@ type Files interface {
 	// Chown records the owner of a file and clears set-id bits and capabilities as chown(2) does; an id of 1<<32-1 stays.
 	Chown(fd int, uid, gid uint32) error
 	// Mknod makes a device node; mode has its type.
-	Mknod(dir int, name string, mode uint32, dev uint64, uid, gid uint32) error
+	Mknod(dir int, name string, mode uint32, dev, uid, gid uint32) error
 }
 
 // rootFiles asks the server of the root, by the attributes of package idcall. Files on other filesystems (volumes, tmpfs,
@@ -73,7 +73,7 @@ func (f *rootFiles) Chown(fd int, uid, gid uint32) error {
 	return err
 }
 
-func (f *rootFiles) Mknod(dir int, name string, mode uint32, dev uint64, uid, gid uint32) error {
+func (f *rootFiles) Mknod(dir int, name string, mode uint32, dev, uid, gid uint32) error {
 	ok, err := f.inRoot(dir)
 	if err != nil {
 		return err
@@ -200,6 +200,6 @@ func mknod(first int) handler {
 			return 0, unix.ESRCH
 		}
 		mode := uint32(c.args[first+1])
-		return 0, errno(s.files.Mknod(dir, name, mode&^(umask&0o777), uint64(uint32(c.args[first+2])), creds.FSUID, creds.FSGID))
+		return 0, errno(s.files.Mknod(dir, name, mode&^(umask&0o777), uint32(c.args[first+2]), creds.FSUID, creds.FSGID))
 	}
 }
