@@ -116,9 +116,13 @@ func (f *FS) dirNlink(n *Node, st *unix.Statx_t) uint32 {
 		return 1
 	case n.flags&flagDeleted != 0:
 		return 0
-	case d.loaded:
+	case d.loaded || d.counted:
 		return uint32(2 + d.subdirs)
 	case len(d.stack) == 1:
+		return st.Nlink
+	case f.countSubdirs(n, st):
+		return uint32(2 + d.subdirs)
+	case len(d.stack) == 1: // it is opaque
 		return st.Nlink
 	}
 	// Counting needs the merged listing, which whoever asks for a directory's

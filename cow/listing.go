@@ -27,10 +27,7 @@ func (f *FS) load(n *Node) error {
 			return fmt.Errorf("list layer directory %s: %w", ref.path(), err)
 		}
 		if opaque {
-			for _, cut := range d.stack[i+1:] {
-				f.dropRef(cut)
-			}
-			d.stack = d.stack[:i+1]
+			f.cutStack(d, i+1)
 			break
 		}
 	}
@@ -177,6 +174,7 @@ func (m *merge) delete(ref *dirRef, name string, style whiteout.Style) {
 
 // finish stores the merged listing in d.
 func (m *merge) finish(d *dirState) {
+	d.subdirs = 0
 	d.order, d.table = make([]*dirent, 0, len(m.names)), newNameTable(len(m.names))
 	ents := make([]dirent, len(m.names)) // one allocation: each alone would be rounded up
 	for i := range m.names {

@@ -60,9 +60,10 @@ type dirState struct {
 	gone     int               // how many of order are removed
 	next     uint32            // the last cookie given
 	hidden   map[string]hiding // names that are deleted, or have a stale whiteout
-	subdirs  int
-	children int // names by which known nodes are in the listing
-	acl      acl // the default ACL, if aclKnown
+	subdirs  int               // if loaded or counted
+	counted  bool              // the number of subdirectories is known without the listing
+	children int               // names by which known nodes are in the listing
+	acl      acl               // the default ACL, if aclKnown
 	aclKnown bool
 }
 

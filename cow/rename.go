@@ -158,7 +158,7 @@ func (r *renaming) prepareMoved(e, dst *end) error {
 		}
 		return r.ownName(e)
 	}
-	if err := f.load(n); err != nil {
+	if _, err := f.peekUpper(n); err != nil {
 		return err
 	}
 	if len(n.dir.stack) > 1 {
