@@ -112,7 +112,8 @@ type FS struct {
 	aliases map[*Node][]alias  // their further names; guarded by linkMu, or tree held exclusively
 	orphans map[*Node]struct{} // without a name, alive through a pinned descriptor
 
-	capsMu sync.Mutex
+	capsMu  sync.Mutex
+	capTalk capTalk
 
 	dirtyMu sync.Mutex
 	dirty   map[*Node]struct{} // copied up, not yet known to be on disk

@@ -45,7 +45,6 @@ const (
 	flagIndexed                        // its link count is kept in nlinkXattr
 	flagDeleted                        // has no name in the union any more
 	flagNameless                       // has none on disk: reached by a pinned descriptor
-	flagCapGone                        // lost its capabilities to a removal of the attribute just now
 )
 
 // dirState is what a directory node knows of its entries. Guarded by its mu,

@@ -430,32 +430,51 @@ func TestPagesAtOnceKeepRealPrivileges(t *testing.T) {
 
 // TestPrivilegesGo: what takes the privileges of a file leaves a directory's
 // attributes alone, and a write by root to a file with capabilities, which the
-// kernel removes before, leaves set-id bits alone.
+// kernel removes before, leaves set-id bits alone; a chown does not, whatever
+// was done to the capabilities before.
 func TestPrivilegesGo(t *testing.T) {
 	caps := []byte{1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	size := int64(0)
 	for name, c := range map[string]struct {
-		path         string
-		caps, remove bool
-		set          SetAttr
-		wantMode     uint32
-		wantCaps     bool
+		path string
+		// what the kernel sends first: s(etxattr), g(etxattr) of the size, G of all, r(emovexattr), t(runcation)
+		before   string
+		set      SetAttr
+		wantMode uint32
+		wantCaps bool
 	}{
-		"chown of a directory":    {"dir", true, false, SetAttr{UID: new(uint32)}, 0o6755, true},
-		"chown of a file":         {"file", true, false, SetAttr{UID: new(uint32)}, 0o6755, false},
-		"chown by somebody":       {"file", true, false, SetAttr{UID: new(uint32), Kill: true}, 0o755, false},
-		"write by root":           {"file", true, true, SetAttr{KillPriv: true}, 0o6755, false},
-		"chown that changes none": {"file", false, false, SetAttr{KillPriv: true}, 0o755, false},
-		"write by an outsider":    {"file", false, false, SetAttr{KillPriv: true, KillGroup: true}, 0o755, false},
+		"chown of a directory":               {"dir", "s", SetAttr{UID: new(uint32)}, 0o6755, true},
+		"chown of a file":                    {"file", "s", SetAttr{UID: new(uint32)}, 0o6755, false},
+		"chown by somebody":                  {"file", "s", SetAttr{UID: new(uint32), Kill: true}, 0o755, false},
+		"write by root":                      {"file", "sggr", SetAttr{KillPriv: true}, 0o6755, false},
+		"chown that changes none":            {"file", "", SetAttr{KillPriv: true}, 0o755, false},
+		"write by an outsider":               {"file", "", SetAttr{KillPriv: true, KillGroup: true}, 0o755, false},
+		"chown that changes none takes both": {"file", "sgr", SetAttr{KillPriv: true}, 0o755, false},
+		"chown after getxattr":               {"file", "sgGgr", SetAttr{KillPriv: true}, 0o755, false},
+		"chown after removexattr":            {"file", "sr", SetAttr{KillPriv: true}, 0o755, false},
+		"chown after a truncation":           {"file", "sggrt", SetAttr{KillPriv: true}, 0o755, false},
+		"chown of new ones after a write":    {"file", "sggrsgr", SetAttr{KillPriv: true}, 0o755, false},
+		"write of new ones after a write":    {"file", "sggrsggr", SetAttr{KillPriv: true}, 0o6755, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := open(t, layers(t, tree{"file": "text", "dir/": ""}))
 			must(t, u.chmod(c.path, 0o6755))
 			must(t, u.with(c.path, func(n *Node) error {
-				if c.caps {
-					must(t, u.Setxattr(n, capXattr, caps, 0, false))
-				}
-				if c.remove {
-					must(t, u.Removexattr(n, capXattr))
+				for _, step := range c.before {
+					switch step {
+					case 's':
+						must(t, u.Setxattr(n, capXattr, caps, 0, false))
+					case 'g':
+						_, err := u.Getxattr(n, capXattr, nil)
+						must(t, err)
+					case 'G':
+						_, err := u.Getxattr(n, capXattr, make([]byte, 20))
+						must(t, err)
+					case 'r':
+						must(t, u.Removexattr(n, capXattr))
+					case 't':
+						must(t, u.Setattr(n, SetAttr{Size: &size}, nil))
+					}
 				}
 				must(t, u.Setattr(n, c.set, nil))
 				size, err := u.Getxattr(n, capXattr, nil)

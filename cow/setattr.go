@@ -20,7 +20,7 @@ type SetAttr struct {
 	Kill bool
 	// KillPriv is what a chown that changes nothing sends, which clears set-id
 	// bits, and what a write to a file with capabilities sends after it has
-	// removed these, which does not.
+	// removed these, which does not (see capTalk).
 	KillPriv bool
 	// KillGroup makes KillPriv clear the set-group-id bit even where the group
 	// may not execute the file.
@@ -36,6 +36,9 @@ func (f *FS) Setattr(n *Node, s SetAttr, out *Attr) error {
 	}
 	f.tree.Lock()
 	defer f.tree.Unlock()
+	if f.capTalk.end(n) && s.KillPriv {
+		s.KillPriv = false // the capabilities of a file that is being written are gone already
+	}
 	if s.Mode != nil || s.UID != nil || s.GID != nil || s.Atime != nil || s.Mtime != nil || s.Kill || s.KillPriv {
 		if err := f.copyUp(n, -1); err != nil {
 			return err
@@ -61,13 +64,12 @@ func (f *FS) Setattr(n *Node, s SetAttr, out *Attr) error {
 // in the upper.
 func (f *FS) setMode(n *Node, s SetAttr) error {
 	m := n.meta
-	if s.KillPriv && n.flags&flagCapGone == 0 {
+	if s.KillPriv {
 		s.Kill = true
 		if s.KillGroup {
 			m.Mode &^= unix.S_ISGID
 		}
 	}
-	n.flags &^= flagCapGone
 	if s.Kill || s.UID != nil || s.GID != nil {
 		// A directory keeps what would be privileges of a file, as on ext4.
 		if n.flags&flagCap != 0 && n.dir == nil {

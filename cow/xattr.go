@@ -43,6 +43,9 @@ func (f *FS) Getxattr(n *Node, name string, buf []byte) (int, error) {
 	if err == unix.EOPNOTSUPP && n.layer().owners == OwnersStored {
 		err = unix.ENODATA // a real symlink: it has none
 	}
+	if name == capXattr && err == nil {
+		f.capTalk.ask(n, len(buf) == 0)
+	}
 	return size, err
 }
 
@@ -109,6 +112,7 @@ func (f *FS) Setxattr(n *Node, name string, value []byte, flags int, killGroup b
 	}
 	if name == capXattr {
 		n.flags |= flagCap
+		f.capTalk.end(n)
 	}
 	return nil
 }
@@ -181,7 +185,8 @@ func (f *FS) Removexattr(n *Node, name string) error {
 	}
 	switch name {
 	case capXattr:
-		n.flags = n.flags&^flagCap | flagCapGone
+		n.flags &^= flagCap
+		f.capTalk.remove(n)
 	case accessACL:
 		n.flags &^= flagACL
 	case defaultACL:
