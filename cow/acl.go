@@ -170,7 +170,7 @@ func (f *FS) defaultACL(dir *Node, up *dirRef) (acl, error) {
 // chmodACL brings a node's access ACL in line with a new mode. A filesystem
 // that keeps real ACLs does so itself. Needs FS.tree exclusively.
 func (f *FS) chmodACL(n *Node, mode uint32) error {
-	if f.upper.owners == OwnersReal {
+	if f.upper.owners == OwnersReal && !likeWhiteout(n.meta) {
 		return nil
 	}
 	fd, name, p, err := f.reach(n)
@@ -178,7 +178,8 @@ func (f *FS) chmodACL(n *Node, mode uint32) error {
 		return err
 	}
 	defer p.put()
-	raw, err := sys.GetxattrAll(fd, name, storedAccessACL)
+	stored, _ := xattrOnDisk(f.upper, accessACL)
+	raw, err := sys.GetxattrAll(fd, name, stored)
 	if err == unix.ENODATA {
 		return nil
 	}
@@ -190,5 +191,5 @@ func (f *FS) chmodACL(n *Node, mode uint32) error {
 		return unix.EIO
 	}
 	a.chmod(mode, false)
-	return sys.Setxattr(fd, name, storedAccessACL, a.bytes(), 0)
+	return sys.Setxattr(fd, name, stored, a.bytes(), 0)
 }

@@ -378,7 +378,7 @@ func (c *copyJob) finish(parent *dirRef) error {
 	if n.flags&flagDeleted != 0 {
 		return c.finishNameless()
 	}
-	if err := f.notePlaceholder(parent, n.meta.Type()); err != nil {
+	if err := f.notePlaceholder(parent, n.meta); err != nil {
 		return err
 	}
 	switch {
@@ -422,10 +422,10 @@ func (c *copyJob) finish(parent *dirRef) error {
 	return nil
 }
 
-// notePlaceholder marks an upper directory that an object of type typ is about
-// to be moved into, if that may be a placeholder.
-func (f *FS) notePlaceholder(dir *dirRef, typ uint32) error {
-	if f.upper.owners != OwnersStored || typ == unix.S_IFREG || typ == unix.S_IFDIR {
+// notePlaceholder marks an upper directory that an object with metadata m is
+// about to be moved into, if that may be a placeholder.
+func (f *FS) notePlaceholder(dir *dirRef, m ondisk.Meta) error {
+	if t := m.Type(); t == unix.S_IFREG || t == unix.S_IFDIR || f.upper.owners != OwnersStored && !likeWhiteout(m) {
 		return nil
 	}
 	fd, err := f.use(dir)

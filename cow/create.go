@@ -212,7 +212,7 @@ func (f *FS) createOver(up *dirRef, name string, o ondisk.Object, style whiteout
 		err = f.style.SetOpaque(f.work.staging, stage)
 	}
 	if err == nil {
-		err = f.notePlaceholder(up, o.Type())
+		err = f.notePlaceholder(up, o.Meta)
 	}
 	if err == nil {
 		err = f.putOver(stage, up, name, style, o.Type() == unix.S_IFDIR)

@@ -81,7 +81,7 @@ func TestForget(t *testing.T) {
 			case 6:
 				_ = u.Rmdir(n, name())
 			case 7:
-				_ = u.Rename(n, name(), some(), name(), []uint32{0, unix.RENAME_NOREPLACE, unix.RENAME_EXCHANGE, unix.RENAME_WHITEOUT}[rng.IntN(4)])
+				_ = u.Rename(Caller{}, n, name(), some(), name(), []uint32{0, unix.RENAME_NOREPLACE, unix.RENAME_EXCHANGE, unix.RENAME_WHITEOUT}[rng.IntN(4)])
 			case 8:
 				other := some()
 				if u.Link(other, n, name(), &a) == nil {

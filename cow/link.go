@@ -35,7 +35,7 @@ func (f *FS) Link(n *Node, dir *Node, name string, out *Attr) error {
 	if err := f.needPlaceholder(n, n.flags&flagNameless == 0); err != nil {
 		return err
 	}
-	if err := f.notePlaceholder(up, n.meta.Type()); err != nil {
+	if err := f.notePlaceholder(up, n.meta); err != nil {
 		return err
 	}
 	h, covered := dir.dir.hidden[name]

@@ -73,12 +73,6 @@ func (m *merge) addDir(ref *dirRef) (opaque bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	stored := false
-	if ref.layer.owners == OwnersStored {
-		if stored, err = ondisk.HasPlaceholders(fd); err != nil {
-			return false, err
-		}
-	}
 	err = sys.List(fd, func(raw []byte, typ uint8, ino uint64) error {
 		name := m.arena.keep(raw)
 		switch mark, target := whiteout.ParseName(name); mark {
@@ -112,7 +106,7 @@ func (m *merge) addDir(ref *dirRef) (opaque bool, err error) {
 				return nil
 			}
 		}
-		if typ == unix.DT_REG && stored {
+		if typ == unix.DT_REG && marks.Placeholders {
 			meta, err := override(fd, name, ondisk.Meta{Mode: unix.S_IFREG})
 			if err != nil {
 				return fmt.Errorf("read type of %q: %w", name, err)

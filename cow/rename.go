@@ -9,8 +9,8 @@ import (
 )
 
 // Rename moves a name. flags are those of renameat2: RENAME_NOREPLACE,
-// RENAME_EXCHANGE and RENAME_WHITEOUT.
-func (f *FS) Rename(oldDir *Node, oldName string, newDir *Node, newName string, flags uint32) error {
+// RENAME_EXCHANGE and RENAME_WHITEOUT, whose device belongs to c.
+func (f *FS) Rename(c Caller, oldDir *Node, oldName string, newDir *Node, newName string, flags uint32) error {
 	if oldDir.dir == nil || newDir.dir == nil {
 		return unix.ENOTDIR
 	}
@@ -26,7 +26,7 @@ func (f *FS) Rename(oldDir *Node, oldName string, newDir *Node, newName string, 
 	if f.ReadOnly() {
 		return unix.EROFS
 	}
-	r := renaming{f: f, flags: flags}
+	r := renaming{f: f, caller: c, flags: flags}
 	defer func() {
 		f.dropIdle(r.from.node)
 		f.dropIdle(r.to.node)
@@ -58,6 +58,7 @@ type end struct {
 // renaming is one rename under way.
 type renaming struct {
 	f        *FS
+	caller   Caller
 	flags    uint32
 	from, to end
 	left     whiteout.Style // of the whiteout at the old name
@@ -153,7 +154,7 @@ func (r *renaming) prepareMoved(e, dst *end) error {
 		return err
 	}
 	if n.dir == nil {
-		if err := f.notePlaceholder(dst.up, n.meta.Type()); err != nil {
+		if err := f.notePlaceholder(dst.up, n.meta); err != nil {
 			return err
 		}
 		return r.ownName(e)
@@ -403,10 +404,13 @@ func (f *FS) takeName(n *Node, oldDir *Node, old *dirent, to *end, below bool) {
 // for: for the union it is a device like others.
 func (r *renaming) leaveDevice() error {
 	f, from := r.f, &r.from
-	o := ondisk.Object{Meta: ondisk.Meta{Mode: unix.S_IFCHR}}
+	o := ondisk.Object{Meta: ondisk.Meta{UID: r.caller.UID, GID: r.caller.GID, Mode: unix.S_IFCHR}}
+	err := f.inherit(from.dir, from.up, &o, 0)
+	if err != nil {
+		return err
+	}
 	var st unix.Statx_t
 	h, covered := from.dir.dir.hidden[from.name]
-	var err error
 	if covered {
 		err = f.createOver(from.up, from.name, o, h.style, &st)
 	} else {

@@ -49,11 +49,15 @@ func (f *FS) makeObject(dirfd int, name string, o ondisk.Object) (err error) {
 	if f.upper.owners == OwnersStored {
 		return ondisk.Create(dirfd, name, o)
 	}
-	switch o.Type() {
-	case unix.S_IFDIR:
+	switch {
+	case o.Type() == unix.S_IFDIR:
 		err = unix.Mkdirat(dirfd, name, o.Perm()|0o700)
-	case unix.S_IFLNK:
+	case o.Type() == unix.S_IFLNK:
 		err = unix.Symlinkat(o.Target, dirfd, name)
+	case likeWhiteout(o.Meta):
+		if err = ondisk.MarkPlaceholders(dirfd); err == nil {
+			err = unix.Mknodat(dirfd, name, unix.S_IFREG|0o600, 0)
+		}
 	default:
 		err = unix.Mknodat(dirfd, name, o.Mode, int(o.Rdev))
 	}
@@ -71,7 +75,7 @@ func (f *FS) dressReal(dirfd int, name string, o ondisk.Object) (err error) {
 			_ = unix.Unlinkat(dirfd, name, unix.AT_REMOVEDIR)
 		}
 	}()
-	if err := setMetaReal(dirfd, name, o.Meta); err != nil {
+	if err := f.setMeta(dirfd, name, o.Meta); err != nil {
 		return err
 	}
 	for attr, value := range o.Xattrs {
@@ -89,15 +93,8 @@ func setMetaReal(dirfd int, name string, m ondisk.Meta) error {
 	if err := sys.Stat(dirfd, name, &st); err != nil {
 		return err
 	}
-	if st.Uid != m.UID || st.Gid != m.GID {
-		flags := unix.AT_SYMLINK_NOFOLLOW
-		if name == "" {
-			flags |= unix.AT_EMPTY_PATH
-		}
-		if err := unix.Fchownat(dirfd, name, int(m.UID), int(m.GID), flags); err != nil {
-			return err
-		}
-		st.Mode &^= unix.S_ISUID | unix.S_ISGID
+	if err := chownReal(dirfd, name, m, &st); err != nil {
+		return err
 	}
 	if m.Type() == unix.S_IFLNK || uint32(st.Mode)&0o7777 == m.Perm() {
 		return nil
@@ -105,13 +102,44 @@ func setMetaReal(dirfd int, name string, m ondisk.Meta) error {
 	return ondisk.Chmod(dirfd, name, m.Perm())
 }
 
+// chownReal sets the owner in the inode, whose status is st before and after.
+func chownReal(dirfd int, name string, m ondisk.Meta, st *unix.Statx_t) error {
+	if st.Uid == m.UID && st.Gid == m.GID {
+		return nil
+	}
+	flags := unix.AT_SYMLINK_NOFOLLOW
+	if name == "" {
+		flags |= unix.AT_EMPTY_PATH
+	}
+	if err := unix.Fchownat(dirfd, name, int(m.UID), int(m.GID), flags); err != nil {
+		return err
+	}
+	st.Mode &^= unix.S_ISUID | unix.S_ISGID
+	return nil
+}
+
 // setMeta records new metadata for an upper object that has old.
 func (f *FS) setMeta(dirfd int, name string, m ondisk.Meta) error {
 	if f.upper.owners == OwnersStored {
 		return ondisk.SetMeta(dirfd, name, m)
 	}
-	return setMetaReal(dirfd, name, m)
+	if !likeWhiteout(m) {
+		return setMetaReal(dirfd, name, m)
+	}
+	var st unix.Statx_t
+	if err := sys.Stat(dirfd, name, &st); err != nil {
+		return err
+	}
+	if err := chownReal(dirfd, name, m, &st); err != nil {
+		return err
+	}
+	return sys.Setxattr(dirfd, name, ondisk.OverrideXattr, []byte(m.Override()), 0)
 }
+
+// likeWhiteout tells whether an object is a 0:0 character device, as a union
+// inside this one makes for its own deletions. On disk that would delete the
+// name here: it is a placeholder even where the upper has real owners.
+func likeWhiteout(m ondisk.Meta) bool { return m.Type() == unix.S_IFCHR && m.Rdev == 0 }
 
 // diskMode is the mode that an object with m gets on disk.
 func (f *FS) diskMode(m ondisk.Meta) uint32 {

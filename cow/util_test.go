@@ -189,7 +189,7 @@ func (u *union) rmdir(path string) error  { return u.in(path, u.Rmdir) }
 func (u *union) rename(from, to string, flags uint32) error {
 	return u.in(from, func(dir *Node, name string) error {
 		return u.in(to, func(newDir *Node, newName string) error {
-			return u.Rename(dir, name, newDir, newName, flags)
+			return u.Rename(Caller{}, dir, name, newDir, newName, flags)
 		})
 	})
 }

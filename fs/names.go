@@ -211,7 +211,11 @@ func (w *worker) rename(dir *cow.Node) unix.Errno {
 		return unix.ESTALE
 	}
 	oldName, newName := w.text(skip)
-	return errno(w.s.u.Rename(dir, oldName, to, newName, flags))
+	var c cow.Caller
+	if flags&unix.RENAME_WHITEOUT != 0 {
+		c = w.caller(0)
+	}
+	return errno(w.s.u.Rename(c, dir, oldName, to, newName, flags))
 }
 
 func (w *worker) readlink(n *cow.Node) unix.Errno {

@@ -160,7 +160,7 @@ func (e *editor) edit(tree map[string]node) error {
 		return e.removeAll(p)
 	case 4:
 		return inParent(func(from *cow.Node) error {
-			return inDir(func(to *cow.Node) error { return e.f.Rename(from, path.Base(p), to, fresh, 0) })
+			return inDir(func(to *cow.Node) error { return e.f.Rename(caller, from, path.Base(p), to, fresh, 0) })
 		})
 	case 5:
 		mode, uid := uint32(e.r.IntN(0o10000)), uint32(e.r.IntN(9))

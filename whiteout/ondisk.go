@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/internal/ondisk"
 	"mica/internal/sys"
 )
 
@@ -24,6 +25,9 @@ type DirMarks struct {
 	// Xattr says that empty files in the directory may be whiteouts by
 	// attribute, so that each must be asked (see [IsXattrWhiteout]).
 	Xattr bool
+	// Placeholders says that regular files in the directory may stand for
+	// objects of other types (see package ondisk).
+	Placeholders bool
 }
 
 // ReadDir reads the marks of the directory fd. An error in reading is an
@@ -40,6 +44,9 @@ func ReadDir(fd int) (DirMarks, error) {
 	for _, name := range names {
 		switch name {
 		case UserOpaque, TrustedOpaque, FuseOpaque:
+		case ondisk.PlaceholderXattr:
+			m.Placeholders = true
+			continue
 		default:
 			continue
 		}

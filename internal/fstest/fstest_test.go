@@ -149,3 +149,29 @@ func TestReadsWhatItWrote(t *testing.T) {
 		t.Errorf("content is not as described: %v", err)
 	}
 }
+
+// TestSeekInRemoved: of a directory that is removed, ext4 refuses a cookie
+// that it gave before; nothing else is tolerated there.
+func TestSeekInRemoved(t *testing.T) {
+	dir := t.TempDir()
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &run{plain: newSide(dir, 0)}
+	r.plain.slots[slotKey{}] = &openFile{fd: fd}
+	defer r.plain.closeAll()
+	seek, refused, ok := Op{Code: OpSeekdir}, Result{Ran: true, Errno: unix.EINVAL}, Result{Ran: true}
+	if r.tolerated(seek, refused, ok) != "" {
+		t.Error("tolerated in a directory that is there")
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if r.tolerated(seek, refused, ok) == "" {
+		t.Error("not tolerated in a removed directory")
+	}
+	if r.tolerated(seek, ok, refused) != "" || r.tolerated(Op{Code: OpReaddir}, refused, ok) != "" {
+		t.Error("tolerates more than that")
+	}
+}

@@ -111,6 +111,9 @@ var choices = []choice{
 			o.Path = []byte(g.dir())
 		}
 		o.Flags = [...]int{0, 0, 0, unix.RENAME_NOREPLACE, unix.RENAME_EXCHANGE}[g.rnd.IntN(5)]
+		if g.opt.Devices && g.rnd.IntN(8) == 0 {
+			o.Flags = o.Flags&unix.RENAME_NOREPLACE | unix.RENAME_WHITEOUT
+		}
 	}},
 	{OpSymlink, 20, func(g *generator, o *Op) { o.Path, o.Path2 = []byte(g.newPath()), []byte(linkTarget(g.rnd)) }},
 	{OpReadlink, 10, func(g *generator, o *Op) { o.Path = []byte(g.one(g.links)) }},

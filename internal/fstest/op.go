@@ -170,6 +170,7 @@ func (o Op) flagNames() string {
 	case OpRename:
 		add(unix.RENAME_NOREPLACE, "NOREPLACE")
 		add(unix.RENAME_EXCHANGE, "EXCHANGE")
+		add(unix.RENAME_WHITEOUT, "WHITEOUT")
 	case OpFallocate:
 		add(unix.FALLOC_FL_KEEP_SIZE, "KEEP_SIZE")
 		add(unix.FALLOC_FL_PUNCH_HOLE, "PUNCH_HOLE")
