@@ -44,12 +44,20 @@ func (s *Server) valid() (uint64, uint32) {
 	return forGood, 0
 }
 
+// attrValid is valid for the attributes of a node.
+func (s *Server) attrValid(id uint64) (uint64, uint32) {
+	if s.changing(id) {
+		return 0, 0
+	}
+	return s.valid()
+}
+
 // setEntry fills in the reply that introduces n, of which the kernel then has
 // one more reference.
 func (s *Server) setEntry(out *fuse.EntryOut, n *cow.Node, a *cow.Attr) {
 	out.NodeId, out.Generation = s.ids.give(n)
 	out.EntryValid, out.EntryValidNsec = s.valid()
-	out.AttrValid, out.AttrValidNsec = out.EntryValid, out.EntryValidNsec
+	out.AttrValid, out.AttrValidNsec = s.attrValid(out.NodeId)
 	s.setAttr(&out.Attr, a)
 }
 
@@ -62,7 +70,7 @@ func (w *worker) entry(n *cow.Node, a *cow.Attr) unix.Errno {
 // attr replies with attributes.
 func (w *worker) attr(a *cow.Attr) unix.Errno {
 	out := payload[fuse.AttrOut](w)
-	out.AttrValid, out.AttrValidNsec = w.s.valid()
+	out.AttrValid, out.AttrValidNsec = w.s.attrValid(w.hdr.NodeId)
 	w.s.setAttr(&out.Attr, a)
 	return 0
 }
@@ -88,7 +96,7 @@ func (w *worker) statx(n *cow.Node) unix.Errno {
 		return errno(err)
 	}
 	out := payload[fuse.StatxOut](w)
-	out.AttrValid, out.AttrValidNsec = w.s.valid()
+	out.AttrValid, out.AttrValidNsec = w.s.attrValid(w.hdr.NodeId)
 	x := &out.Statx
 	x.Mask = unix.STATX_BASIC_STATS
 	if a.Btime != (unix.StatxTimestamp{}) {

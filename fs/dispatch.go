@@ -79,14 +79,19 @@ func (w *worker) dispatch() unix.Errno {
 		return w.forget()
 	case opBatchForget:
 		return w.batchForget()
-	case opOpen, opOpendir, opFlush:
+	case opOpendir, opFlush:
 		return unix.ENOSYS
-	case opInterrupt, opDestroy, opRelease, opReleasedir:
+	case opRelease:
+		return w.closed()
+	case opInterrupt, opDestroy, opReleasedir:
 		return 0
 	case opStatfs:
 		return w.statfs()
 	case opSyncfs:
 		return errno(w.s.u.Sync())
+	}
+	if w.hdr.Opcode == opOpen && w.s.files == nil {
+		return unix.ENOSYS
 	}
 	n := w.s.ids.get(w.hdr.NodeId)
 	if n == nil {
@@ -123,6 +128,8 @@ func (w *worker) dispatch() unix.Errno {
 		return w.rename(n)
 	case opLink:
 		return w.link(n)
+	case opOpen:
+		return w.open(n)
 	case opRead:
 		return w.readData(n)
 	case opWrite:

@@ -11,9 +11,10 @@ import (
 
 // union lets package fstest drive a mount of a test.
 type union struct {
-	t   *testing.T
-	cfg cow.Config
-	m   *mount
+	t    *testing.T
+	cfg  cow.Config
+	pass bool
+	m    *mount
 }
 
 func (u *union) Native() bool { return false }
@@ -24,7 +25,7 @@ func (u *union) Mount(p fstest.Place) error {
 	for _, dir := range p.Lowers {
 		cfg.Lowers = append(cfg.Lowers, cow.Lower{Dir: dir, Owners: cfg.UpperOwners})
 	}
-	u.m = &mount{t: u.t, dir: p.Merged, cfg: cfg}
+	u.m = &mount{t: u.t, dir: p.Merged, cfg: cfg, pass: u.pass}
 	u.m.start()
 	return nil
 }

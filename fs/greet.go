@@ -16,6 +16,9 @@ const greetingID = 1 << 62
 // then it would send RELEASE for every file that is created.
 func (s *Server) Greet(dir string) {
 	<-s.ready
+	if s.files != nil {
+		return
+	}
 	var random [16]byte
 	_, _ = rand.Read(random[:])
 	name := ".wh." + hex.EncodeToString(random[:]) // which no union has

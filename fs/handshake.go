@@ -11,7 +11,7 @@ import (
 // protocol is the version of the FUSE protocol that the server speaks.
 const (
 	protocolMajor = 7
-	protocolMinor = 39
+	protocolMinor = 40
 	oldestMinor   = 31 // Linux 5.4
 )
 
@@ -55,8 +55,12 @@ func (w *worker) handshake() error {
 	if s.opt.Writeback {
 		ask |= fuse.CAP_WRITEBACK_CACHE
 	}
+	if s.opt.Passthrough && !s.opt.Writeback && offered&fuse.CAP_PASSTHROUGH != 0 && CanPass() {
+		ask = ask&^fuse.CAP_NO_OPEN_SUPPORT | fuse.CAP_PASSTHROUGH
+		s.files = &openFiles{of: make(map[uint64]*openFile)}
+	}
 	s.flags = ask & offered
-	s.direct = offered&fuse.CAP_DIRECT_IO_ALLOW_MMAP != 0 && !s.opt.Writeback
+	s.direct = offered&fuse.CAP_DIRECT_IO_ALLOW_MMAP != 0 && !s.opt.Writeback && s.files == nil
 	s.minor = min(in.Minor, protocolMinor)
 	out := payload[fuse.InitOut](w)
 	out.Major, out.Minor = protocolMajor, protocolMinor
@@ -66,6 +70,9 @@ func (w *worker) handshake() error {
 	out.MaxWrite = uint32(s.maxWrite)
 	out.MaxPages = uint16((s.maxWrite + 4095) / 4096)
 	out.TimeGran = 1
+	if s.files != nil {
+		out.MaxStackDepth = 1 // files may lie on any filesystem that is not itself made of others
+	}
 	w.reply(0)
 	return nil
 }

@@ -64,7 +64,7 @@ func (w *worker) take(fd int) (got bool, err error) {
 		return true, nil
 	case unix.ENOENT, unix.EINTR, unix.EAGAIN:
 		return false, nil
-	case unix.ENODEV:
+	case unix.ENODEV, unix.ECONNABORTED: // the latter if a request was on its way
 		return false, errUnmounted
 	}
 	return false, fmt.Errorf("read a FUSE request: %w", err)

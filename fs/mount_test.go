@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(testenv.Main(m))
+	os.Exit(testenv.MainAsRoot(m))
 }
 
 // service is what a server process is to do.
@@ -42,6 +42,8 @@ type service struct {
 	Dir    string
 	Union  cow.Config
 	Direct bool // writeback is off
+	Pass   bool // passthrough is on
+	Stats  string
 }
 
 // serveMount mounts and serves; it closes standard output when the mount
@@ -60,13 +62,16 @@ func serveMount(job string) error {
 	if err != nil {
 		return errors.Join(err, u.Close())
 	}
-	s := fs.New(u, fs.Options{Permissions: true, Writeback: !do.Direct, Awake: true})
+	s := fs.New(u, fs.Options{Permissions: true, Writeback: !do.Direct, Passthrough: do.Pass, Awake: true})
 	s.ProcessesAt("/proc")
 	go func() {
 		<-s.Ready()
 		os.Stdout.Close()
 	}()
 	err = s.Serve(dev)
+	if do.Stats != "" {
+		err = errors.Join(err, s.WriteStats(do.Stats))
+	}
 	return errors.Join(err, u.Close())
 }
 
@@ -78,6 +83,8 @@ type mount struct {
 	t      *testing.T
 	dir    string
 	cfg    cow.Config
+	pass   bool
+	stats  string    // file for the request counts
 	server *exec.Cmd // nil: not mounted
 	stderr bytes.Buffer
 }
@@ -150,7 +157,7 @@ func mountAt(t *testing.T, dir string, cfg cow.Config) *mount {
 
 func (m *mount) start() {
 	m.t.Helper()
-	job, err := json.Marshal(service{Dir: m.dir, Union: m.cfg, Direct: true})
+	job, err := json.Marshal(service{Dir: m.dir, Union: m.cfg, Direct: true, Pass: m.pass, Stats: m.stats})
 	must(m.t, err)
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), serveVariable+"="+string(job))

@@ -168,6 +168,11 @@ func (w *worker) opened(n *cow.Node, a *cow.Attr, flags uint32, known bool) unix
 	out := payload[fuse.CreateOut](w)
 	w.s.setEntry(&out.EntryOut, n, a)
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	if w.s.files != nil {
+		status := w.s.opening(n, out.NodeId, flags, &out.OpenOut)
+		out.AttrValid, out.AttrValidNsec = w.s.attrValid(out.NodeId)
+		return status
+	}
 	if flags&unix.O_ACCMODE == unix.O_WRONLY && w.s.direct {
 		out.OpenFlags, out.Fh = fuse.FOPEN_DIRECT_IO, directHandle
 		w.s.ids.markDirect(out.NodeId, known)

@@ -22,6 +22,10 @@ type Options struct {
 	// Writeback lets the kernel collect writes. It makes small writes cheap
 	// and every stat after one a request.
 	Writeback bool
+	// Passthrough lets the kernel read and write files on disk itself where it
+	// can (see CanPass). It makes large reads and writes cheap and every open
+	// a request. Not together with Writeback.
+	Passthrough bool
 	// Timeout is how long the kernel may keep what it was told; 0 is for good.
 	Timeout time.Duration
 	// NoXattrs hides all extended attributes.

@@ -26,8 +26,9 @@ type Server struct {
 
 	maxWrite int
 	minor    uint32
-	flags    uint64 // agreed with the kernel
-	direct   bool   // new files are written directly
+	flags    uint64     // agreed with the kernel
+	direct   bool       // new files are written directly
+	files    *openFiles // nil: content is not passed through
 
 	crew  crew
 	procs atomic.Pointer[procDir]

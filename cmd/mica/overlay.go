@@ -32,6 +32,8 @@ mica's own:
   copyup=full|blocks    copy whole files up (default), or blocks as they are written
   redirect_dir=on|off   rename lower directories by a mark in the upper, or copy (default)
   owners=real|stored    keep owners in the inodes (default) or in attributes
+  passthrough           let the kernel read and write content itself, for which it
+                        asks at every open; needs root
   stats=FILE            write request counts on unmount and on SIGUSR1
 Flags: -f stay in the foreground, -d print requests, -V version.`,
 		Example: `  mica overlay -o lowerdir=base,upperdir=up,workdir=work merged

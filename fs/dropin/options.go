@@ -197,6 +197,8 @@ func (p *parser) option(key, value string, hasValue bool) (err error) {
 		inv.Serve.Timeout = max(time.Duration(seconds*float64(time.Second)), 1)
 	case "writeback":
 		inv.Serve.Writeback = !hasValue || value == "1"
+	case "passthrough":
+		inv.Serve.Passthrough = !hasValue || value == "1"
 	case "volatile":
 		inv.Union.Volatile = true
 	case "fsync", "sync":
@@ -320,6 +322,12 @@ func (p *parser) finish() error {
 		return fmt.Errorf("%d lower directories given: at most %d are possible", len(p.lowers), maxLowers)
 	case inv.Union.Upper != "" && inv.Union.Work == "":
 		return errors.New("upperdir needs workdir, a directory on the same filesystem")
+	case inv.Serve.Passthrough && inv.Serve.Writeback:
+		return errors.New("passthrough and writeback exclude each other: leave one of them out")
+	}
+	if inv.Serve.Passthrough && !fs.CanPass() {
+		inv.Serve.Passthrough = false
+		inv.Warnings = append(inv.Warnings, "passthrough is for root outside of user namespaces (CAP_SYS_ADMIN): going on without it")
 	}
 	for _, dir := range p.lowers {
 		inv.Union.Lowers = append(inv.Union.Lowers, cow.Lower{Dir: dir, Owners: p.owners})

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mica/cow"
+	"mica/fs"
 )
 
 // base are the least arguments that there can be.
@@ -65,6 +66,7 @@ func TestOptions(t *testing.T) {
 		"writeback=1":          func(inv *Invocation) bool { return inv.Serve.Writeback },
 		"writeback=0":          func(inv *Invocation) bool { return !inv.Serve.Writeback },
 		"writeback":            func(inv *Invocation) bool { return inv.Serve.Writeback },
+		"passthrough=0":        func(inv *Invocation) bool { return !inv.Serve.Passthrough && len(inv.Warnings) == 0 },
 		"noxattrs=1":           func(inv *Invocation) bool { return inv.Serve.NoXattrs },
 		"noxattrs=0":           func(inv *Invocation) bool { return !inv.Serve.NoXattrs },
 		"static_nlink":         func(inv *Invocation) bool { return inv.Union.StaticNlink },
@@ -117,6 +119,14 @@ func TestOptions(t *testing.T) {
 		if len(inv.Warnings) > 0 {
 			t.Errorf("%s: warnings %q", list, inv.Warnings)
 		}
+	}
+}
+
+// TestPassthrough: without the privilege it is left out, with a word about it.
+func TestPassthrough(t *testing.T) {
+	inv := parse(t, base+",upperdir=/u,workdir=/w,passthrough")
+	if can := fs.CanPass(); inv.Serve.Passthrough != can || len(inv.Warnings) > 0 == can {
+		t.Errorf("with the privilege %v: passthrough %v, warnings %q", can, inv.Serve.Passthrough, inv.Warnings)
 	}
 }
 
@@ -210,6 +220,7 @@ func TestErrors(t *testing.T) {
 		{[]string{"-o", base, "/m", "/n"}, "/n"},
 		{[]string{"-o", "lowerdir=" + many + ":/one", "/m"}, "501"},
 		{[]string{"-o", base + ",upperdir=/u", "/m"}, "workdir"},
+		{[]string{"-o", base + ",passthrough,writeback", "/m"}, "exclude each other"},
 		{[]string{"-o", base + ",timeout=soon", "/m"}, "timeout"},
 		{[]string{"-o", base + ",timeout=-1", "/m"}, "timeout"},
 		{[]string{"-o", base + ",timeout=NaN", "/m"}, "timeout"},

@@ -80,6 +80,40 @@ func Main(m *testing.M) int {
 	return 1
 }
 
+// rootVariable marks the process in which MainAsRoot runs tests as root.
+const rootVariable = "MICA_TEST_AS_ROOT"
+
+// rootTests begins the names of the tests of MainAsRoot.
+const rootTests = "TestAsRoot"
+
+// MainAsRoot is Main for a package with tests of what takes privileges: those whose names begin with TestAsRoot. When root
+// runs the tests, these run once more as root before all run as a plain user, where they see to it that the rest works.
+func MainAsRoot(m *testing.M) int {
+	if os.Getenv(rootVariable) != "" {
+		return m.Run()
+	}
+	if os.Geteuid() == 0 && wantsRootTests(os.Args[1:]) {
+		cmd := exec.Command("/proc/self/exe", "-test.run=^"+rootTests, "-test.count=1")
+		cmd.Env = append(os.Environ(), rootVariable+"=1")
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		if err := cmd.Run(); err != nil {
+			fmt.Fprintln(os.Stderr, "run tests as root:", err)
+			return 1
+		}
+	}
+	return Main(m)
+}
+
+// wantsRootTests tells whether arguments of a test program choose the tests for root: without a choice all are chosen.
+func wantsRootTests(args []string) bool {
+	for _, a := range args {
+		if strings.HasPrefix(a, "-test.fuzz=") || strings.HasPrefix(a, "-test.run=") && !strings.Contains(a, rootTests) {
+			return false
+		}
+	}
+	return true
+}
+
 // asPlainUser is a command that executes this program as a plain user with a home directory of its own.
 func asPlainUser(args []string) (*exec.Cmd, error) {
 	u, err := plainUser()
