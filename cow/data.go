@@ -37,7 +37,10 @@ func (f *FS) Write(n *Node, data []byte, off int64, kill bool) error {
 		return err
 	}
 	defer c.put()
-	return f.writeTo(n, c, data, off)
+	if err := f.writeTo(n, c, data, off); err != nil || kill {
+		return err
+	}
+	return f.giveBitsBack(n, c.fd)
 }
 
 // WritePages is Write of what a process has changed through a mapping, which
@@ -50,7 +53,10 @@ func (f *FS) WritePages(n *Node, data []byte, off int64) error {
 	}
 	defer c.put()
 	if !f.hasRealCaps(n) {
-		return f.writeTo(n, c, data, off)
+		if err := f.writeTo(n, c, data, off); err != nil {
+			return err
+		}
+		return f.giveBitsBack(n, c.fd)
 	}
 	// One at a time: a second one would find none while the first is at it.
 	f.capsMu.Lock()
@@ -60,6 +66,9 @@ func (f *FS) WritePages(n *Node, data []byte, off int64) error {
 		return f.writeTo(n, c, data, off)
 	}
 	if err := f.writeTo(n, c, data, off); err != nil {
+		return err
+	}
+	if err := f.giveBitsBack(n, c.fd); err != nil {
 		return err
 	}
 	return f.giveCapsBack(n, c.fd, caps)
@@ -86,6 +95,23 @@ func (f *FS) giveCapsBack(n *Node, fd int, caps []byte) error {
 		return nil
 	}
 	return err
+}
+
+// giveBitsBack sets the set-id bits of n again, which the disk takes where
+// owners are real and this process has not the privilege to keep them.
+func (f *FS) giveBitsBack(n *Node, fd int) error {
+	if f.upper.owners != OwnersReal {
+		return nil
+	}
+	f.tree.RLock()
+	has := n.meta.Mode&(unix.S_ISUID|unix.S_ISGID) != 0
+	f.tree.RUnlock()
+	if !has {
+		return nil
+	}
+	f.tree.Lock()
+	defer f.tree.Unlock()
+	return setMetaReal(fd, "", n.meta)
 }
 
 // writeTo writes to content that is open.

@@ -489,3 +489,30 @@ func TestPrivilegesGo(t *testing.T) {
 		})
 	}
 }
+
+// TestPagesKeepRealBits: the disk takes set-id bits from a file that a process
+// without privileges writes to, as the server may be, where the writer keeps
+// them: of pages that a mapping has changed, and of a write by root.
+func TestPagesKeepRealBits(t *testing.T) {
+	cfg := layers(t, tree{"file": "text"})
+	cfg.UpperOwners, cfg.Lowers[0].Owners = OwnersReal, OwnersReal
+	u := open(t, cfg)
+	for mode, want := range map[uint32]uint32{0o6755: 0o755, 0o2755: 0o755, 0o2644: 0o2644} {
+		must(t, u.chmod("file", mode))
+		for name, write := range map[string]func(n *Node) error{
+			"pages":            func(n *Node) error { return u.WritePages(n, []byte("pages"), 0) },
+			"write, privilege": func(n *Node) error { return u.Write(n, []byte("write"), 0, false) },
+		} {
+			must(t, u.with("file", write))
+			u.reopen()
+			if a := u.attr("file"); a.Mode&0o7777 != mode {
+				t.Errorf("%s: mode %o becomes %o", name, mode, a.Mode&0o7777)
+			}
+		}
+		must(t, u.with("file", func(n *Node) error { return u.Write(n, []byte("again"), 0, true) }))
+		u.reopen()
+		if a := u.attr("file"); a.Mode&0o7777 != want {
+			t.Errorf("write without privilege: mode %o becomes %o, want %o", mode, a.Mode&0o7777, want)
+		}
+	}
+}
