@@ -18,6 +18,12 @@ type identity struct {
 // to see that it is unique and never changes.
 type inodes struct {
 	union map[identity]uint64
+	// born is when each was made, as the union shows it. A copy-up changes
+	// that of an object that is older than mounted; nothing else changes it.
+	born    map[identity]int64
+	mounted int64
+	// looseBorn lets that of symlinks change, which become placeholders.
+	looseBorn bool
 	// looseSpecial lets those of objects change that are neither regular files
 	// nor directories.
 	looseSpecial bool
@@ -51,6 +57,7 @@ func (in *inodes) diff(plain, union snapshot) []string {
 			add("%q had inode %d and has %d now", p, was, b.ino)
 		}
 		in.union[id] = b.ino
+		in.checkBorn(add, p, id, b)
 	}
 	for _, p := range slices.Sorted(maps.Keys(union)) {
 		if plain[p] == nil {
@@ -63,6 +70,20 @@ func (in *inodes) diff(plain, union snapshot) []string {
 	return out
 }
 
+// checkBorn adds a difference if the union shows another birth time of an
+// object than before.
+func (in *inodes) checkBorn(add func(string, ...any), p string, id identity, b *entry) {
+	was, ok := in.born[id]
+	in.born[id] = b.born
+	switch {
+	case !ok && b.born == 0 && id.born != 0:
+		add("%q has no birth time", p)
+	case !ok || was == b.born || in.looseBorn && b.typ<<12 == unix.S_IFLNK:
+	case was >= in.mounted || b.born < in.mounted:
+		add("%q was born at %d, and is said to be born at %d now", p, was, b.born)
+	}
+}
+
 // forget drops what is known of inode numbers, as a remount of a union that
 // does not keep them needs.
-func (in *inodes) forget() { in.union = map[identity]uint64{} }
+func (in *inodes) forget() { in.union, in.born = map[identity]uint64{}, map[identity]int64{} }

@@ -3,6 +3,7 @@ package fstest
 import (
 	"fmt"
 	"hash/fnv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,8 +72,15 @@ func digest(b []byte) string {
 	return fmt.Sprintf("%d bytes %016x", len(b), h.Sum64())
 }
 
+// aligned makes a buffer that O_DIRECT takes.
+func aligned(n int64) []byte {
+	b := make([]byte, n+4095)
+	skip := -int64(uintptr(unsafe.Pointer(&b[0]))) & 4095
+	return b[skip : skip+n : skip+n]
+}
+
 func bytesOf(o Op) []byte {
-	b := make([]byte, o.Len)
+	b := aligned(o.Len)
 	fill(b, o.Seed, 0)
 	return b
 }

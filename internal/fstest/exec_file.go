@@ -13,12 +13,12 @@ var fileOps = map[Code]func(*side, Op, *openFile) (string, error){
 		return "", unix.Close(f.fd)
 	},
 	OpRead: func(_ *side, o Op, f *openFile) (string, error) {
-		buf := make([]byte, o.Len)
+		buf := aligned(o.Len)
 		n, err := unix.Read(f.fd, buf)
 		return digest(buf[:max(n, 0)]), err
 	},
 	OpPread: func(_ *side, o Op, f *openFile) (string, error) {
-		buf := make([]byte, o.Len)
+		buf := aligned(o.Len)
 		n, err := unix.Pread(f.fd, buf, o.Off)
 		return digest(buf[:max(n, 0)]), err
 	},
@@ -47,7 +47,25 @@ var fileOps = map[Code]func(*side, Op, *openFile) (string, error){
 		n, err := unix.CopyFileRange(f.fd, &in, to.fd, &out, int(o.Len), 0)
 		return fmt.Sprint(n), err
 	},
-	OpFsync: func(_ *side, _ Op, f *openFile) (string, error) { return "", unix.Fsync(f.fd) },
+	OpFsync:     func(_ *side, _ Op, f *openFile) (string, error) { return "", unix.Fsync(f.fd) },
+	OpFdatasync: func(_ *side, _ Op, f *openFile) (string, error) { return "", unix.Fdatasync(f.fd) },
+	OpSyncfs:    func(_ *side, _ Op, f *openFile) (string, error) { return "", unix.Syncfs(f.fd) },
+	OpFadvise: func(_ *side, o Op, f *openFile) (string, error) {
+		return "", unix.Fadvise(f.fd, o.Off, o.Len, o.Flags)
+	},
+	OpGetflags: func(_ *side, _ Op, f *openFile) (string, error) {
+		flags, err := unix.IoctlGetUint32(f.fd, unix.FS_IOC_GETFLAGS)
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("%#x", flags&(unix.STATX_ATTR_APPEND|unix.STATX_ATTR_IMMUTABLE)), nil
+	},
+	OpScript: func(_ *side, _ Op, f *openFile) (string, error) {
+		if n, err := unix.Pwrite(f.fd, []byte("#!/bin/true\n"), 0); err != nil {
+			return fmt.Sprint(n), err
+		}
+		return "", unix.Fchmod(f.fd, 0o755)
+	},
 	OpMmap: func(s *side, o Op, f *openFile) (string, error) {
 		m, err := unix.Mmap(f.fd, o.Off&^4095, int(o.Len), int(o.Mode), o.Flags)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -110,6 +111,15 @@ var pathOps = map[Code]func(*side, Op) (string, error){
 	},
 	OpAccess: func(s *side, o Op) (string, error) {
 		return "", unix.Faccessat2(unix.AT_FDCWD, s.path(o), o.Mode, follow(o))
+	},
+	OpExec: func(s *side, o Op) (string, error) {
+		pid, err := syscall.ForkExec(s.path(o), []string{"x"}, &syscall.ProcAttr{})
+		if err != nil {
+			return "", err
+		}
+		var status unix.WaitStatus
+		_, err = unix.Wait4(pid, &status, 0, nil)
+		return fmt.Sprint("exit ", status.ExitStatus()), err
 	},
 	OpStatfs: func(s *side, o Op) (string, error) {
 		var st unix.Statfs_t

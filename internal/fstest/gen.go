@@ -82,6 +82,32 @@ func (g *generator) fullSlots(o *Op) {
 	}
 }
 
+// align makes an operation on a file opened with O_DIRECT one that every
+// filesystem carries out: what of others fails is each one's own.
+func (g *generator) align(o *Op) {
+	direct := func(slot int) bool {
+		f, ok := g.plain.slots[slotKey{o.Actor, slot}]
+		if !ok {
+			return false
+		}
+		flags, err := unix.FcntlInt(uintptr(f.fd), unix.F_GETFL, 0)
+		return err == nil && flags&unix.O_DIRECT != 0
+	}
+	switch {
+	case o.Code == OpCopyRange && (direct(o.Slot) || direct(o.Slot2)):
+		o.Code = OpPread
+	case !direct(o.Slot):
+		return
+	case o.Code == OpRead:
+		o.Code = OpPread
+	case o.Code == OpWrite || o.Code == OpScript:
+		o.Code = OpPwrite
+	}
+	if o.Code == OpPread || o.Code == OpPwrite {
+		o.Off, o.Len = o.Off&^4095, max(o.Len&^4095, 4096)
+	}
+}
+
 func (g *generator) one(paths []string) string {
 	if len(paths) == 0 || g.rnd.IntN(12) == 0 {
 		return g.newPath()
@@ -157,6 +183,7 @@ func (g *generator) next() Op {
 		}
 	}
 	g.fullSlots(&o)
+	g.align(&o)
 	if o.Path != nil && o.Code != OpMmap && len(g.dirSlots) > 0 && g.rnd.IntN(8) == 0 {
 		o.Dir, o.Path = 1+g.dirSlots[g.rnd.IntN(len(g.dirSlots))], []byte(anyName(g.rnd))
 	}

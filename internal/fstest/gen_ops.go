@@ -44,8 +44,13 @@ var choices = []choice{
 				o.Flags |= f.flag
 			}
 		}
-		if g.rnd.IntN(60) == 0 {
+		switch g.rnd.IntN(60) {
+		case 0:
 			o.Flags = unix.O_PATH | o.Flags&unix.O_NOFOLLOW
+		case 1, 2, 3:
+			o.Flags = o.Flags&^unix.O_APPEND | unix.O_DIRECT
+		case 4:
+			o.Flags |= unix.O_SYNC
 		}
 	}},
 	{OpTmpfile, 10, func(g *generator, o *Op) {
@@ -75,6 +80,15 @@ var choices = []choice{
 	}},
 	{OpCopyRange, 20, func(g *generator, o *Op) { span(g, o); o.Off2 = g.offset() }},
 	{OpFsync, 6, none},
+	{OpFdatasync, 3, none},
+	{OpSyncfs, 1, none},
+	{OpFadvise, 4, func(g *generator, o *Op) {
+		span(g, o)
+		o.Flags = [...]int{unix.FADV_DONTNEED, unix.FADV_WILLNEED, unix.FADV_RANDOM}[g.rnd.IntN(3)]
+	}},
+	{OpGetflags, 4, none},
+	{OpScript, 6, none},
+	{OpExec, 12, func(g *generator, o *Op) { o.Path = []byte(g.file()) }},
 	{OpMmap, 25, func(g *generator, o *Op) {
 		span(g, o)
 		o.Off &^= 4095

@@ -25,6 +25,11 @@ const (
 	OpFallocate Code = "fallocate"
 	OpCopyRange Code = "copy_file_range"
 	OpFsync     Code = "fsync"
+	OpFdatasync Code = "fdatasync"
+	OpSyncfs    Code = "syncfs"
+	OpFadvise   Code = "fadvise"
+	OpGetflags  Code = "getflags"
+	OpScript    Code = "write-script"
 	OpMmap      Code = "mmap"
 	OpMapRead   Code = "mapread"
 	OpMapWrite  Code = "mapwrite"
@@ -52,6 +57,7 @@ const (
 	OpStat      Code = "stat"
 	OpFstat     Code = "fstat"
 	OpAccess    Code = "access"
+	OpExec      Code = "exec"
 	OpStatfs    Code = "statfs"
 	OpFlock     Code = "flock"
 	OpSetlk     Code = "ofd-setlk"
@@ -142,7 +148,7 @@ func short(p []byte) string {
 func (o Op) usesSlot() bool {
 	switch o.Code {
 	case OpOpen, OpTmpfile, OpClose, OpRead, OpPread, OpWrite, OpPwrite, OpSeek, OpFtruncate, OpFallocate,
-		OpCopyRange, OpFsync, OpMmap, OpLinkF, OpFchmod, OpFchown, OpFutimes, OpFsetxattr, OpFstat,
+		OpCopyRange, OpFsync, OpFdatasync, OpSyncfs, OpFadvise, OpGetflags, OpScript, OpMmap, OpLinkF, OpFchmod, OpFchown, OpFutimes, OpFsetxattr, OpFstat,
 		OpFlock, OpSetlk, OpGetlk, OpOpendir, OpReaddir, OpSeekdir:
 		return true
 	}

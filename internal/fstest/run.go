@@ -105,6 +105,7 @@ func newRun(base string, u Union, scene *Scene, opt Options) (*run, error) {
 		return nil, err
 	}
 	unix.Umask(0)
+	r.inodes.mounted, r.inodes.looseBorn = time.Now().UnixNano(), opt.Stored
 	if err := u.Mount(r.place); err != nil {
 		return nil, fmt.Errorf("mount: %w", err)
 	}

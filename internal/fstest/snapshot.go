@@ -16,8 +16,8 @@ type entry struct {
 	dir  bool
 	dev  uint64
 	ino  uint64
-	// born is when the object was made: with ino it is the object's identity
-	// on the plain side.
+	// born is when the object was made, 0 if the filesystem does not tell: with
+	// ino it is the object's identity on the plain side.
 	born int64
 	typ  uint32
 }
