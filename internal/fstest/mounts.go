@@ -58,17 +58,21 @@ func (p *Program) Unmount(at Place) error {
 		unix.Unmount(at.Merged, unix.MNT_DETACH)
 		return err
 	}
-	select {
-	case err := <-p.dead:
-		if err != nil {
-			return fmt.Errorf("the server failed: %w", err)
+	// All copies are synced first, on a disk that others use. Seconds are counted
+	// one by one, so that a machine that stands still for a while does not count.
+	for range 120 {
+		select {
+		case err := <-p.dead:
+			if err != nil {
+				return fmt.Errorf("the server failed: %w", err)
+			}
+			return nil
+		case <-time.After(time.Second):
 		}
-		return nil
-	case <-time.After(2 * time.Minute): // all copies are synced first, on a disk that others use
-		p.cmd.Process.Signal(unix.SIGQUIT)
-		<-p.dead
-		return errors.New("the server went on for two minutes after the unmount")
 	}
+	p.cmd.Process.Signal(unix.SIGQUIT)
+	<-p.dead
+	return errors.New("the server went on for two minutes after the unmount")
 }
 
 // Crash kills the program without notice.
