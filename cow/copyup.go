@@ -141,6 +141,9 @@ func (f *FS) copyUp(n *Node, size int64) error {
 		return nil
 	}
 	if n.dir != nil {
+		if n.flags&flagDeleted != 0 {
+			return f.copyUpRemoved(n)
+		}
 		_, err := f.ensureUpperDir(n)
 		return err
 	}
