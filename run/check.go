@@ -59,6 +59,11 @@ func (e *Engine) checkContainer(ctx context.Context, rel string, repair bool) (l
 		found(err.Error(), false)
 		return list, nil
 	}
+	if repair {
+		if err := e.settleVolumes(c.Config); err != nil {
+			found(err.Error(), false)
+		}
+	}
 	var lowers []string
 	if c.Config.ImageID != "" {
 		if _, lowers, err = e.base(ctx, c.Config.ImageID); err != nil {

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-
-	"mica/run/sandbox"
 )
 
 // discardTree deletes a directory tree in which processes of containers may
@@ -13,10 +11,7 @@ import (
 func discardTree(dir string) error {
 	err := os.RemoveAll(dir)
 	if errors.Is(err, os.ErrPermission) {
-		var ids sandbox.IDMap
-		if ids, err = sandbox.ResolveIDs(sandbox.IDsFull); err == nil {
-			err = inUserNamespace(ids, nil, nil, "remove", dir)
-		}
+		err = withContainerIDs("remove", dir)
 	}
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", dir, err)

@@ -16,6 +16,7 @@ import (
 
 	"mica/run/control"
 	"mica/run/record"
+	"mica/run/volume"
 )
 
 // hostPlace is a path of a container that lies in a directory of the host, because a volume or a host path is mounted there.
@@ -25,6 +26,7 @@ type hostPlace struct {
 	path     string // below it; "." is the directory itself
 	inside   string // what the container calls it
 	readOnly bool
+	volume   *volume.Volume // nil: none is mounted there
 }
 
 // mountedAt is where a path of the container lies on the host, nil for what lies in its own tree (or in memory).
@@ -43,6 +45,9 @@ func mountedAt(cfg *record.Config, p string) *hostPlace {
 		return nil
 	}
 	h := &hostPlace{inside: p, dir: best.Source, path: path.Join(".", p[len(path.Clean(best.Target)):]), readOnly: best.ReadOnly}
+	if best.Type == record.MountVolume {
+		h.volume = volumeOf(best)
+	}
 	if fi, err := os.Stat(best.Source); err == nil && !fi.IsDir() {
 		h.dir, h.path = filepath.Split(best.Source)
 	}
@@ -61,7 +66,7 @@ func (h *hostPlace) run(cfg *record.Config, in io.Reader, out io.Writer, op, nam
 		return err
 	}
 	if ids.Helpers {
-		err = inUserNamespace(ids, in, out, h.args(op, name, flag)...)
+		err = h.withOwners(func() error { return inUserNamespace(ids, in, out, h.args(op, name, flag)...) })
 	} else {
 		err = hostOp(in, out, h.args(op, name, flag && op != "unpack")) // there is one owner
 	}
@@ -69,6 +74,18 @@ func (h *hostPlace) run(cfg *record.Config, in io.Reader, out io.Writer, op, nam
 		return fmt.Errorf("open %s in the container, where %s is mounted: %w", h.inside, h.dir, err)
 	}
 	return nil
+}
+
+// withOwners does something while the directories of the volume, if it is one, belong to whom they do in containers.
+func (h *hostPlace) withOwners(do func() error) error {
+	if h.volume == nil {
+		return do()
+	}
+	hold, err := h.volume.Hold(withContainerIDs)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(), hold.Release(withContainerIDs))
 }
 
 // runStat describes the place, nil where there is nothing.

@@ -173,7 +173,9 @@ func (e *Engine) Remove(ctx context.Context, c *record.Container, opt RemoveOpti
 		return err
 	}
 	if opt.Volumes || c.Config.Host.AutoRemove {
-		return e.removeAnonymous(c.Config)
+		if err := e.removeAnonymous(c.Config); err != nil {
+			return err
+		}
 	}
-	return nil
+	return e.settleVolumes(c.Config)
 }

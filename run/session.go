@@ -14,6 +14,7 @@ import (
 	"mica/run/control"
 	"mica/run/record"
 	"mica/run/sandbox"
+	"mica/run/volume"
 )
 
 // session is one run of a container: from a mounted tree to the end of its
@@ -25,6 +26,8 @@ type session struct {
 	box    *sandbox.Sandbox
 	io     *processIO
 	health *healthMonitor
+
+	volumes []*volume.Hold // those mounted, where their owners matter
 
 	home       *tree    // the home directory, where it is a union; see setHome
 	desktopEnv []string // variables of the desktop
@@ -43,8 +46,12 @@ func (s *supervisor) begin(started func()) (_ *session, err error) {
 		if err != nil {
 			sess.closeHome()
 			t.close()
+			sess.releaseVolumes()
 		}
 	}()
+	if err := sess.holdVolumes(); err != nil {
+		return nil, err
+	}
 	box, err := sess.sandboxConfig(s)
 	if err != nil {
 		return nil, err
@@ -103,19 +110,21 @@ func (s *supervisor) noteStart(sess *session) error {
 }
 
 // wait waits for the end of the session, clears up, and gives the exit code. ended is told that code as soon as the main
-// process has ended and all output is there, while the kernel still clears the sandbox away.
+// process has ended and all output is there, while the kernel still clears the sandbox away; not where a volume's owners
+// are still to be settled.
 func (sess *session) wait(h *hub, ended func(code int)) int {
 	status, err := sess.box.Main().Wait()
 	sess.health.stop()
 	h.drain(true)
 	sess.io.finish(0) // nobody is left who could hold it open
 	h.drain(false)
-	if err == nil {
+	if err == nil && len(sess.volumes) == 0 {
 		ended(status.Code)
 	}
 	status, err = sess.box.Wait()
 	sess.closeHome()
 	sess.tree.close()
+	sess.releaseVolumes()
 	if err != nil && status.Code == 0 {
 		return 255
 	}

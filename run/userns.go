@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mica/run/sandbox"
+	"mica/run/volume"
 )
 
 // helperFlag is the first argument of a process of this executable that works
@@ -24,9 +25,10 @@ const helperFlag = "--mica-helper"
 // helper does such a process's work.
 func helper(args []string) int {
 	signal.Ignore(unix.SIGHUP)
+	ops := map[string]func(dir string) error{"remove": os.RemoveAll, "settle": volume.Settle, "restore": volume.Restore}
 	var err error
-	if len(args) == 2 && args[0] == "remove" {
-		err = os.RemoveAll(args[1])
+	if op := ops[args[0]]; op != nil && len(args) == 2 {
+		err = op(args[1])
 	} else {
 		err = hostOp(os.Stdin, os.Stdout, args)
 	}
@@ -100,6 +102,15 @@ func inUserNamespace(ids sandbox.IDMap, in io.Reader, out io.Writer, args ...str
 		return errors.Join(<-copied, errors.New(string(bytes.TrimSpace(words))))
 	}
 	return <-copied
+}
+
+// withContainerIDs does a helper's work on a directory with the ids that containers use by default.
+func withContainerIDs(op, dir string) error {
+	ids, err := sandbox.ResolveIDs(sandbox.IDsFull)
+	if err != nil {
+		return err
+	}
+	return inUserNamespace(ids, nil, nil, op, dir)
 }
 
 // unpack unpacks a tar stream into an existing directory, with the owners that

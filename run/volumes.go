@@ -1,6 +1,7 @@
 package run
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -116,6 +117,55 @@ func (e *Engine) removeAnonymous(cfg *record.Config) error {
 		}
 	}
 	return nil
+}
+
+func volumeOf(m *record.Mount) *volume.Volume { return &volume.Volume{Name: m.Volume, Data: m.Source} }
+
+// holdVolumes takes the volumes of the container into use. Where there is one id, all in them is the user's anyway.
+func (sess *session) holdVolumes() error {
+	ids, err := idMap(sess.cfg.Host.UserNS)
+	if err != nil || !ids.Helpers {
+		return err
+	}
+	for i := range sess.cfg.Host.Mounts {
+		m := &sess.cfg.Host.Mounts[i]
+		if m.Type != record.MountVolume {
+			continue
+		}
+		hold, err := volumeOf(m).Hold(withContainerIDs)
+		if err != nil {
+			return err
+		}
+		sess.volumes = append(sess.volumes, hold)
+	}
+	return nil
+}
+
+// releaseVolumes ends that. Nothing of the container may run any more.
+func (sess *session) releaseVolumes() {
+	for _, hold := range sess.volumes {
+		if err := hold.Release(withContainerIDs); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
+	sess.volumes = nil
+}
+
+// settleVolumes does what a supervisor that was killed could not do at its end.
+func (e *Engine) settleVolumes(cfg *record.Config) error {
+	ids, err := idMap(cfg.Host.UserNS)
+	if err != nil || !ids.Helpers {
+		return nil
+	}
+	for _, m := range cfg.Host.Mounts {
+		if m.Type != record.MountVolume {
+			continue
+		}
+		if v, getErr := e.Volumes().Get(m.Volume); getErr == nil {
+			err = errors.Join(err, v.Settle(withContainerIDs))
+		}
+	}
+	return err
 }
 
 // sandboxMounts puts mounts in the terms of the sandbox, those nearer to the

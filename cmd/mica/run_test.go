@@ -187,3 +187,63 @@ func TestVolumes(t *testing.T) {
 	}
 	c.ok("volume", "rm", "home")
 }
+
+// TestVolumeBelongsToUser: what containers leave in a volume belongs to their users while a container has it, and to the
+// user of the machine, who can delete it, when none has.
+func TestVolumeBelongsToUser(t *testing.T) {
+	c := newCLI(t)
+	const look = "stat -c '%u:%g %a' /d /d/db /d/db/wal"
+	const want = "33:33 700\n999:33 2500\n12:12 0"
+	has := func(when, where string) {
+		t.Helper()
+		if out := c.ok("exec", where, "sh", "-c", look); out != want {
+			t.Errorf("%s: %q, want %q", when, out, want)
+		}
+	}
+	run := func(name string) {
+		t.Helper()
+		c.ok("run", "-d", "--name", name, "-v", "owned:/d", "base", "sleep", "1000")
+		c.remove(name)
+	}
+	c.ok("run", "--rm", "-v", "owned:/d", "base", "sh", "-c",
+		"mkdir -p /d/db/wal && touch /d/db/wal/file && chown -R 33:33 /d && chown 12:12 /d/db/wal && chown 999 /d/db && chmod 700 /d && chmod 2500 /d/db && chmod 0 /d/db/wal")
+	defer c.run("volume", "rm", "owned")
+	data := c.ok("volume", "inspect", "-f", "{{.Mountpoint}}", "owned")
+	ours := func(when string, want bool) {
+		t.Helper()
+		_, err := os.ReadDir(filepath.Join(data, "db", "wal"))
+		if (err == nil) != want {
+			t.Errorf("%s: the user's own is %v, want %v (%v)", when, err == nil, want, err)
+		}
+	}
+	ours("after the first run", true)
+	run("owner-a")
+	has("once more", "owner-a")
+	run("owner-b")
+	c.ok("stop", "-t", "0", "owner-a")
+	has("while another one ends", "owner-b")
+	ours("while it is used", false)
+	if out := tarList(t, c.run("cp", "owner-a:/d", "-").stdout); len(out) < 2 || out[1] != "d/db/ 999:33 2500" {
+		t.Errorf("archive: %q", out)
+	}
+	c.ok("stop", "-t", "0", "owner-b")
+	ours("at the end", true)
+	if out := tarList(t, c.run("cp", "owner-a:/d", "-").stdout); len(out) < 2 || out[1] != "d/db/ 999:33 2500" {
+		t.Errorf("archive, of a stopped container: %q", out)
+	}
+	ours("after the archive", true)
+
+	// A supervisor that is killed cannot give anything back; whoever removes the container does.
+	c.ok("start", "owner-a")
+	has("again", "owner-a")
+	killSupervisor(t, c, "owner-a")
+	ours("after kill -9", false)
+	c.ok("rm", "-f", "owner-a", "owner-b")
+	ours("after rm", true)
+	run("owner-a")
+	has("after all that", "owner-a")
+	c.ok("rm", "-f", "owner-a")
+	if err := os.RemoveAll(data); err != nil {
+		t.Error(err)
+	}
+}

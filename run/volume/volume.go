@@ -3,6 +3,8 @@
 //
 //	volumes/NAME/_data         what is mounted
 //	volumes/NAME/volume.json   when and how it was made
+//	volumes/NAME/lock          held by those who use it; see [Hold]
+//	volumes/NAME/owners        whose its directories are, while nobody uses it; see [Settle]
 //
 // A volume appears and disappears by one rename.
 package volume
@@ -41,7 +43,10 @@ type Dir struct{ path string }
 // Open gives the volumes below path, which need not exist yet.
 func Open(path string) *Dir { return &Dir{path} }
 
-const stagePrefix = ".new-"
+const (
+	stagePrefix = ".new-"
+	dataDir     = "_data"
+)
 
 // Create makes a volume. Without a name it is anonymous and gets one.
 func (d *Dir) Create(name string, labels map[string]string) (*Volume, error) {
@@ -59,7 +64,7 @@ func (d *Dir) Create(name string, labels map[string]string) (*Volume, error) {
 	if err := os.Mkdir(stage, 0o700); err != nil {
 		return nil, fmt.Errorf("make volume %s: %w", v.Name, err)
 	}
-	if err := os.Mkdir(filepath.Join(stage, "_data"), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(stage, dataDir), 0o755); err != nil {
 		return nil, fmt.Errorf("make volume %s: %w", v.Name, err)
 	}
 	data, err := json.Marshal(v)
@@ -76,7 +81,7 @@ func (d *Dir) Create(name string, labels map[string]string) (*Volume, error) {
 		}
 		return nil, fmt.Errorf("make volume %s: %w", v.Name, err)
 	}
-	v.Data = filepath.Join(final, "_data")
+	v.Data = filepath.Join(final, dataDir)
 	return v, nil
 }
 
@@ -109,7 +114,7 @@ func (d *Dir) Get(name string) (*Volume, error) {
 	if err := json.Unmarshal(data, v); err != nil {
 		return nil, fmt.Errorf("read volume %s: %w", name, err)
 	}
-	v.Name, v.Data = name, filepath.Join(d.path, name, "_data")
+	v.Name, v.Data = name, filepath.Join(d.path, name, dataDir)
 	return v, nil
 }
 
