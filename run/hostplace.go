@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -174,20 +175,47 @@ func (h *hostPlace) pack(w io.Writer, name string, follow bool) error {
 		root, start = sub, "."
 	}
 	tw := tar.NewWriter(w)
-	err = fs.WalkDir(root.FS(), start, func(p string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel := strings.TrimPrefix(strings.TrimPrefix(p, start), "/")
-		if entry := path.Join(name, rel); entry != "" && entry != "." {
-			return packRooted(tw, root, p, entry, follow && p == start)
-		}
-		return nil
-	})
-	if err != nil {
+	if err := packTree(tw, root, start, name, follow); err != nil {
 		return err
 	}
 	return tw.Close()
+}
+
+// packTree writes an object, under a name unless that is empty, and all below it. Package fs cannot walk here: it refuses
+// names that are not UTF-8.
+func packTree(tw *tar.Writer, root *os.Root, p, name string, follow bool) error {
+	if name != "" {
+		if err := packRooted(tw, root, p, name, follow); err != nil {
+			return err
+		}
+	}
+	look := root.Lstat
+	if follow {
+		look = root.Stat
+	}
+	fi, err := look(p)
+	if errors.Is(err, os.ErrNotExist) || err == nil && !fi.IsDir() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	dir, err := root.Open(p)
+	if err != nil {
+		return err
+	}
+	entries, err := dir.ReadDir(-1)
+	dir.Close()
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(entries, func(a, b os.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	for _, e := range entries {
+		if err := packTree(tw, root, path.Join(p, e.Name()), path.Join(name, e.Name()), false); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // packRooted writes one object.
