@@ -311,9 +311,23 @@ func (e *Engine) Stat(ctx context.Context, c *record.Container, p string, follow
 	return st, err
 }
 
-// CopyOut writes a path of the container as a tar stream in which it is called
+// CopyOut writes a path of the container, with what is mounted there, as a tar stream in which it is called
 // name; with the empty name a directory's content stands at the top.
 func (e *Engine) CopyOut(ctx context.Context, c *record.Container, p, name string, follow bool, w io.Writer) error {
+	if mounts := mountsBelow(c.Config, p); len(mounts) > 0 {
+		st, err := e.Stat(ctx, c, p, follow || name == "")
+		if err != nil {
+			return err
+		}
+		if st != nil && st.IsDir() {
+			return e.copyOutWith(ctx, c, p, name, follow, mounts, w)
+		}
+	}
+	return e.copyOut(ctx, c, p, name, follow, w)
+}
+
+// copyOut leaves out what is mounted below the path.
+func (e *Engine) copyOut(ctx context.Context, c *record.Container, p, name string, follow bool, w io.Writer) error {
 	if h := mountedAt(c.Config, p); h != nil {
 		return h.run(c.Config, nil, w, "pack", name, follow)
 	}
@@ -327,14 +341,22 @@ func (e *Engine) CopyOut(ctx context.Context, c *record.Container, p, name strin
 	}, func(t *tree) error { return t.writeArchive(ctx, w, p, name, follow) })
 }
 
-// Export writes the whole tree of the container as a tar stream.
+// Export writes the whole tree of the container, without what is mounted in it, as a tar stream.
 func (e *Engine) Export(ctx context.Context, c *record.Container, w io.Writer) error {
-	return e.CopyOut(ctx, c, "/", "", true, w)
+	return e.copyOut(ctx, c, "/", "", true, w)
 }
 
 // CopyIn unpacks a tar stream into a directory of the container. Without
 // keepOwners all of it belongs to root.
 func (e *Engine) CopyIn(ctx context.Context, c *record.Container, dir string, keepOwners bool, r io.Reader) error {
+	if mounts := mountsBelow(c.Config, dir); len(mounts) > 0 {
+		return e.copyInWith(ctx, c, dir, keepOwners, mounts, r)
+	}
+	return e.copyIn(ctx, c, dir, keepOwners, r)
+}
+
+// copyIn writes below what is mounted below the directory.
+func (e *Engine) copyIn(ctx context.Context, c *record.Container, dir string, keepOwners bool, r io.Reader) error {
 	if h := mountedAt(c.Config, dir); h != nil {
 		if h.readOnly {
 			return fmt.Errorf("write %s in the container: it lies on a read-only mount", dir)

@@ -75,3 +75,64 @@ func tarList(t *testing.T, archive string) []string {
 		out = append(out, fmt.Sprintf("%s %d:%d %o", h.Name, h.Uid, h.Gid, h.Mode))
 	}
 }
+
+// TestCopyAboveMounts copies a directory with mounts below it out and in, as one tree.
+func TestCopyAboveMounts(t *testing.T) {
+	c := newCLI(t)
+	host := t.TempDir()
+	for name, text := range map[string]string{"conf": "old\n", "dir/h": "host\n"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(host, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(host, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.ok("run", "-d", "--name", "above", "-v", "vol-above:/top/data", "-v", filepath.Join(host, "dir")+":/top/data/dir", "-v",
+		filepath.Join(host, "conf")+":/top/conf", "base", "sh", "-c", "echo own > /top/own; echo vol > /top/data/.v; chown 33:33 /top/data/.v; touch /top/ready; sleep 1000")
+	c.remove("above")
+	defer c.run("volume", "rm", "vol-above")
+	c.ok("exec", "above", "sh", "-c", "while ! test -e /top/ready; do sleep 0.05; done")
+	in := filepath.Join(t.TempDir(), "in")
+	for _, name := range []string{"new", "conf", "data/new", "data/dir/new"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(in, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(in, name), []byte("from outside to "+name+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, state := range []string{"running", "stopped"} {
+		to := filepath.Join(t.TempDir(), "to")
+		c.ok("cp", "above:/top", to)
+		for name, want := range map[string]string{"own": "own\n", "data/.v": "vol\n", "data/dir/h": "host\n", "conf": "old\n"} {
+			if got, err := os.ReadFile(filepath.Join(to, name)); err != nil || string(got) != want && !(name == "conf" && state == "stopped") {
+				t.Errorf("%s, %s: %q, %v", state, name, got, err)
+			}
+		}
+		if out := tarList(t, c.run("cp", "above:/", "-").stdout); !slices.Contains(out, "top/data/.v 33:33 644") && !slices.Contains(out, "/top/data/.v 33:33 644") {
+			t.Errorf("%s: the archive of the root has no file of the volume", state)
+		}
+		if out := tarList(t, c.run("export", "above").stdout); slices.ContainsFunc(out, func(s string) bool { return strings.Contains(s, "data/.v") }) {
+			t.Errorf("%s: an export has a file of the volume", state)
+		}
+		c.ok("cp", in+"/.", "above:/top")
+		for path, name := range map[string]string{filepath.Join(host, "conf"): "conf", filepath.Join(host, "dir", "new"): "data/dir/new"} {
+			if got, err := os.ReadFile(path); err != nil || string(got) != "from outside to "+name+"\n" {
+				t.Errorf("%s, %s: %q, %v", state, path, got, err)
+			}
+			os.WriteFile(path, nil, 0o644)
+		}
+		if state == "running" {
+			if out := c.ok("exec", "above", "cat", "/top/new", "/top/data/new"); out != "from outside to new\nfrom outside to data/new" {
+				t.Errorf("%q", out)
+			}
+			c.ok("exec", "above", "rm", "/top/new", "/top/data/new")
+			c.ok("stop", "-t", "0", "above")
+		}
+	}
+	c.ok("start", "above")
+	if out := c.ok("exec", "above", "cat", "/top/new", "/top/data/new"); out != "from outside to new\nfrom outside to data/new" {
+		t.Errorf("%q", out)
+	}
+}
