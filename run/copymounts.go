@@ -184,14 +184,16 @@ func (p *part) entry(h *tar.Header, content io.Reader) error {
 	return err
 }
 
-// end ends the part, early where err tells why, and gives the error of its receiver.
-func (p *part) end(err error) error {
+// end ends the part, early where early tells why, and gives the error of its receiver unless it is the same.
+func (p *part) end(early error) error {
+	err := early
 	if err == nil {
 		err = p.tar.Close()
 	}
 	p.pipe.CloseWithError(err)
-	if got := <-p.done; !errors.Is(got, err) || err == nil {
-		return got
+	got := <-p.done
+	if early != nil && errors.Is(got, early) {
+		return nil
 	}
-	return nil
+	return got
 }
