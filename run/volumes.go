@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"sort"
 
 	"mica/run/record"
@@ -123,13 +124,17 @@ func volumeOf(m *record.Mount) *volume.Volume { return &volume.Volume{Name: m.Vo
 
 // holdVolumes takes the volumes of the container into use. Where there is one id, all in them is the user's anyway.
 func (sess *session) holdVolumes() error {
+	isVolume := func(m record.Mount) bool { return m.Type == record.MountVolume }
+	if !slices.ContainsFunc(sess.cfg.Host.Mounts, isVolume) {
+		return nil
+	}
 	ids, err := idMap(sess.cfg.Host.UserNS)
 	if err != nil || !ids.Helpers {
 		return err
 	}
 	for i := range sess.cfg.Host.Mounts {
 		m := &sess.cfg.Host.Mounts[i]
-		if m.Type != record.MountVolume {
+		if !isVolume(*m) {
 			continue
 		}
 		hold, err := volumeOf(m).Hold(withContainerIDs)
