@@ -70,15 +70,7 @@ func Settle(dir string) error {
 	if err := writeOwners(dir, list); err != nil {
 		return err
 	}
-	data, err := sys.OpenDir(unix.AT_FDCWD, filepath.Join(dir, dataDir))
-	if err != nil {
-		return err
-	}
-	defer sys.Close(data)
-	for _, d := range list {
-		err = errors.Join(err, d.give(data, os.Geteuid(), d.mode|0o700))
-	}
-	return err
+	return giveAll(dir, list, func(d *owned) (int, uint32) { return os.Geteuid(), d.mode | 0o700 })
 }
 
 // Restore undoes Settle.
@@ -87,15 +79,8 @@ func Restore(dir string) error {
 	if err != nil {
 		return err
 	}
-	data, err := sys.OpenDir(unix.AT_FDCWD, filepath.Join(dir, dataDir))
-	if err != nil {
+	if err := giveAll(dir, list, func(d *owned) (int, uint32) { return int(d.uid), d.mode }); err != nil {
 		return err
-	}
-	defer sys.Close(data)
-	for _, d := range list {
-		if err := d.give(data, int(d.uid), d.mode); err != nil {
-			return err
-		}
 	}
 	return os.Remove(filepath.Join(dir, ownersFile))
 }
@@ -104,6 +89,20 @@ func Restore(dir string) error {
 type owned struct {
 	path      string // below the volume's content
 	uid, mode uint32
+}
+
+// giveAll changes the owners and modes of directories to what to says of each.
+func giveAll(dir string, list []owned, to func(*owned) (uid int, mode uint32)) error {
+	data, err := sys.OpenDir(unix.AT_FDCWD, filepath.Join(dir, dataDir))
+	if err != nil {
+		return err
+	}
+	defer sys.Close(data)
+	for i := range list {
+		uid, mode := to(&list[i])
+		err = errors.Join(err, list[i].give(data, uid, mode))
+	}
+	return err
 }
 
 // give changes owner and mode. What is not there any more, or is something else now, is left alone.
