@@ -32,6 +32,8 @@ type CreateOptions struct {
 	Healthcheck *layerstore.Healthcheck // nil: the image's
 	TTY         bool
 	OpenStdin   bool
+	VolumesFrom []string // containers whose mounts it has too: "NAME" or "NAME:ro"
+	PublishAll  bool     // lead free ports of the host to all that are exposed
 	Host        record.HostConfig
 }
 
@@ -71,6 +73,14 @@ func (e *Engine) Create(ctx context.Context, opt CreateOptions) (*Created, error
 	cfg.ID = record.NewID()
 	if cfg.Container.Hostname == "" {
 		cfg.Container.Hostname = cfg.ID[:12]
+	}
+	if opt.PublishAll {
+		if cfg.Host.Ports, err = addExposed(cfg.Host.Ports, cfg.Container.ExposedPorts); err != nil {
+			return nil, err
+		}
+	}
+	if err := e.takeMounts(&cfg.Host, opt.VolumesFrom); err != nil {
+		return nil, err
 	}
 	if err := chooseHostPorts(cfg.Host.Ports); err != nil {
 		return nil, err

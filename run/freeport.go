@@ -1,9 +1,13 @@
 package run
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
+	"strings"
 
 	"mica/run/record"
 )
@@ -24,6 +28,22 @@ func chooseHostPorts(ports []record.Port) error {
 		p.Host = port
 	}
 	return nil
+}
+
+// addExposed adds the ports that a container exposes ("80/tcp") and that no port of the host leads to yet.
+func addExposed(ports []record.Port, exposed map[string]struct{}) ([]record.Port, error) {
+	for _, spec := range slices.Sorted(maps.Keys(exposed)) {
+		number, protocol, _ := strings.Cut(spec, "/")
+		n, err := strconv.ParseUint(number, 10, 16)
+		if err != nil || n == 0 {
+			return nil, fmt.Errorf("the image exposes port %q, which is none: publish the ports that you need with -p", spec)
+		}
+		p := record.Port{Container: uint16(n), Protocol: cmp.Or(protocol, "tcp")}
+		if !slices.ContainsFunc(ports, func(have record.Port) bool { return have.Container == p.Container && have.Protocol == p.Protocol }) {
+			ports = append(ports, p)
+		}
+	}
+	return ports, nil
 }
 
 // freePort has the kernel choose a port that nobody listens on.

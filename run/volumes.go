@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strings"
 
 	"mica/run/record"
 	"mica/run/sandbox"
@@ -66,6 +67,30 @@ func (e *Engine) prepareVolumes(cfg *record.Config) (made []*volume.Volume, err 
 	return made, nil
 }
 
+// takeMounts adds the volumes and host paths of other containers ("NAME[:ro]") where nothing else is mounted.
+func (e *Engine) takeMounts(h *record.HostConfig, from []string) error {
+	for _, spec := range from {
+		name, mode, _ := strings.Cut(spec, ":")
+		if mode != "" && mode != "ro" && mode != "rw" && mode != "z" {
+			return fmt.Errorf("mounts of container %q: want NAME, NAME:ro or NAME:rw", spec)
+		}
+		c, err := e.Containers.Find(name)
+		if err != nil {
+			return err
+		}
+		for _, m := range c.Config.Host.Mounts {
+			taken := slices.ContainsFunc(h.Mounts, func(have record.Mount) bool { return path.Clean(have.Target) == path.Clean(m.Target) })
+			if m.Type == record.MountTmpfs || taken {
+				continue
+			}
+			m.Anonymous = false // it stays the other one's
+			m.ReadOnly = m.ReadOnly || mode == "ro"
+			h.Mounts = append(h.Mounts, m)
+		}
+	}
+	return nil
+}
+
 func (e *Engine) dropVolumes(list []*volume.Volume) {
 	for _, v := range list {
 		_ = e.Volumes().Remove(v, os.RemoveAll)
@@ -105,10 +130,18 @@ func (e *Engine) RemoveVolume(name string) error {
 	return e.Volumes().Remove(v, discardTree)
 }
 
-// removeAnonymous deletes the volumes that were made for this container alone.
+// removeAnonymous deletes the volumes that were made for this container, which is gone, and that no other one has taken over.
 func (e *Engine) removeAnonymous(cfg *record.Config) error {
+	isAnonymous := func(m record.Mount) bool { return m.Type == record.MountVolume && m.Anonymous }
+	if !slices.ContainsFunc(cfg.Host.Mounts, isAnonymous) {
+		return nil
+	}
+	users, err := e.VolumeUsers()
+	if err != nil {
+		return err
+	}
 	for _, m := range cfg.Host.Mounts {
-		if m.Type != record.MountVolume || !m.Anonymous {
+		if !isAnonymous(m) || slices.ContainsFunc(users[m.Volume], func(id string) bool { return !strings.HasPrefix(cfg.ID, id) }) {
 			continue
 		}
 		if v, err := e.Volumes().Get(m.Volume); err == nil {

@@ -20,8 +20,8 @@ import (
 type containerFlags struct {
 	name, entrypoint, workdir, user, hostname, domainname, stopSignal, network, userns, restart, cidfile, pull, platform string
 	env, envFiles, volumes, mounts, tmpfs, labels, labelFiles, ports, expose, capAdd, capDrop, securityOpt, ulimits      []string
-	addHosts, dns, dnsSearch, dnsOptions, devices, groupAdd, attach                                                      []string
-	tty, interactive, remove, readOnly, privileged, initFlag                                                             bool
+	addHosts, dns, dnsSearch, dnsOptions, devices, groupAdd, attach, volumesFrom                                         []string
+	tty, interactive, remove, readOnly, privileged, initFlag, publishAll                                                 bool
 	shmSize, memory, cpus                                                                                                string
 	pidsLimit                                                                                                            int64
 	stopTimeout                                                                                                          int
@@ -42,6 +42,7 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.domainname, "domainname", "", "domain name in the container")
 	fl.StringArrayVarP(&f.volumes, "volume", "v", nil, "mount a host path or a named volume: SRC:DST[:ro]")
 	fl.StringArrayVar(&f.mounts, "mount", nil, "mount: type=bind|volume|tmpfs,source=SRC,target=DST[,readonly]")
+	fl.StringArrayVar(&f.volumesFrom, "volumes-from", nil, "mount what another container has mounted: NAME[:ro]")
 	fl.StringArrayVar(&f.tmpfs, "tmpfs", nil, "mount an empty tmpfs: DST[:OPTIONS]")
 	fl.BoolVar(&f.readOnly, "read-only", false, "mount the root filesystem read-only")
 	fl.BoolVar(&f.remove, "rm", false, "remove the container when it ends")
@@ -56,6 +57,7 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.network, "network", "", "host, none or pasta (default host; pasta with --publish)")
 	fl.StringVar(&f.network, "net", "", "as --network")
 	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "lead a port of the host to the container: [[IP:][HOST]:]CONTAINER[/udp]; without HOST a free one")
+	fl.BoolVarP(&f.publishAll, "publish-all", "P", false, "lead a free port of the host to each port that the image or --expose names")
 	fl.StringArrayVar(&f.expose, "expose", nil, "note a port that the container listens on")
 	fl.StringArrayVar(&f.addHosts, "add-host", nil, "add NAME:ADDRESS to /etc/hosts")
 	fl.StringArrayVar(&f.dns, "dns", nil, "name server")
@@ -84,7 +86,7 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOptions, error) {
 	opt := run.CreateOptions{
 		Image: args[0], Command: args[1:], Name: f.name, WorkingDir: f.workdir, User: f.user, Hostname: f.hostname, Domainname: f.domainname,
-		StopSignal: f.stopSignal, Expose: normalPorts(f.expose), TTY: f.tty, OpenStdin: f.interactive,
+		StopSignal: f.stopSignal, Expose: normalPorts(f.expose), TTY: f.tty, OpenStdin: f.interactive, VolumesFrom: f.volumesFrom, PublishAll: f.publishAll,
 		Host: record.HostConfig{
 			AutoRemove: f.remove, ReadOnly: f.readOnly, Privileged: f.privileged, UserNS: f.userns, GroupAdd: f.groupAdd,
 			CapAdd: f.capAdd, CapDrop: f.capDrop, ExtraHosts: f.addHosts, DNS: f.dns, DNSSearch: f.dnsSearch, DNSOptions: f.dnsOptions,
@@ -108,7 +110,7 @@ func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOpt
 		func() (err error) { h.Devices, err = parseDevices(f.devices); return },
 		func() (err error) { h.Restart, err = parseRestart(f.restart); return },
 		func() (err error) { h.SecurityOpt, err = readSecurity(f.securityOpt); return },
-		func() (err error) { h.Network, err = chooseNetwork(f.network, len(h.Ports) > 0); return },
+		func() (err error) { h.Network, err = chooseNetwork(f.network, f.publishes()); return },
 		func() (err error) { opt.Healthcheck, err = f.health.check(c); return },
 		func() error { return f.limits(h) },
 		func() error { return f.desk.set(c.Flags(), &opt) },
@@ -123,6 +125,9 @@ func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOpt
 	}
 	return opt, nil
 }
+
+// publishes tells whether ports of the host lead to the container.
+func (f *containerFlags) publishes() bool { return f.publishAll || len(f.ports) > 0 }
 
 // limits reads sizes and limits.
 func (f *containerFlags) limits(h *record.HostConfig) error {

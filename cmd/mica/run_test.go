@@ -247,3 +247,36 @@ func TestVolumeBelongsToUser(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestVolumesFrom: a container has the mounts of another one, whose volumes outlive it for as long as they are used.
+func TestVolumesFrom(t *testing.T) {
+	c := newCLI(t)
+	host := t.TempDir()
+	c.ok("run", "--name", "giver", "-v", "/anon", "-v", host+":/host", "--tmpfs", "/mem", "base", "sh", "-c", "echo a > /anon/a; echo h > /host/h")
+	c.remove("giver")
+	if out := c.ok("run", "--rm", "--volumes-from", "giver:ro", "base", "sh", "-c", "cat /anon/a /host/h; touch /anon/b || touch /host/b || ls -d /mem || true"); !strings.HasPrefix(out, "a\nh") || strings.Contains(out, "/mem") {
+		t.Errorf("%q", out)
+	}
+	c.ok("run", "-d", "--name", "taker", "--volumes-from", "giver", "-v", host+":/anon/../other", "base", "sleep", "1000")
+	c.remove("taker")
+	c.ok("rm", "-v", "giver")
+	if out := c.ok("exec", "taker", "sh", "-c", "cat /anon/a /other/h; echo b > /anon/b; cat /anon/b"); out != "a\nh\nb" {
+		t.Errorf("after the other one is gone: %q", out)
+	}
+	c.fails(125, "no such container", "run", "--rm", "--volumes-from", "nobody", "base", "true")
+	c.fails(125, "want NAME", "run", "--rm", "--volumes-from", "taker:up", "base", "true")
+}
+
+// TestPublishAll: each port that the image exposes has one of the host's.
+func TestPublishAll(t *testing.T) {
+	c := newCLI(t)
+	c.ok("create", "--name", "published", "-P", "--expose", "8080", "--expose", "53/udp", "-p", "127.0.0.1::8080", "base", "true")
+	c.remove("published")
+	out := c.ok("inspect", "-f", "{{range $k, $v := .HostConfig.PortBindings}}{{$k}} {{range $v}}{{.HostIp}}{{end}}\n{{end}}", "published")
+	if out = strings.ReplaceAll(out, " \n", "\n"); strings.TrimSpace(out) != "53/udp\n8080/tcp 127.0.0.1" {
+		t.Errorf("%q", out)
+	}
+	if out := c.ok("inspect", "-f", "{{.HostConfig.NetworkMode}}", "published"); out != "pasta" {
+		t.Errorf("network %q", out)
+	}
+}

@@ -50,7 +50,7 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 		if f.tty && f.interactive && !detach && !term.IsTerminal(0) {
 			return errors.New("the input device is not a terminal: leave -t out")
 		}
-		if err := f.desk.check(f.network, len(f.ports) > 0); err != nil {
+		if err := f.desk.check(f.network, f.publishes()); err != nil {
 			return err
 		}
 		e, created, err := a.create(c, &f, args)
