@@ -90,7 +90,7 @@ func (f *FS) nodeOf(dir *Node, ent *dirent, out *Attr) (*Node, error) {
 // instantiate makes the node of an entry whose object has been looked at.
 func (f *FS) instantiate(dir *Node, ent *dirent, info objectInfo, st *unix.Statx_t, fd int) (*Node, error) {
 	typ := info.meta.Type()
-	if typ != unix.S_IFDIR && st.Nlink > 1 {
+	if typ != unix.S_IFDIR && (st.Nlink > 1 || f.hasLinked(unionIno(ent.owner.layer, st.Ino))) {
 		return f.linkedNode(dir, ent, info, st, fd)
 	}
 	n := &Node{}
@@ -172,6 +172,14 @@ func (f *FS) retype(dir *Node, ent *dirent, typ uint8) uint8 {
 		}
 	}
 	return typ
+}
+
+// hasLinked tells whether there is a node for an object that has, or had, several names: the name it was found by may be gone,
+// and this may be the last one.
+func (f *FS) hasLinked(key uint64) bool {
+	f.linkMu.Lock()
+	defer f.linkMu.Unlock()
+	return f.links[key] != nil
 }
 
 // linkedNode gives the one node of an object with several names. Needs dir.dir.mu
