@@ -66,13 +66,16 @@ func fuzzOptions(mode string) fstest.Options {
 
 // TestSameAsPlainDirectory does random operations on mica and on a plain
 // directory with the same merged tree.
-func TestSameAsPlainDirectory(t *testing.T) {
+func TestSameAsPlainDirectory(t *testing.T) { sameAsPlainDirectory(t, 3, false) }
+
+// sameAsPlainDirectory does that for some seeds, with passthrough or without.
+func sameAsPlainDirectory(t *testing.T, seeds uint64, pass bool) {
 	for mode, cfg := range unionModes {
 		t.Run(mode, func(t *testing.T) {
-			for seed := range uint64(3) {
+			for seed := range seeds {
 				opt := fuzzOptions(mode)
 				opt.Ops = 500
-				report(t, fstest.Run(tempDir(t), &union{t: t, cfg: cfg}, seed, opt))
+				report(t, fstest.Run(tempDir(t), &union{t: t, cfg: cfg, pass: pass}, seed, opt))
 			}
 		})
 	}

@@ -11,7 +11,6 @@ import (
 
 	"mica/cow"
 	"mica/fs"
-	"mica/internal/fstest"
 )
 
 // passing mounts a union with passthrough over a layer with a small and a large
@@ -129,14 +128,4 @@ func TestAsRootPassthroughReaders(t *testing.T) {
 }
 
 // TestAsRootSameAsPlainDirectory is TestSameAsPlainDirectory with passthrough.
-func TestAsRootSameAsPlainDirectory(t *testing.T) {
-	for mode, cfg := range unionModes {
-		t.Run(mode, func(t *testing.T) {
-			for seed := range uint64(2) {
-				opt := fuzzOptions(mode)
-				opt.Ops = 500
-				report(t, fstest.Run(tempDir(t), &union{t: t, cfg: cfg, pass: true}, seed, opt))
-			}
-		})
-	}
-}
+func TestAsRootSameAsPlainDirectory(t *testing.T) { sameAsPlainDirectory(t, 2, true) }
