@@ -26,14 +26,13 @@ type below struct {
 
 // mountsBelow lists the mounts below a directory, the nearer ones first.
 func mountsBelow(cfg *record.Config, dir string) []below {
-	dir = path.Clean("/" + dir)
+	prefix := strings.TrimSuffix(path.Clean("/"+dir), "/") + "/"
 	var list []below
 	for _, m := range cfg.Host.Mounts {
 		at := path.Clean(m.Target)
-		if m.Type == record.MountTmpfs || at == dir || !strings.HasPrefix(at, strings.TrimSuffix(dir, "/")+"/") {
-			continue
+		if rel, ok := strings.CutPrefix(at, prefix); ok && rel != "" && m.Type != record.MountTmpfs {
+			list = append(list, below{mountedAt(cfg, at), rel})
 		}
-		list = append(list, below{mountedAt(cfg, at), strings.TrimPrefix(at[len(strings.TrimSuffix(dir, "/")):], "/")})
 	}
 	slices.SortStableFunc(list, func(a, b below) int { return cmp.Compare(depth(a.rel), depth(b.rel)) })
 	return list
