@@ -99,6 +99,7 @@ type FS struct {
 	anchors []anchor // immutable
 	style   whiteout.Style
 	fds     *fdCache
+	ahead   prefetcher
 
 	// largeCopy is held over a copy-up that is made without FS.tree, before it.
 	largeCopy sync.Mutex
@@ -278,6 +279,7 @@ func (f *FS) ReadOnly() bool { return f.upper == nil || f.cfg.Observe }
 // Close writes what a clean end must leave on disk and closes all
 // descriptors. No method may be called afterwards.
 func (f *FS) Close() error {
+	f.ahead.close()
 	err := f.Sync()
 	f.tree.Lock()
 	defer f.tree.Unlock()

@@ -2,6 +2,7 @@ package cow
 
 import (
 	"io"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -12,7 +13,13 @@ import (
 // Read fills buf with content from off and gives how much there was; less than
 // len(buf) means the end of the file.
 func (f *FS) Read(n *Node, buf []byte, off int64) (int, error) {
+	if off == 0 {
+		defer f.noteRead(time.Now(), len(buf))
+	}
 	f.tree.RLock()
+	if off == 0 {
+		f.aheadOfRead(n)
+	}
 	c, err := f.open(n)
 	f.tree.RUnlock()
 	if err != nil {

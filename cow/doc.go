@@ -26,6 +26,7 @@
 //	        partly.mu          block map of one partly copied file
 //	          FS.dirtyMu       copies that are not synced yet
 //	          fdCache.mu       open descriptors
+//	      prefetcher.mu        what is to be read ahead
 //	    capTalk.mu             what the kernel last said of a file's capabilities
 //
 // No lock is held over a read or write of file content except partly.mu and

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +21,7 @@ func (f *FS) load(n *Node) error {
 	if d.loaded {
 		return nil
 	}
+	start, looked := time.Now(), len(d.stack)
 	m := merge{fs: f, byName: make(map[string]int)}
 	for i, ref := range d.stack {
 		opaque, err := m.addDir(ref)
@@ -33,6 +35,7 @@ func (f *FS) load(n *Node) error {
 	}
 	m.finish(d)
 	d.loaded = true
+	f.ahead.note(time.Since(start), looked, len(m.names))
 	return nil
 }
 

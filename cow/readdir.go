@@ -26,11 +26,12 @@ func (f *FS) ReadDir(n *Node, cookie uint64, fn func(DirEntry) (more bool)) erro
 
 // ReadDirPlus is ReadDir with the node of each entry, with one reference that
 // fn takes over if it returns true, and its attributes. Both are nil for "."
-// and "..", and for an entry whose object cannot be read.
-func (f *FS) ReadDirPlus(n *Node, cookie uint64, fn func(DirEntry, *Node, *Attr) (more bool)) error {
+// and "..", for an entry whose object cannot be read, and, if only directories
+// are wanted, for everything else.
+func (f *FS) ReadDirPlus(n *Node, cookie uint64, onlyDirs bool, fn func(DirEntry, *Node, *Attr) (more bool)) error {
 	var unwanted *Node
 	err := f.readDir(n, cookie, func(e DirEntry, ent *dirent) bool {
-		if ent == nil {
+		if ent == nil || onlyDirs && ent.typ != unix.DT_DIR {
 			return fn(e, nil, nil)
 		}
 		var attr Attr
@@ -83,6 +84,9 @@ func (f *FS) readDir(n *Node, cookie uint64, fn func(DirEntry, *dirent) bool) er
 		start = cookie - cookieDots
 	}
 	d := n.dir
+	if cookie == 0 {
+		f.aheadOfListing(n)
+	}
 	for i := d.after(start); i < len(d.order); i++ {
 		ent := d.order[i]
 		if ent.gone {

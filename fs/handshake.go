@@ -18,11 +18,12 @@ const (
 // wanted are the abilities that the server asks for. Left out with intent:
 // ATOMIC_O_TRUNC, which loses truncations when OPEN is not sent; the lock
 // flags, since the kernel keeps locks of a local filesystem best itself;
-// AUTO_INVAL_DATA, which drops the page cache after one's own writes; ASYNC_DIO,
+// READDIRPLUS_AUTO, since the server sees better which attributes are wanted
+// (see plus.go); AUTO_INVAL_DATA, which drops the page cache after one's own writes; ASYNC_DIO,
 // after which the page cache keeps what direct writes have replaced.
 const wanted = fuse.CAP_ASYNC_READ | fuse.CAP_BIG_WRITES | fuse.CAP_DONT_MASK |
 	fuse.CAP_SPLICE_WRITE | fuse.CAP_SPLICE_MOVE | fuse.CAP_SPLICE_READ |
-	fuse.CAP_READDIRPLUS | fuse.CAP_READDIRPLUS_AUTO |
+	fuse.CAP_READDIRPLUS |
 	fuse.CAP_NO_OPEN_SUPPORT | fuse.CAP_NO_OPENDIR_SUPPORT | fuse.CAP_PARALLEL_DIROPS |
 	fuse.CAP_MAX_PAGES | fuse.CAP_CACHE_SYMLINKS | fuse.CAP_EXPLICIT_INVAL_DATA |
 	fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_SETXATTR_EXT | fuse.CAP_IOCTL_DIR | fuse.CAP_INIT_EXT

@@ -54,13 +54,15 @@ func (w *worker) readdir(n *cow.Node) unix.Errno {
 	return errno(w.s.u.ReadDir(n, cookie, func(e cow.DirEntry) bool { return w.putDirent(buf, e) }))
 }
 
-// readdirPlus lists entries together with what a lookup of each would answer.
+// readdirPlus lists entries together with what a lookup of each, or of each
+// directory, would answer.
 func (w *worker) readdirPlus(n *cow.Node) unix.Errno {
 	buf, cookie, status := w.listBuffer()
 	if status != 0 {
 		return status
 	}
-	return errno(w.s.u.ReadDirPlus(n, cookie, func(e cow.DirEntry, child *cow.Node, a *cow.Attr) bool {
+	bare := w.bare(cookie == 0)
+	return errno(w.s.u.ReadDirPlus(n, cookie, bare, func(e cow.DirEntry, child *cow.Node, a *cow.Attr) bool {
 		start := w.size
 		if start+entryOutSize > len(buf) {
 			return false
@@ -77,4 +79,16 @@ func (w *worker) readdirPlus(n *cow.Node) unix.Errno {
 		}
 		return true
 	}))
+}
+
+// bare tells whether a reply that lists a directory is to have the attributes
+// of directories only.
+func (w *worker) bare(begin bool) bool {
+	if begin {
+		first, rest, which := w.s.listers.begin(w.hdr.Pid)
+		w.s.ids.listed(w.hdr.NodeId, !rest, which)
+		return !first
+	}
+	bare, _ := w.s.ids.bare(w.hdr.NodeId)
+	return bare
 }

@@ -25,6 +25,11 @@ func (w *worker) lookup(dir *cow.Node) unix.Errno {
 	if err != nil {
 		return errno(err)
 	}
+	if a.Mode&unix.S_IFMT != unix.S_IFDIR {
+		if bare, which := w.s.ids.bare(w.hdr.NodeId); bare {
+			w.s.listers.missed(which)
+		}
+	}
 	return w.entry(n, &a)
 }
 

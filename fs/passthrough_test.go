@@ -35,15 +35,14 @@ func passing(t *testing.T) *mount {
 	return m
 }
 
-// requests stops the mount and reads how often each request came.
-func (m *mount) requests() map[string]int {
+// ended stops the mount and tells what its server has done.
+func (m *mount) ended() (did fs.Stats) {
 	m.t.Helper()
 	m.stop()
 	raw, err := os.ReadFile(m.stats)
 	must(m.t, err)
-	var st struct{ Requests map[string]int }
-	must(m.t, json.Unmarshal(raw, &st))
-	return st.Requests
+	must(m.t, json.Unmarshal(raw, &did))
+	return did
 }
 
 // TestAsRootPassthrough: the content of new files does not come to the server
@@ -58,7 +57,7 @@ func TestAsRootPassthrough(t *testing.T) {
 	if !bytes.Equal(got, data) {
 		t.Error("what was written is not what is read")
 	}
-	count := m.requests()
+	count := m.ended().Requests
 	moved := count["READ"] + count["WRITE"]
 	if passes := moved == 0 && count["OPEN"] == 1; passes != fs.CanPass() {
 		t.Errorf("with the privilege %v: requests %v", fs.CanPass(), count)

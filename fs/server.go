@@ -30,8 +30,9 @@ type Server struct {
 	direct   bool       // new files are written directly
 	files    *openFiles // nil: content is not passed through
 
-	crew  crew
-	procs atomic.Pointer[procDir]
+	crew    crew
+	listers listers
+	procs   atomic.Pointer[procDir]
 
 	companion companion
 	greeting  atomic.Pointer[string] // the name of the file that Greet opens

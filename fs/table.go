@@ -30,11 +30,11 @@ type table struct {
 type slot struct {
 	node    *cow.Node
 	lookups uint32 // how often the kernel was given the id
-	state   uint32 // the generation, and below it how the file is written (see direct.go)
+	state   uint32 // the generation, and below it how a file is written (direct.go) or a directory was listed (plus.go)
 }
 
 // oneGeneration is what a slot's state grows by from one node to the next.
-const oneGeneration = writesMask + 1
+const oneGeneration = 1 << (listerShift + listerBits)
 
 // init makes root the node of rootID.
 func (t *table) init(root *cow.Node) {
@@ -92,7 +92,7 @@ func (t *table) take(id, count uint64) *cow.Node {
 	if s.lookups == 0 && id != rootID {
 		n.Handle = 0
 		s.node = nil
-		s.state = s.state&^writesMask + oneGeneration
+		s.state = s.state&^(oneGeneration-1) + oneGeneration
 		t.free = append(t.free, uint32(id-1))
 		t.known--
 		if t.known*4 < len(t.slots) && len(t.slots) > 4096 {
