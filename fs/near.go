@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,6 +16,9 @@ import (
 // virtual machine ten times. So while requests come from one thread, one close
 // after the other, the worker binds itself to the processor where that thread
 // runs: the two then take turns on it, and neither has to be woken elsewhere.
+//
+// Large reads are the exception: the kernel asks for the next one while the
+// client copies the last, so the two are faster at the same time, apart.
 
 const (
 	// nearGap is how soon after a reply the next request must come to belong
@@ -30,6 +34,9 @@ const (
 	// next must reach, up to farRun, where the worker lets go.
 	shortRun = 6
 	farRun   = 256
+	// largeRead is what the kernel asks for ahead of a client that reads in
+	// sequence, in bytes.
+	largeRead = 128 << 10
 )
 
 // nearness is what a worker knows of its clients, and where it is bound to.
@@ -82,6 +89,11 @@ func (w *worker) approach() {
 		return
 	}
 	if w.idle > nearGap {
+		return
+	}
+	if in := body[fuse.ReadIn](w); w.hdr.Opcode == opRead && in != nil && in.Size >= largeRead {
+		w.release(p)
+		near.run = 0
 		return
 	}
 	near.run++
