@@ -13,12 +13,10 @@ import (
 // Read fills buf with content from off and gives how much there was; less than
 // len(buf) means the end of the file.
 func (f *FS) Read(n *Node, buf []byte, off int64) (int, error) {
-	if off == 0 {
-		defer f.noteRead(time.Now(), len(buf))
-	}
 	f.tree.RLock()
 	if off == 0 {
 		f.aheadOfRead(n)
+		defer f.noteRead(time.Now(), len(buf))
 	}
 	c, err := f.open(n)
 	f.tree.RUnlock()

@@ -27,6 +27,7 @@
 //	          FS.dirtyMu       copies that are not synced yet
 //	          fdCache.mu       open descriptors
 //	      prefetcher.mu        what is to be read ahead
+//	      walk.mu              where a client reads files in order
 //	    capTalk.mu             what the kernel last said of a file's capabilities
 //
 // No lock is held over a read or write of file content except partly.mu and

@@ -20,6 +20,7 @@ import (
 // nothing: whoever needs the object meets them again.
 type prefetcher struct {
 	cold atomic.Int32 // how sure it is that objects come from the disk
+	walk
 
 	mu      sync.Mutex
 	todo    []prefetch // the next at the end
@@ -27,7 +28,6 @@ type prefetcher struct {
 	running sync.WaitGroup
 	lapse   *time.Timer // set while Go has processors for the workers
 	closed  bool
-	walk    walk
 }
 
 // prefetch is an object of a lower layer: name in dir. Those of the upper may

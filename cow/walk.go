@@ -1,6 +1,7 @@
 package cow
 
 import (
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -10,9 +11,9 @@ import (
 // files in the order of the listing, as tar, cp and grep do, mostly reads those
 // that follow.
 
-// walk is how far files of a directory were read in order. Guarded by
-// prefetcher.mu.
+// walk is how far files of a directory were read in order.
 type walk struct {
+	mu  sync.Mutex
 	dir uint64 // the directory's inode number
 	at  uint32 // the cookie of the last file
 	to  uint32 // that of the last one fetched
@@ -28,6 +29,8 @@ const (
 // read notes that a file was begun, and gives the cookie after which to fetch
 // others, if it is time to.
 func (w *walk) read(dir uint64, cookie uint32) (from uint32, fetch bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	switch {
 	case dir != w.dir:
 		w.dir, w.to = dir, cookie
@@ -39,6 +42,15 @@ func (w *walk) read(dir uint64, cookie uint32) (from uint32, fetch bool) {
 	w.at = cookie
 	w.to = max(w.to, cookie)
 	return w.to, w.run >= walkRun && w.to-cookie <= walkAhead/2
+}
+
+// fetched notes up to which cookie files of a directory were fetched.
+func (w *walk) fetched(dir uint64, cookie uint32) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dir == dir {
+		w.to = cookie
+	}
 }
 
 // aheadOfListing fetches the directories in n that are not known yet. Needs
@@ -71,20 +83,23 @@ func (f *FS) aheadOfListing(n *Node) {
 // aheadOfRead fetches the files that follow n, whose first bytes are about to
 // be read, if it was reached by a walk. Needs the right to read FS.tree.
 func (f *FS) aheadOfRead(n *Node) {
-	p, dir := &f.ahead, n.parent
-	if dir == nil || n.ent == nil || !p.isCold() {
+	if !f.ahead.isCold() {
 		return
 	}
-	dir.dir.mu.Lock()
-	defer dir.dir.mu.Unlock()
-	p.mu.Lock()
-	from, fetch := p.walk.read(dir.ino, n.ent.cookie)
-	p.mu.Unlock()
+	f.linkMu.Lock() // a lookup may be giving n a name
+	dir, read := n.parent, n.ent
+	f.linkMu.Unlock()
+	if dir == nil || read == nil {
+		return
+	}
+	d := dir.dir
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	from, fetch := f.ahead.read(dir.ino, read.cookie)
 	if !fetch {
 		return
 	}
 	var next []prefetch
-	d := dir.dir
 	first := d.after(uint64(from))
 	for _, ent := range d.order[first:min(first+walkAhead, len(d.order))] {
 		from = ent.cookie
@@ -92,10 +107,8 @@ func (f *FS) aheadOfRead(n *Node) {
 			next = append(next, prefetch{ent.owner, ent.name, unix.DT_REG})
 		}
 	}
-	p.mu.Lock()
-	p.walk.to = from
-	p.mu.Unlock()
-	p.push(f, next)
+	f.ahead.fetched(dir.ino, from)
+	f.ahead.push(f, next)
 }
 
 // noteRead learns from how long a read took that began at start.

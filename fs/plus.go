@@ -19,7 +19,7 @@ type lister struct {
 	pid   uint32
 	known bool // its wishes are: it has missed attributes before
 	left  int  // listings with attributes until the next try
-	grant int  // what left was the last time
+	grant int  // what left began with the last time
 }
 
 const (
