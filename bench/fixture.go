@@ -32,7 +32,7 @@ type fixtureStamp struct {
 }
 
 // fixtureVersion changes when the same name and scale give another tree.
-const fixtureVersion = 1
+const fixtureVersion = 2
 
 // builder makes the content of a fixture in dir and returns how many layers it has.
 type builder func(dir string, t *task) (layers int, err error)

@@ -51,7 +51,12 @@ func fill(b []byte, seed string) {
 // writeTree makes the entries below root. Parents are made as needed. Only entries of the given layer are taken; layer
 // -1 takes all, which gives the merged tree.
 func writeTree(root string, layer int, entries []entry) error {
-	dirs := map[string]bool{root: true}
+	dirs, modes := map[string]bool{root: true}, map[string]fs.FileMode{}
+	for _, e := range entries {
+		if e.mode.IsDir() {
+			modes[filepath.Join(root, e.path)] = e.mode.Perm()
+		}
+	}
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return fmt.Errorf("make tree: %w", err)
 	}
@@ -72,6 +77,11 @@ func writeTree(root string, layer int, entries []entry) error {
 			}
 			for d := parent; !dirs[d]; d = filepath.Dir(d) {
 				dirs[d] = true
+				if mode, ok := modes[d]; ok {
+					if err := os.Chmod(d, mode); err != nil {
+						return fmt.Errorf("make tree: %w", err)
+					}
+				}
 			}
 		}
 		if cap(buf) < e.size {
@@ -91,7 +101,9 @@ func writeEntry(root, p string, e entry, seed string, buf []byte) error {
 	var err error
 	switch {
 	case e.mode.IsDir():
-		err = os.MkdirAll(p, e.mode.Perm())
+		if err = os.MkdirAll(p, 0o755); err == nil {
+			err = os.Chmod(p, e.mode.Perm())
+		}
 	case e.mode&fs.ModeSymlink != 0:
 		if err = os.Symlink(e.target, p); err == nil {
 			ts := unix.NsecToTimespec(treeTime().UnixNano())

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"testing"
 )
 
@@ -118,5 +119,41 @@ func TestLineSumIgnoresOrderAndChunks(t *testing.T) {
 	}
 	if a.lines != 3 || a.lines != b.lines || a.sum != b.sum {
 		t.Errorf("got %+v and %+v", a, b)
+	}
+}
+
+// TestLayersKeepModes: a directory has its mode in every layer that has it, so
+// that all unions show what the plain directory does.
+func TestLayersKeepModes(t *testing.T) {
+	root, dir := filepath.Join(t.TempDir(), "root"), filepath.Join(t.TempDir(), "fixture")
+	modes := map[string]os.FileMode{"open": 0o777, "usual": 0o755, "usual/own": 0o700}
+	for _, name := range []string{"open", "usual", "usual/own"} {
+		if err := os.MkdirAll(filepath.Join(root, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const layers = 3
+	for name, mode := range modes {
+		for i := range 20 {
+			if err := os.WriteFile(filepath.Join(root, name, "file"+strconv.Itoa(i)), []byte(name), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chmod(filepath.Join(root, name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := makeFixture(dir, "root", &task{RootDir: root, Scale: scale{RootLayers: layers}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, tree := range []string{"flat", "l0", "l1", "l2"} {
+		for name, mode := range modes {
+			st, err := os.Stat(filepath.Join(dir, tree, name))
+			if err != nil {
+				t.Errorf("with 20 files spread over %d layers: %v", layers, err)
+			} else if st.Mode().Perm() != mode {
+				t.Errorf("%s has mode %o in %s, want %o", name, st.Mode().Perm(), tree, mode)
+			}
+		}
 	}
 }
