@@ -1,8 +1,6 @@
 package fs
 
 import (
-	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mica/cow"
-	"mica/internal/sys"
 )
 
 // setAttr fills in the attributes that the mount shows.
@@ -166,7 +163,7 @@ func (w *worker) inGroup(gid uint32) bool {
 	if p == nil {
 		return false
 	}
-	status, err := os.ReadFile(fmt.Sprintf("%s/%d/status", sys.FdPath(p.fd), w.hdr.Pid))
+	status, err := p.Status(w.hdr.Pid)
 	if err != nil {
 		return false
 	}

@@ -17,6 +17,7 @@ import (
 	"mica/cow"
 	"mica/fs"
 	"mica/internal/testenv"
+	"mica/internal/turns"
 )
 
 // serveVariable tells this program to serve the union that it describes.
@@ -26,7 +27,7 @@ const serveVariable = "MICA_TEST_SERVE"
 // mount has a server process of its own: a process that uses its own mount
 // blocks in calls that the runtime takes for short ones.
 func TestMain(m *testing.M) {
-	fs.AwakeMain()
+	turns.AwakeMain()
 	if job := os.Getenv(serveVariable); job != "" {
 		if err := serveMount(job); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -33,7 +33,7 @@ type Options struct {
 	// MaxWrite bounds one write in bytes; 0 is the most that the kernel has.
 	MaxWrite int
 	// Awake keeps processors of a small virtual machine from sleeping while
-	// requests come close together. The program's main must call AwakeMain.
+	// requests come close together. The program's main must call turns.AwakeMain.
 	Awake bool
 	// Debug receives a line for every request.
 	Debug io.Writer

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mica/cow"
+	"mica/internal/turns"
 )
 
 // Server answers the kernel's requests for one mount.
@@ -32,9 +33,9 @@ type Server struct {
 
 	crew    crew
 	listers listers
-	procs   atomic.Pointer[procDir]
+	procs   atomic.Pointer[turns.Processes]
 
-	companion companion
+	companion turns.Companion
 	greeting  atomic.Pointer[string] // the name of the file that Greet opens
 	ready     chan struct{}
 	failed    atomic.Pointer[error]
@@ -78,7 +79,7 @@ func (s *Server) Serve(dev *os.File) error {
 			unix.Close(s.look)
 		}
 		if p := s.procs.Load(); p != nil {
-			unix.Close(p.fd)
+			p.Close()
 		}
 	}()
 	w := newWorker(s)
@@ -88,7 +89,7 @@ func (s *Server) Serve(dev *os.File) error {
 	s.look = s.openLook()
 	close(s.ready)
 	s.crew.serve(s)
-	s.companion.stop()
+	s.companion.Stop()
 	if err := s.failed.Load(); err != nil {
 		return *err
 	}

@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"mica/fs"
 	"mica/run/control"
 	"mica/run/record"
 	"mica/run/sandbox"
@@ -28,7 +27,6 @@ func Main() {
 	// With a umask that takes from the owner too, the program could not use what it makes. The bits of the others
 	// stay the caller's wish.
 	unix.Umask(unix.Umask(0o077) &^ 0o700)
-	fs.AwakeMain()
 	sandbox.Main()
 	args := os.Args
 	switch {

@@ -12,11 +12,14 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"mica/internal/turns"
 )
 
 // Main must be the first thing that main (or TestMain) calls. In a process that Start made it becomes the init of the
-// sandbox and does not return; in any other process it returns at once.
+// sandbox and does not return; in any other process it returns at once. The processes beside init are of this kind, too.
 func Main() {
+	turns.AwakeMain()
 	if len(os.Args) != 1 {
 		return
 	}

@@ -4,10 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os/signal"
 	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"mica/internal/turns"
 )
 
 // A tracer is a process of its own beside init, because ptrace(2) and wait(2) belong together and init waits for others. It
@@ -29,7 +32,11 @@ func Trace(conn int, token string) error {
 	if err != nil {
 		return err
 	}
+	signal.Ignore(unix.SIGCHLD) // each stop would send one, and the runtime wake a thread for it
 	t := &tracer{files: files, resolver: r, filter: statFilter()}
+	if t.procs, err = turns.OpenProcesses("/proc"); err == nil {
+		defer t.procs.Close()
+	}
 	for {
 		var tid [4]byte
 		n, err := unix.Read(conn, tid[:])
@@ -52,7 +59,17 @@ type tracer struct {
 	files    Files
 	resolver *resolver
 	filter   []byte // of injected filters
+
+	procs     *turns.Processes // nil: tracers run where the kernel puts them
+	companion turns.Companion
 }
+
+const (
+	// followEvery is after how many stops a tracer looks where the traced run.
+	followEvery = 8
+	// awakeAfter is after how many stops it is worth to keep processors awake.
+	awakeAfter = 64
+)
 
 const traceOptions = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACESECCOMP | unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_TRACEFORK |
 	unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACECLONE
@@ -85,7 +102,8 @@ func (t *tracer) trace(tid int, attached chan<- struct{}) {
 		return
 	}
 	threads := map[int]*thread{tid: {fresh: true}}
-	for {
+	var place turns.Place
+	for stops := 1; ; stops++ {
 		var ws syscall.WaitStatus
 		tid, err := syscall.Wait4(-1, &ws, unix.WALL|unix.WNOTHREAD, nil)
 		switch {
@@ -97,6 +115,12 @@ func (t *tracer) trace(tid int, attached chan<- struct{}) {
 			if th == nil {
 				th = &thread{}
 				threads[tid] = th
+			}
+			if stops%followEvery == 0 && t.procs != nil {
+				place.Follow(t.procs, uint32(tid))
+			}
+			if stops > awakeAfter {
+				t.companion.Keep()
 			}
 			t.stopped(tid, th, ws)
 		default:
@@ -147,10 +171,6 @@ func (t *tracer) stopped(tid int, th *thread, ws syscall.WaitStatus) {
 
 // correct puts the recorded owner into the result of a call of the stat family.
 func (t *tracer) correct(tid int, call *registers) {
-	var after registers
-	if after.read(tid) != nil || after.result() != 0 {
-		return
-	}
 	c := statCall(call)
 	if c == nil {
 		return
@@ -158,6 +178,10 @@ func (t *tracer) correct(tid int, call *registers) {
 	var buf [64]byte
 	if n, e := readMemory(tid, c.buffer, buf[:]); e != 0 || n != len(buf) || !c.layout.hidden(buf[:]) {
 		return
+	}
+	var after registers
+	if after.read(tid) != nil || after.result() != 0 {
+		return // what is there is the result of an earlier call
 	}
 	fd, err := c.open(t.resolver, tid)
 	if err != nil {

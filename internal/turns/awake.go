@@ -1,4 +1,4 @@
-package fs
+package turns
 
 import (
 	"bytes"
@@ -13,18 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Two processors that take turns with one client and one server have one that
-// sleeps, and the scheduler likes to wake the client there. In a virtual
+// Where two threads take turns on one of two processors, the other one
+// sleeps, and the scheduler likes to wake one of them there. In a virtual
 // machine that is a trip through the hypervisor, which takes longer than all
-// the rest of a request. A companion process of the lowest kind (SCHED_IDLE,
+// the rest of a turn. A companion process of the lowest kind (SCHED_IDLE,
 // which gives way to everybody at once) keeps the other processor from
-// sleeping as long as requests come one close after the other. It is a process
+// sleeping as long as turns come one close after the other. It is a process
 // because a thread of that kind could be left without a processor just when
 // the runtime needs it.
 
 const (
 	awakeName = "mica-awake"
-	// awakeFor is how long it goes on after the last request.
+	// awakeFor is how long it goes on after the last turn.
 	awakeFor = time.Millisecond
 	// awakeCPUs is how many processors a machine has that gains from it: with
 	// more, the scheduler finds one that sleeps anyway.
@@ -40,12 +40,12 @@ const (
 
 // vigil is the shared page.
 type vigil struct {
-	beat   atomic.Uint64 // counts requests
+	beat   atomic.Uint64 // counts turns
 	asleep atomic.Uint32 // the companion waits on it as a futex while it is 1
 }
 
-// companion is the server's side of it.
-type companion struct {
+// Companion is the side of it of whoever has it kept awake. The zero value is ready.
+type Companion struct {
 	asked atomic.Bool
 	page  atomic.Pointer[vigil] // nil: it does not run (yet)
 
@@ -63,8 +63,9 @@ func virtual() bool {
 	return err == nil && bytes.Contains(info, []byte(" hypervisor "))
 }
 
-// keep has the companion stay awake from now on, starting it if need be.
-func (c *companion) keep() {
+// Keep has the companion stay awake from now on for a moment, starting it if need be. The program's main must call
+// [AwakeMain].
+func (c *Companion) Keep() {
 	page := c.page.Load()
 	if page == nil {
 		if !c.asked.Load() && c.asked.CompareAndSwap(false, true) {
@@ -79,7 +80,7 @@ func (c *companion) keep() {
 }
 
 // start starts the companion; where that fails there is none.
-func (c *companion) start() {
+func (c *Companion) start() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.over || !virtual() {
@@ -98,7 +99,7 @@ func (c *companion) start() {
 	if err != nil {
 		return
 	}
-	// What the server was given by whoever started it is not for the companion, which may live a little longer.
+	// What this process was given by whoever started it is not for the companion, which may live a little longer.
 	_ = unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC)
 	c.proc, err = os.StartProcess("/proc/self/exe", []string{awakeName}, &os.ProcAttr{
 		Env: []string{"GOMAXPROCS=1", "GOGC=off"}, Files: []*os.File{nil, nil, nil, file}, Dir: "/",
@@ -109,8 +110,8 @@ func (c *companion) start() {
 	}
 }
 
-// stop kills the companion.
-func (c *companion) stop() {
+// Stop kills the companion. None is started any more.
+func (c *Companion) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.over = true
@@ -130,11 +131,13 @@ func (c *companion) stop() {
 }
 
 // AwakeMain is the whole life of a companion process, if this is one: a
-// program that sets Options.Awake calls it first.
+// program that uses a Companion calls it first.
 func AwakeMain() {
 	if os.Args[0] != awakeName {
 		return
 	}
+	// In a container this is a process of the host's program, which nobody there is to look into.
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	var policy struct{ priority int32 }
 	_, _, e := unix.Syscall(unix.SYS_SCHED_SETSCHEDULER, 0, unix.SCHED_IDLE, uintptr(unsafe.Pointer(&policy)))
 	page, err := mapVigil(awakeFD)
