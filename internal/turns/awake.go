@@ -64,7 +64,7 @@ func virtual() bool {
 }
 
 // Keep has the companion stay awake from now on for a moment, starting it if need be. The program's main must call
-// [AwakeMain].
+// [AwakeMain]. No thread of it may end before the process does: it could be the companion's parent, which ends with that.
 func (c *Companion) Keep() {
 	page := c.page.Load()
 	if page == nil {

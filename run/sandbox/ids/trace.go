@@ -65,7 +65,7 @@ type tracer struct {
 }
 
 const (
-	// followEvery is after how many stops a tracer looks where the traced run.
+	// followEvery is after how many stops of one thread a tracer looks where it runs.
 	followEvery = 8
 	// awakeAfter is after how many stops it is worth to keep processors awake.
 	awakeAfter = 64
@@ -93,6 +93,8 @@ func ptrace(request, tid int, data uintptr) error {
 // make requests, and it sees only what it traces.
 func (t *tracer) trace(tid int, attached chan<- struct{}) {
 	runtime.LockOSThread()
+	// The thread must not end with its goroutine: the companion may be its child, and would end as well.
+	defer runtime.UnlockOSThread()
 	err := ptrace(unix.PTRACE_SEIZE, tid, traceOptions)
 	if err == nil {
 		err = unix.PtraceInterrupt(tid)
@@ -103,6 +105,10 @@ func (t *tracer) trace(tid int, attached chan<- struct{}) {
 	}
 	threads := map[int]*thread{tid: {fresh: true}}
 	var place turns.Place
+	if t.procs != nil {
+		defer place.Leave(t.procs)
+	}
+	last, run := tid, 0 // the thread that stopped last, and how often in a row
 	for stops := 1; ; stops++ {
 		var ws syscall.WaitStatus
 		tid, err := syscall.Wait4(-1, &ws, unix.WALL|unix.WNOTHREAD, nil)
@@ -116,7 +122,9 @@ func (t *tracer) trace(tid int, attached chan<- struct{}) {
 				th = &thread{}
 				threads[tid] = th
 			}
-			if stops%followEvery == 0 && t.procs != nil {
+			if run++; tid != last {
+				last, run = tid, 0
+			} else if run%followEvery == 0 && t.procs != nil {
 				place.Follow(t.procs, uint32(tid))
 			}
 			if stops > awakeAfter {
