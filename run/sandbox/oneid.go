@@ -66,10 +66,10 @@ type emulation struct {
 // gcEvery is after how many answers init collects its garbage.
 const gcEvery = 8192
 
-// startEmulation begins to emulate ids once the root is in place. shared is the descriptor of the memory for the table.
+// startEmulation begins to emulate ids once the root is in place. shared is the descriptor of the memory for the table, which is
+// kept for the tracer.
 func (i *initProcess) startEmulation(shared int) error {
 	mem, err := unix.Mmap(shared, 0, ids.SharedSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	unix.Close(shared)
 	if err != nil {
 		return fmt.Errorf("map table of credentials: %w", err)
 	}
@@ -96,8 +96,10 @@ func (i *initProcess) startEmulation(shared int) error {
 		}
 	}}
 	if i.setup.Token != "" {
-		e.tracer = &tracerClient{token: i.setup.Token}
+		e.tracer = &tracerClient{token: i.setup.Token, shared: shared}
 		opt.Trace = e.tracer.attach
+	} else {
+		unix.Close(shared)
 	}
 	e.server, err = ids.NewServer(e.table, files, opt)
 	if err != nil {

@@ -18,9 +18,13 @@ import (
 // tracerName is argv[0] of the tracer: see ids.Trace.
 const tracerName = "mica-tracer"
 
+// tableFD is where the tracer has the memory of the table of credentials.
+const tableFD = controlFD + 1
+
 // tracerClient is init's end of the connection to the tracer, which it starts when it is first needed.
 type tracerClient struct {
-	token string
+	token  string
+	shared int // the memory of the table of credentials
 
 	mu     sync.Mutex
 	conn   int   // valid once tried, unless failed
@@ -84,7 +88,7 @@ func (t *tracerClient) start() error {
 	defer unix.Close(null)
 	_, err = syscall.ForkExec("/proc/self/exe", []string{tracerName}, &syscall.ProcAttr{
 		Env:   []string{"GOMAXPROCS=2", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"},
-		Files: []uintptr{uintptr(null), uintptr(null), 2, uintptr(pair[1])},
+		Files: []uintptr{uintptr(null), uintptr(null), 2, uintptr(pair[1]), uintptr(t.shared)},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err == nil {
@@ -114,7 +118,7 @@ func tracerMain() {
 		_, err = io.ReadFull(conn, token)
 	}
 	if err == nil {
-		err = ids.Trace(controlFD, string(token))
+		err = ids.Trace(controlFD, tableFD, string(token))
 	}
 	runtime.KeepAlive(conn) // its end would close the descriptor
 	if err != nil {

@@ -11,28 +11,47 @@ import (
 
 // layout says where the interesting fields of a result are.
 type layout struct {
+	size     int // of what is read of it
 	uid, gid int // 32 bits
 	blksize  int // 32 bits count on a little-endian machine
+	dev      func(buf []byte) uint64
 }
 
 var (
 	statLayout = layout{
-		uid: int(unsafe.Offsetof(unix.Stat_t{}.Uid)), gid: int(unsafe.Offsetof(unix.Stat_t{}.Gid)), blksize: int(unsafe.Offsetof(unix.Stat_t{}.Blksize)),
+		size: int(unsafe.Offsetof(unix.Stat_t{}.Blksize)) + 8,
+		uid:  int(unsafe.Offsetof(unix.Stat_t{}.Uid)), gid: int(unsafe.Offsetof(unix.Stat_t{}.Gid)), blksize: int(unsafe.Offsetof(unix.Stat_t{}.Blksize)),
+		dev: func(buf []byte) uint64 { return binary.NativeEndian.Uint64(buf[unsafe.Offsetof(unix.Stat_t{}.Dev):]) },
 	}
 	statxLayout = layout{
-		uid: int(unsafe.Offsetof(unix.Statx_t{}.Uid)), gid: int(unsafe.Offsetof(unix.Statx_t{}.Gid)), blksize: int(unsafe.Offsetof(unix.Statx_t{}.Blksize)),
+		size: int(unsafe.Offsetof(unix.Statx_t{}.Dev_minor)) + 4,
+		uid:  int(unsafe.Offsetof(unix.Statx_t{}.Uid)), gid: int(unsafe.Offsetof(unix.Statx_t{}.Gid)), blksize: int(unsafe.Offsetof(unix.Statx_t{}.Blksize)),
+		dev: func(buf []byte) uint64 {
+			return unix.Mkdev(binary.NativeEndian.Uint32(buf[unsafe.Offsetof(unix.Statx_t{}.Dev_major):]),
+				binary.NativeEndian.Uint32(buf[unsafe.Offsetof(unix.Statx_t{}.Dev_minor):]))
+		},
 	}
 )
+
+// statSize is room for what is read of any result.
+const statSize = int(unsafe.Sizeof(unix.Statx_t{}))
 
 // hidden says whether another owner than the one shown is recorded.
 func (l layout) hidden(buf []byte) bool {
 	return binary.NativeEndian.Uint32(buf[l.blksize:]) == idcall.HiddenBlksize
 }
 
-func (l layout) correct(buf []byte, uid, gid uint32) {
+func (l layout) setBlksize(buf []byte, size uint32) {
+	binary.NativeEndian.PutUint32(buf[l.blksize:], size)
+}
+
+func (l layout) owner(buf []byte) (uid, gid uint32) {
+	return binary.NativeEndian.Uint32(buf[l.uid:]), binary.NativeEndian.Uint32(buf[l.gid:])
+}
+
+func (l layout) setOwner(buf []byte, uid, gid uint32) {
 	binary.NativeEndian.PutUint32(buf[l.uid:], uid)
 	binary.NativeEndian.PutUint32(buf[l.gid:], gid)
-	binary.NativeEndian.PutUint32(buf[l.blksize:], idcall.ShownBlksize)
 }
 
 // stat is a call of the stat family.

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/internal/idcall"
 	"mica/internal/turns"
 )
 
@@ -18,13 +19,21 @@ import (
 // user stands for an owner that does not exist, it puts the recorded one. The server of the root marks such files
 // by their block size (idcall.HiddenBlksize), so a result costs a look at memory and only those files a question.
 //
+// On other filesystems, as of volumes, owners are not recorded. There, what seems to belong to the one user belongs to whoever looks: a
+// database that has its files in a volume insists on that.
+//
 // A program is caught when it is executed. It gets a further seccomp filter, injected before its first instruction, that
 // stops it for the calls of the stat family and nothing else.
 
 // Trace is the tracer: it attaches to the threads whose ids come over the connection, four bytes each, and answers each with a
-// byte once the thread cannot run on unseen (or cannot be traced: something else does). It returns when init is gone.
-func Trace(conn int, token string) error {
+// byte once the thread cannot run on unseen (or cannot be traced: something else does). shared is the descriptor of the memory
+// of a Table. It returns when init is gone.
+func Trace(conn, shared int, token string) error {
 	files, err := RootFiles(token)
+	if err != nil {
+		return err
+	}
+	others, err := newForeign(shared)
 	if err != nil {
 		return err
 	}
@@ -33,7 +42,7 @@ func Trace(conn int, token string) error {
 		return err
 	}
 	signal.Ignore(unix.SIGCHLD) // each stop would send one, and the runtime wake a thread for it
-	t := &tracer{files: files, resolver: r, filter: statFilter()}
+	t := &tracer{files: files, foreign: others, resolver: r, filter: statFilter()}
 	if t.procs, err = turns.OpenProcesses("/proc"); err == nil {
 		defer t.procs.Close()
 	}
@@ -57,6 +66,7 @@ func Trace(conn int, token string) error {
 
 type tracer struct {
 	files    Files
+	foreign  *foreign
 	resolver *resolver
 	filter   []byte // of injected filters
 
@@ -183,13 +193,24 @@ func (t *tracer) correct(tid int, call *registers) {
 	if c == nil {
 		return
 	}
-	var buf [64]byte
-	if n, e := readMemory(tid, c.buffer, buf[:]); e != 0 || n != len(buf) || !c.layout.hidden(buf[:]) {
+	var room [statSize]byte
+	buf := room[:c.layout.size]
+	if n, e := readMemory(tid, c.buffer, buf); e != 0 || n != len(buf) {
+		return
+	}
+	hidden := c.layout.hidden(buf)
+	if !hidden && !t.foreign.has(c.layout, buf) {
 		return
 	}
 	var after registers
 	if after.read(tid) != nil || after.result() != 0 {
 		return // what is there is the result of an earlier call
+	}
+	if !hidden {
+		if t.foreign.correct(c.layout, buf, tid) {
+			_ = writeMemory(tid, c.buffer, buf)
+		}
+		return
 	}
 	fd, err := c.open(t.resolver, tid)
 	if err != nil {
@@ -200,6 +221,7 @@ func (t *tracer) correct(tid int, call *registers) {
 	if err != nil || !ok {
 		return
 	}
-	c.layout.correct(buf[:], uid, gid)
-	_ = writeMemory(tid, c.buffer, buf[:])
+	c.layout.setOwner(buf, uid, gid)
+	c.layout.setBlksize(buf, idcall.ShownBlksize)
+	_ = writeMemory(tid, c.buffer, buf)
 }

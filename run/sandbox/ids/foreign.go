@@ -1,0 +1,57 @@
+package ids
+
+import (
+	"fmt"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// foreign knows the files that owners are not recorded of: those of volumes and of directories of the host.
+type foreign struct {
+	view     *View
+	uid, gid uint32   // that the kernel shows for the one user
+	others   []uint64 // filesystems that have owners of their own: the root, and those that the kernel makes
+}
+
+// newForeign makes one from the descriptor of the memory of a Table, which it takes.
+func newForeign(shared int) (*foreign, error) {
+	mem, err := unix.Mmap(shared, 0, SharedSize, unix.PROT_READ, unix.MAP_SHARED)
+	unix.Close(shared)
+	if err != nil {
+		return nil, fmt.Errorf("map table of credentials: %w", err)
+	}
+	f := &foreign{view: NewView(mem), uid: uint32(os.Getuid()), gid: uint32(os.Getgid())}
+	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open /proc: %w", err)
+	}
+	f.view.SetProc(proc)
+	for _, dir := range []string{"/", "/proc", "/sys", "/dev", "/dev/shm"} {
+		var st unix.Stat_t
+		if unix.Stat(dir, &st) == nil {
+			f.others = append(f.others, st.Dev)
+		}
+	}
+	return f, nil
+}
+
+// has says whether a result is about such a file, and shows the one user as its owner.
+func (f *foreign) has(l layout, buf []byte) bool {
+	uid, _ := l.owner(buf)
+	return uid == f.uid && !slices.Contains(f.others, l.dev(buf))
+}
+
+// correct puts who looks into a result that has that one user, and says whether it did: that one may be who looks.
+func (f *foreign) correct(l layout, buf []byte, tid int) bool {
+	uid, gid, ok := f.view.Owner(uint32(tid))
+	if !ok {
+		return false
+	}
+	if _, group := l.owner(buf); group != f.gid {
+		gid = group
+	}
+	l.setOwner(buf, uid, gid)
+	return true
+}
