@@ -32,8 +32,10 @@ check-format:
 	@bad=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \
 	if [ -n "$$bad" ]; then echo "gofmt would change:"; echo "$$bad"; exit 1; fi
 
+# The other architecture must compile, too.
 vet:
 	$(GO) vet ./...
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
 
 # The version of staticcheck is the one in go.mod.
 lint:

@@ -95,10 +95,11 @@ func (s *side) entry(rel string, d depth) (*entry, error) {
 		return nil, fmt.Errorf("stat %q: %w", rel, err)
 	}
 	st := unix.Stat_t{
-		Dev: unix.Mkdev(stx.Dev_major, stx.Dev_minor), Ino: stx.Ino, Mode: uint32(stx.Mode), Nlink: uint64(stx.Nlink),
+		Dev: unix.Mkdev(stx.Dev_major, stx.Dev_minor), Ino: stx.Ino, Mode: uint32(stx.Mode),
 		Uid: stx.Uid, Gid: stx.Gid, Rdev: unix.Mkdev(stx.Rdev_major, stx.Rdev_minor), Size: int64(stx.Size),
 		Mtim: unix.Timespec{Sec: stx.Mtime.Sec, Nsec: int64(stx.Mtime.Nsec)},
 	}
+	setLinks(&st.Nlink, stx.Nlink)
 	e := &entry{
 		what: s.describe(&st),
 		dir:  st.Mode&unix.S_IFMT == unix.S_IFDIR,
@@ -206,3 +207,6 @@ func listDir(path string) (map[string]listed, error) {
 		}
 	}
 }
+
+// setLinks sets a count of links, which is wider on some architectures.
+func setLinks[T uint32 | uint64](to *T, n uint32) { *to = T(n) }
