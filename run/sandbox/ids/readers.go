@@ -20,7 +20,11 @@ var (
 		postgres postmaster initdb crontab cron mandb`)
 
 	// checkOwn want files to belong to who runs them. To root, everything does.
-	checkOwn = words(`git ssh`)
+	checkOwn = words(`
+		git ssh gpg gpgsm gpgconf gpg-agent dirmngr tmux screen fetchmail procmail
+		emacs emacsclient vi vim vim.tiny vim.basic vim.nox view vimdiff nvim
+		pulseaudio pactl pacmd paplay parec pacat pipewire pipewire-pulse wireplumber
+		tor munged postfix`)
 
 	// readWith do so with some arguments.
 	readWith = map[string]func(args []string) bool{
@@ -51,7 +55,7 @@ func ReadsOwners(file string, args []string, switched bool) bool {
 	if _, ok := alwaysRead[name]; ok || strings.HasPrefix(name, "pg_") {
 		return true
 	}
-	if _, ok := checkOwn[name]; ok {
+	if _, ok := checkOwn[name]; ok || strings.HasPrefix(name, "emacs-") {
 		return switched
 	}
 	reads := readWith[name]
@@ -63,7 +67,7 @@ func MayReadOwners(file string) bool {
 	name := path.Base(file)
 	_, always := alwaysRead[name]
 	_, own := checkOwn[name]
-	return always || own || readWith[name] != nil || name == "busybox" || name == "toybox" || strings.HasPrefix(name, "pg_")
+	return always || own || strings.HasPrefix(name, "emacs-") || readWith[name] != nil || name == "busybox" || name == "toybox" || strings.HasPrefix(name, "pg_")
 }
 
 // hasOption finds one of the letters among the short options, or a long one; a long one may have a value.

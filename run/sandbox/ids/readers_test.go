@@ -23,7 +23,9 @@ func TestReadsOwners(t *testing.T) {
 			t.Errorf("%s: not asked for", line)
 		}
 	}
-	if !ReadsOwners("/usr/bin/git", []string{"git", "status"}, true) {
-		t.Error("git of another user")
+	for _, file := range []string{"/usr/bin/git", "tmux", "/usr/bin/screen", "emacs-gtk", "tor", "pulseaudio"} {
+		if args := []string{file, "x"}; !ReadsOwners(file, args, true) || ReadsOwners(file, args, false) || !MayReadOwners(file) {
+			t.Errorf("%s has to see its user's files as that one's, and as root those of root", file)
+		}
 	}
 }
