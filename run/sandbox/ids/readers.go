@@ -17,7 +17,7 @@ var (
 		vipw vigr pwck grpck pwconv pwunconv grpconv grpunconv adduser addgroup deluser delgroup update-passwd
 		systemd-sysusers systemd-tmpfiles
 		stat namei getfacl setfacl logrotate gzip gunzip bzip2 xz zstd
-		postgres postmaster initdb crontab cron mandb`)
+		postgres postmaster initdb dovecot crontab cron mandb`)
 
 	// checkOwn want files to belong to who runs them. To root, everything does.
 	checkOwn = words(`
