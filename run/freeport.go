@@ -30,17 +30,24 @@ func chooseHostPorts(ports []record.Port) error {
 	return nil
 }
 
-// addExposed adds the ports that a container exposes ("80/tcp") and that no port of the host leads to yet.
+// addExposed adds the ports that a container exposes ("80/tcp", "8000-8010/udp") and that no port of the host leads to yet.
 func addExposed(ports []record.Port, exposed map[string]struct{}) ([]record.Port, error) {
 	for _, spec := range slices.Sorted(maps.Keys(exposed)) {
-		number, protocol, _ := strings.Cut(spec, "/")
-		n, err := strconv.ParseUint(number, 10, 16)
-		if err != nil || n == 0 {
+		numbers, protocol, _ := strings.Cut(spec, "/")
+		first, last, ranged := strings.Cut(numbers, "-")
+		if !ranged {
+			last = first
+		}
+		from, err := strconv.ParseUint(first, 10, 16)
+		to, err2 := strconv.ParseUint(last, 10, 16)
+		if err != nil || err2 != nil || from == 0 || to < from {
 			return nil, fmt.Errorf("the image exposes port %q, which is none: publish the ports that you need with -p", spec)
 		}
-		p := record.Port{Container: uint16(n), Protocol: cmp.Or(protocol, "tcp")}
-		if !slices.ContainsFunc(ports, func(have record.Port) bool { return have.Container == p.Container && have.Protocol == p.Protocol }) {
-			ports = append(ports, p)
+		for n := from; n <= to; n++ {
+			p := record.Port{Container: uint16(n), Protocol: cmp.Or(protocol, "tcp")}
+			if !slices.ContainsFunc(ports, func(have record.Port) bool { return have.Container == p.Container && have.Protocol == p.Protocol }) {
+				ports = append(ports, p)
+			}
 		}
 	}
 	return ports, nil

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"slices"
 	"testing"
 
 	"mica/run/record"
@@ -19,5 +20,25 @@ func TestChooseHostPorts(t *testing.T) {
 	}
 	if err := chooseHostPorts([]record.Port{{HostIP: "192.0.2.1", Container: 80, Protocol: "tcp"}}); err == nil {
 		t.Error("a port of an address that is not the machine's is found")
+	}
+}
+
+func TestAddExposed(t *testing.T) {
+	have := []record.Port{{Host: 8080, Container: 81, Protocol: "tcp"}}
+	got, err := addExposed(have, map[string]struct{}{"80-82/tcp": {}, "53/udp": {}, "65535": {}, "90-90/sctp": {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []record.Port{
+		{Host: 8080, Container: 81, Protocol: "tcp"}, {Container: 53, Protocol: "udp"}, {Container: 65535, Protocol: "tcp"},
+		{Container: 80, Protocol: "tcp"}, {Container: 82, Protocol: "tcp"}, {Container: 90, Protocol: "sctp"},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	for _, spec := range []string{"0", "82-80/tcp", "80-", "-80", "1-65536", "http", "80-81-82"} {
+		if got, err := addExposed(nil, map[string]struct{}{spec: {}}); err == nil {
+			t.Errorf("%q is taken for %+v", spec, got)
+		}
 	}
 }
