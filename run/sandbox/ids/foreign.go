@@ -23,11 +23,6 @@ func newForeign(shared int) (*foreign, error) {
 		return nil, fmt.Errorf("map table of credentials: %w", err)
 	}
 	f := &foreign{view: NewView(mem), uid: uint32(os.Getuid()), gid: uint32(os.Getgid())}
-	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open /proc: %w", err)
-	}
-	f.view.SetProc(proc)
 	for _, dir := range []string{"/", "/proc", "/sys", "/dev", "/dev/shm"} {
 		var st unix.Stat_t
 		if unix.Stat(dir, &st) == nil {
@@ -44,14 +39,14 @@ func (f *foreign) has(l layout, buf []byte) bool {
 }
 
 // correct puts who looks into a result that has that one user, and says whether it did: that one may be who looks.
-func (f *foreign) correct(l layout, buf []byte, tid int) bool {
-	uid, gid, ok := f.view.Owner(uint32(tid))
+func (f *foreign) correct(c *stat, buf []byte, tid int) bool {
+	uid, gid, ok := f.view.ownerInside(tid)
 	if !ok {
 		return false
 	}
-	if _, group := l.owner(buf); group != f.gid {
+	if _, group := c.layout.owner(buf); group != f.gid {
 		gid = group
 	}
-	l.setOwner(buf, uid, gid)
+	c.layout.setOwner(buf, uid, gid)
 	return true
 }

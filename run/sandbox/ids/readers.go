@@ -52,10 +52,10 @@ func ReadsOwners(file string, args []string, switched bool) bool {
 		args = args[1:]
 		name = path.Base(args[0])
 	}
-	if _, ok := alwaysRead[name]; ok || strings.HasPrefix(name, "pg_") {
+	switch always, own := byName(name); {
+	case always:
 		return true
-	}
-	if _, ok := checkOwn[name]; ok || strings.HasPrefix(name, "emacs-") {
+	case own:
 		return switched
 	}
 	reads := readWith[name]
@@ -65,9 +65,15 @@ func ReadsOwners(file string, args []string, switched bool) bool {
 // MayReadOwners says whether the answer of ReadsOwners could be yes. It is cheap.
 func MayReadOwners(file string) bool {
 	name := path.Base(file)
-	_, always := alwaysRead[name]
-	_, own := checkOwn[name]
-	return always || own || strings.HasPrefix(name, "emacs-") || readWith[name] != nil || name == "busybox" || name == "toybox" || strings.HasPrefix(name, "pg_")
+	always, own := byName(name)
+	return always || own || readWith[name] != nil || name == "busybox" || name == "toybox"
+}
+
+// byName says what the name of a program tells about it: that it always reads owners, or checks its own files.
+func byName(name string) (always, own bool) {
+	_, always = alwaysRead[name]
+	_, own = checkOwn[name]
+	return always || strings.HasPrefix(name, "pg_"), own || strings.HasPrefix(name, "emacs-")
 }
 
 // hasOption finds one of the letters among the short options, or a long one; a long one may have a value.

@@ -16,6 +16,9 @@ const Resource = 10
 // mark is the upper half of such a value, so that no other one is taken for it.
 const mark = uint64(0x6d696361) << 32
 
+// numberIn is the number of the credentials that a limit holds; ok is false for the limit of a process that never changed any.
+func numberIn(limit uint64) (n uint32, ok bool) { return uint32(limit), limit&^0xffffffff == mark }
+
 // The shared memory begins with the number of entries (4 bytes) and whether any of them gives new files another owner than the
 // base credentials (4 bytes). Entries follow: user and group of new files, 4 bytes each, for the credentials 0, 1, ...
 const (
@@ -97,13 +100,13 @@ func (t *Table) get(tid int) (Creds, bool, error) {
 	if err := unix.Prlimit(tid, Resource, nil, &l); err != nil {
 		return Creds{}, false, fmt.Errorf("read credentials of %d: %w", tid, err)
 	}
-	n := l.Cur &^ mark
-	if l.Cur&^0xffffffff != mark {
+	n, ok := numberIn(l.Cur)
+	if !ok {
 		return t.base, true, nil
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n >= uint64(len(t.list)) {
+	if int(n) >= len(t.list) {
 		return t.base, true, nil
 	}
 	return t.list[n], false, nil

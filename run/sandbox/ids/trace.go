@@ -187,7 +187,7 @@ func (t *tracer) stopped(tid int, th *thread, ws syscall.WaitStatus) {
 	_ = unix.PtraceCont(tid, 0)
 }
 
-// correct puts the recorded owner into the result of a call of the stat family.
+// correct puts the owner that is to be seen into the result of a call of the stat family.
 func (t *tracer) correct(tid int, call *registers) {
 	c := statCall(call)
 	if c == nil {
@@ -198,30 +198,34 @@ func (t *tracer) correct(tid int, call *registers) {
 	if n, e := readMemory(tid, c.buffer, buf); e != 0 || n != len(buf) {
 		return
 	}
-	hidden := c.layout.hidden(buf)
-	if !hidden && !t.foreign.has(c.layout, buf) {
+	correction := t.recorded
+	switch {
+	case t.foreign.has(c.layout, buf):
+		correction = t.foreign.correct
+	case !c.layout.hidden(buf):
 		return
 	}
 	var after registers
 	if after.read(tid) != nil || after.result() != 0 {
 		return // what is there is the result of an earlier call
 	}
-	if !hidden {
-		if t.foreign.correct(c.layout, buf, tid) {
-			_ = writeMemory(tid, c.buffer, buf)
-		}
-		return
+	if correction(c, buf, tid) {
+		_ = writeMemory(tid, c.buffer, buf)
 	}
+}
+
+// recorded puts the recorded owner of a file of the root into a result, and says whether it did.
+func (t *tracer) recorded(c *stat, buf []byte, tid int) bool {
 	fd, err := c.open(t.resolver, tid)
 	if err != nil {
-		return
+		return false
 	}
 	defer unix.Close(fd)
 	uid, gid, ok, err := t.files.Owner(fd)
 	if err != nil || !ok {
-		return
+		return false
 	}
 	c.layout.setOwner(buf, uid, gid)
 	c.layout.setBlksize(buf, idcall.ShownBlksize)
-	_ = writeMemory(tid, c.buffer, buf)
+	return true
 }

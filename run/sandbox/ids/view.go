@@ -35,7 +35,7 @@ func (v *View) Close() {
 // Owner returns the owner of the files that a thread (its id in the sandbox) makes; ok is false when that is who the kernel
 // takes it for. It may be called at any time from any goroutine but after Close.
 func (v *View) Owner(tid uint32) (uid, gid uint32, ok bool) {
-	if word(v.shared, otherOffset).Load() == 0 {
+	if !v.anybody() {
 		return 0, 0, false
 	}
 	proc := v.proc.Load() - 1
@@ -43,7 +43,31 @@ func (v *View) Owner(tid uint32) (uid, gid uint32, ok bool) {
 		return 0, 0, false
 	}
 	n, ok := readNumber(int(proc), tid)
-	if !ok || n >= min(word(v.shared, countOffset).Load(), maxEntries) {
+	if !ok {
+		return 0, 0, false
+	}
+	return v.owner(n)
+}
+
+// ownerInside is Owner for those who are in the sandbox themselves: they need no /proc.
+func (v *View) ownerInside(tid int) (uid, gid uint32, ok bool) {
+	var l unix.Rlimit
+	if !v.anybody() || unix.Prlimit(tid, Resource, nil, &l) != nil {
+		return 0, 0, false
+	}
+	n, ok := numberIn(l.Cur)
+	if !ok {
+		return 0, 0, false
+	}
+	return v.owner(n)
+}
+
+// anybody says whether there are credentials that give new files another owner.
+func (v *View) anybody() bool { return word(v.shared, otherOffset).Load() != 0 }
+
+// owner returns the owner of the files of processes with the credentials of a number.
+func (v *View) owner(n uint32) (uid, gid uint32, ok bool) {
+	if n >= min(word(v.shared, countOffset).Load(), maxEntries) {
 		return 0, 0, false
 	}
 	at := headerSize + int(n)*entrySize
@@ -68,8 +92,8 @@ func readNumber(proc int, tid uint32) (uint32, bool) {
 	}
 	field, _, _ := bytes.Cut(bytes.TrimLeft(rest, " "), []byte(" "))
 	value, err := strconv.ParseUint(string(field), 10, 64)
-	if err != nil || value&^0xffffffff != mark {
+	if err != nil {
 		return 0, false
 	}
-	return uint32(value), true
+	return numberIn(value)
 }
