@@ -118,11 +118,12 @@ func TestCheckAfterKill(t *testing.T) {
 	until(t, "changes", func() bool { _, err := os.Stat(filepath.Join(upper, "tmp/count")); return err == nil })
 	killSupervisor(t, c, "busy")
 	until(t, "the container to be dead", func() bool { return c.ok("inspect", "-f", "{{.State.Running}}", "busy") == "false" })
-	stray := filepath.Join(c.root, dir, "work/maps/stray")
+	name := filepath.Join(dir, "work", "maps", "stray")
+	stray := filepath.Join(c.root, name)
 	if err := os.WriteFile(stray, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	what := dir + "/work/maps/stray: no file has this block map"
+	what := name + ": no file has this block map"
 	if r := c.run("system", "check"); r.code != 1 || !strings.Contains(r.stdout, what+"\n") {
 		t.Errorf("check: %+v", r)
 	}
