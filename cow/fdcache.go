@@ -14,6 +14,7 @@ type fdCache struct {
 	mu    sync.Mutex
 	limit int
 	open  int     // descriptors held, pinned ones included
+	table int     // for how many the process's table has room, or will have
 	idle  fdEntry // ring of unpinned entries; idle.next is the least recent
 }
 
@@ -35,7 +36,7 @@ func newFDCache(limit int) *fdCache {
 	if limit <= 0 {
 		limit = fdLimit()
 	}
-	c := &fdCache{limit: limit}
+	c := &fdCache{limit: limit, table: smallTable}
 	c.idle.prev, c.idle.next = &c.idle, &c.idle
 	return c
 }
@@ -69,6 +70,9 @@ func (c *fdCache) get(e *fdEntry, o opener) (int, error) {
 	}
 	e.fdPlus1, e.pins = int32(fd)+1, 1
 	c.open++
+	if c.open > c.table/2 {
+		c.widenLocked(max(c.table*4, wideTable))
+	}
 	for c.open > c.limit && c.idle.next != &c.idle {
 		c.closeLocked(c.idle.next)
 	}

@@ -87,6 +87,7 @@ func (s *Server) Serve(dev *os.File) error {
 		return err
 	}
 	s.look = s.openLook()
+	s.u.Widen()
 	close(s.ready)
 	s.crew.serve(s)
 	s.companion.Stop()
