@@ -341,3 +341,65 @@ func TestForeignWhiteouts(t *testing.T) {
 		}
 	}
 }
+
+// TestWhiteoutsShareAnInode: all that are devices are links of one, also in
+// another mount of the same upper, and can be replaced and removed one by one.
+func TestWhiteoutsShareAnInode(t *testing.T) {
+	u := open(t, layers(t, tree{"a": "1", "b": "2", "d/c": "3", "e": "4"}))
+	if u.style != whiteout.Device {
+		t.Fatal("the filesystem has no device whiteouts")
+	}
+	must(t, u.unlink("a"))
+	must(t, u.unlink("d/c"))
+	must(t, u.put("b", "changed", 0))
+	must(t, u.unlink("b")) // leaves a whiteout in the place of a copy
+	must(t, u.rename("e", "f", 0))
+	count := func(name string) (ino, links uint64) {
+		t.Helper()
+		var st unix.Stat_t
+		must(t, unix.Lstat(filepath.Join(u.cfg.Upper, name), &st))
+		if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != 0 {
+			t.Fatalf("%s is no whiteout", name)
+		}
+		return st.Ino, uint64(st.Nlink)
+	}
+	shared, _ := count("a")
+	for _, name := range []string{"b", "d/c"} {
+		if ino, _ := count(name); ino != shared {
+			t.Errorf("the whiteout of %s is a device of its own", name)
+		}
+	}
+	must(t, u.put("a", "again", 0))
+	u.reopen()
+	for name, want := range map[string]string{"a": "again", "f": "4"} {
+		if got := u.content(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	for _, name := range []string{"b", "d/c", "e"} {
+		if err := u.with(name, func(*Node) error { return nil }); err != unix.ENOENT {
+			t.Errorf("%s: %v, want ENOENT", name, err)
+		}
+	}
+	must(t, u.put("b", "again", 0))
+	must(t, u.unlink("b"))
+	if ino, links := count("b"); ino != shared || links != 3 {
+		t.Errorf("inode %d has %d links, want %d with those of b, d/c and the work directory", ino, links, shared)
+	}
+}
+
+// TestWhiteoutOfSomebodyElse: a file in the work directory is not taken for
+// the device that whiteouts share.
+func TestWhiteoutOfSomebodyElse(t *testing.T) {
+	cfg := layers(t, tree{"a": "1"})
+	must(t, os.WriteFile(filepath.Join(cfg.Work, whiteoutName), []byte("precious"), 0o600))
+	u := open(t, cfg)
+	must(t, u.unlink("a"))
+	u.reopen()
+	if err := u.with("a", func(*Node) error { return nil }); err != unix.ENOENT {
+		t.Errorf("%v, want ENOENT", err)
+	}
+	if got, err := os.ReadFile(filepath.Join(cfg.Work, whiteoutName)); string(got) != "precious" {
+		t.Errorf("the file is %q, %v", got, err)
+	}
+}

@@ -351,12 +351,12 @@ func (r *renaming) replace(fd, tfd int) error {
 		err := sys.Rename(fd, from.name, tfd, to.name, unix.RENAME_WHITEOUT)
 		if err == unix.EINVAL || err == unix.EPERM {
 			if err = sys.Rename(fd, from.name, tfd, to.name, 0); err == nil {
-				err = f.style.Create(fd, from.name)
+				err = f.createWhiteout(fd, from.name)
 			}
 		}
 		return err
 	}
-	if err := f.style.Create(fd, from.name); err != nil {
+	if err := f.createWhiteout(fd, from.name); err != nil {
 		return err
 	}
 	if err := sys.Rename(fd, from.name, tfd, to.name, 0); err != nil {

@@ -23,6 +23,8 @@ const (
 	mapsName    = "maps"    // block maps of partly copied files
 	// volatileName marks an upper that was used without syncs and not closed.
 	volatileName = "volatile"
+	// whiteoutName is the device of which whiteouts are links.
+	whiteoutName = "whiteout"
 )
 
 // workDir is the open work directory.
@@ -35,6 +37,7 @@ type workDir struct {
 	apart   apartRecords    // guarded by its own lock
 	serial  atomic.Uint64
 	boot    string // this boot's id
+	alone   bool   // the disk makes no links of whiteouts; guarded by FS.tree
 }
 
 // openWork locks and prepares the work directory.
@@ -84,6 +87,8 @@ func (f *FS) openWork() error {
 	if f.style, err = whiteout.Probe(w.staging); err != nil {
 		return fail("probe", err)
 	}
+	var st unix.Statx_t
+	w.alone = sys.Stat(w.fd, whiteoutName, &st) == nil && !whiteout.IsDevice(&st) // somebody else's
 	return nil
 }
 
