@@ -359,3 +359,22 @@ func FuzzExtract(f *testing.F) {
 		}
 	})
 }
+
+// TestExtractLongPath: directories whose path is longer than one system call
+// takes get their times, too.
+func TestExtractLongPath(t *testing.T) {
+	var entries []tarEntry
+	p := ""
+	for len(p) < 2*unix.PathMax {
+		p = joinPath(p, strings.Repeat("d", 29))
+		entries = append(entries, dir(p))
+	}
+	entries = append(entries, file(joinPath(p, "f"), "text"))
+	tree, _, err := extractInto(t, nil, makeTar(t, entries...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(tree) < len(entries) {
+		t.Errorf("%d objects of %d", len(tree), len(entries))
+	}
+}

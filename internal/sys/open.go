@@ -9,6 +9,7 @@ package sys
 import (
 	"errors"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,9 +40,34 @@ func OpenDir(dirfd int, name string) (int, error) {
 	return Open(dirfd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 }
 
-// OpenBeneath opens path, of any number of components, which must lie beneath
-// dirfd and lead through no symlink.
+// OpenBeneath opens path, of any number of components and any length, which
+// must lie beneath dirfd and lead through no symlink.
 func OpenBeneath(dirfd int, path string, flags int, mode uint32) (int, error) {
+	at := dirfd
+	defer func() {
+		if at != dirfd {
+			Close(at)
+		}
+	}()
+	for len(path) >= unix.PathMax { // which counts the NUL
+		cut := strings.LastIndexByte(path[:unix.PathMax-1], '/')
+		if cut <= 0 {
+			return -1, unix.ENAMETOOLONG
+		}
+		next, err := openBeneath(at, path[:cut], unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return -1, err
+		}
+		if at != dirfd {
+			Close(at)
+		}
+		at, path = next, strings.TrimLeft(path[cut:], "/")
+	}
+	return openBeneath(at, path, flags, mode)
+}
+
+// openBeneath is OpenBeneath for a path that one system call takes.
+func openBeneath(dirfd int, path string, flags int, mode uint32) (int, error) {
 	how := unix.OpenHow{
 		Flags:   uint64(flags | unix.O_CLOEXEC),
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
