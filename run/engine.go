@@ -25,11 +25,20 @@ type Engine struct {
 
 // Open opens the containers of the store at root, and clears away what crashes have left.
 func Open(root string) (*Engine, error) {
-	d, err := record.Open(root + "/containers")
+	e, err := openEngine(root)
 	if err != nil {
 		return nil, err
 	}
-	if err := d.Tidy(); err != nil {
+	if err := e.Containers.Tidy(); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// openEngine is Open for a process that has no time to clear anything away.
+func openEngine(root string) (*Engine, error) {
+	d, err := record.Open(root + "/containers")
+	if err != nil {
 		return nil, err
 	}
 	return &Engine{root: root, Containers: d}, nil

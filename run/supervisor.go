@@ -77,8 +77,11 @@ func supervise() int {
 		_ = conn.SendError(errors.New("start the supervisor: no request to start"))
 		return 1
 	}
-	e := &Engine{root: req.Start.Root}
-	c, err := record.Load(req.Start.Dir)
+	e, err := openEngine(req.Start.Root)
+	var c *record.Container
+	if err == nil {
+		c, err = record.Load(req.Start.Dir)
+	}
 	if err == nil {
 		err = speakInto(req.Start.Dir)
 	}

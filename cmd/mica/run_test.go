@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestRun walks a table of runs with `--rm`.
@@ -186,6 +187,28 @@ func TestVolumes(t *testing.T) {
 		t.Errorf("owner in a filled volume: %q", out)
 	}
 	c.ok("volume", "rm", "home")
+}
+
+// TestAnonymousVolumesGo: a container with --rm gives its own exit code, and
+// takes along the volumes that were made for it, also if it could not start.
+func TestAnonymousVolumesGo(t *testing.T) {
+	c := newCLI(t)
+	for range 5 {
+		c.ok("run", "--rm", "-v", "/d", "base", "touch", "/d/x")
+	}
+	if r := c.run("run", "--rm", "--mount", "type=volume,target=/etc", "base", "sh", "-c", "exit 3"); r.code != 3 {
+		t.Errorf("exit code %d, want 3: %s", r.code, r.stderr)
+	}
+	c.fails(127, "", "run", "--rm", "-v", "/d", "base", "no-such-command")
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		left := c.ok("volume", "ls", "-q")
+		if left == "" {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("volumes are left: %s", left)
+		}
+	}
 }
 
 // TestVolumeBelongsToUser: what containers leave in a volume belongs to their users while a container has it, and to the
