@@ -91,7 +91,7 @@ func TestForget(t *testing.T) {
 				_ = u.Write(n, []byte("text"), int64(rng.IntN(200<<10)), false)
 				_, _ = u.Read(n, make([]byte, 10), 0)
 			case 10:
-				_ = u.ReadDirPlus(n, 0, false, func(_ DirEntry, child *Node, _ *Attr) bool {
+				_ = u.ReadDirPlus(n, 0, nil, func(_ DirEntry, child *Node, _ *Attr) bool {
 					if child != nil {
 						held = append(held, child)
 					}
@@ -214,7 +214,7 @@ func TestMemory(t *testing.T) {
 		dir, err := u.Lookup(u.root, fmt.Sprint("directory-", d), &a)
 		must(t, err)
 		nodes = append(nodes, dir)
-		must(t, u.ReadDirPlus(dir, 0, false, func(_ DirEntry, n *Node, _ *Attr) bool {
+		must(t, u.ReadDirPlus(dir, 0, nil, func(_ DirEntry, n *Node, _ *Attr) bool {
 			if n != nil {
 				nodes = append(nodes, n)
 			}

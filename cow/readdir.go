@@ -26,12 +26,16 @@ func (f *FS) ReadDir(n *Node, cookie uint64, fn func(DirEntry) (more bool)) erro
 
 // ReadDirPlus is ReadDir with the node of each entry, with one reference that
 // fn takes over if it returns true, and its attributes. Both are nil for "."
-// and "..", for an entry whose object cannot be read, and, if only directories
-// are wanted, for everything else.
-func (f *FS) ReadDirPlus(n *Node, cookie uint64, onlyDirs bool, fn func(DirEntry, *Node, *Attr) (more bool)) error {
+// and "..", and for an entry whose object cannot be read. If wants is given,
+// they are nil too for what is neither a directory nor a known node that it
+// wants.
+func (f *FS) ReadDirPlus(n *Node, cookie uint64, wants func(known *Node) bool, fn func(DirEntry, *Node, *Attr) (more bool)) error {
 	var unwanted *Node
 	err := f.readDir(n, cookie, func(e DirEntry, ent *dirent) bool {
-		if ent == nil || onlyDirs && ent.typ != unix.DT_DIR {
+		if ent == nil {
+			return fn(e, nil, nil)
+		}
+		if wants != nil && ent.typ != unix.DT_DIR && (ent.node == nil || !wants(ent.node)) {
 			return fn(e, nil, nil)
 		}
 		var attr Attr

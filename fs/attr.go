@@ -74,10 +74,19 @@ func (w *worker) attr(a *cow.Attr) unix.Errno {
 
 func (w *worker) getattr(n *cow.Node) unix.Errno {
 	var a cow.Attr
-	if err := w.s.u.Getattr(n, &a); err != nil {
+	if err := w.current(n, &a); err != nil {
 		return errno(err)
 	}
 	return w.attr(&a)
+}
+
+// current gives the attributes that a reply tells the kernel.
+func (w *worker) current(n *cow.Node, a *cow.Attr) error {
+	err := w.s.u.Getattr(n, a)
+	if err == nil && !n.IsDir() {
+		w.s.ids.updated(w.hdr.NodeId)
+	}
+	return err
 }
 
 func sxTime(t unix.StatxTimestamp) fuse.SxTime {
@@ -89,7 +98,7 @@ func sxTime(t unix.StatxTimestamp) fuse.SxTime {
 // statx is getattr with the time of birth.
 func (w *worker) statx(n *cow.Node) unix.Errno {
 	var a cow.Attr
-	if err := w.s.u.Getattr(n, &a); err != nil {
+	if err := w.current(n, &a); err != nil {
 		return errno(err)
 	}
 	out := payload[fuse.StatxOut](w)

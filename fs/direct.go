@@ -46,8 +46,13 @@ func (t *table) markRead(id uint64) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	s := &t.slots[id-1]
-	if atomic.LoadUint32(&s.state)&writesMask == writtenDirectly {
-		atomic.OrUint32(&s.state, readSince)
+	old := atomic.LoadUint32(&s.state)
+	marks := uint32(outdated)
+	if old&writesMask == writtenDirectly {
+		marks |= readSince
+	}
+	if old&marks != marks {
+		atomic.OrUint32(&s.state, marks)
 	}
 }
 

@@ -54,15 +54,18 @@ func (w *worker) readdir(n *cow.Node) unix.Errno {
 	return errno(w.s.u.ReadDir(n, cookie, func(e cow.DirEntry) bool { return w.putDirent(buf, e) }))
 }
 
-// readdirPlus lists entries together with what a lookup of each, or of each
-// directory, would answer.
+// readdirPlus lists entries together with what a lookup of each would answer,
+// or of each that the client is thought to look at.
 func (w *worker) readdirPlus(n *cow.Node) unix.Errno {
 	buf, cookie, status := w.listBuffer()
 	if status != 0 {
 		return status
 	}
-	bare := w.bare(cookie == 0)
-	return errno(w.s.u.ReadDirPlus(n, cookie, bare, func(e cow.DirEntry, child *cow.Node, a *cow.Attr) bool {
+	var wants func(*cow.Node) bool
+	if w.bare(cookie == 0) {
+		wants = w.s.ids.isOutdated
+	}
+	return errno(w.s.u.ReadDirPlus(n, cookie, wants, func(e cow.DirEntry, child *cow.Node, a *cow.Attr) bool {
 		start := w.size
 		if start+entryOutSize > len(buf) {
 			return false
@@ -76,13 +79,16 @@ func (w *worker) readdirPlus(n *cow.Node) unix.Errno {
 		*out = fuse.EntryOut{}
 		if child != nil {
 			w.s.setEntry(out, child, a)
+			if !child.IsDir() {
+				w.s.ids.updated(out.NodeId)
+			}
 		}
 		return true
 	}))
 }
 
-// bare tells whether a reply that lists a directory is to have the attributes
-// of directories only.
+// bare tells whether a reply that lists a directory is to have only the
+// attributes of directories, and those that the kernel knows to be out of date.
 func (w *worker) bare(begin bool) bool {
 	if begin {
 		first, rest, which := w.s.listers.begin(w.hdr.Pid)

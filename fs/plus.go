@@ -3,6 +3,8 @@ package fs
 import (
 	"sync"
 	"sync/atomic"
+
+	"mica/cow"
 )
 
 // The kernel asks for listings together with the attributes of what is listed,
@@ -11,8 +13,10 @@ import (
 // and for them each attribute is two system calls on the disk, and a node in
 // memory, for nothing. So the server watches what clients do. The beginning of
 // a client's first listings has all attributes; after that, those of
-// directories only. If other names are looked up then, the next listings have
-// all of them to the end, each time more listings before the next try.
+// directories only, and of files that were read: a read makes what the kernel
+// knows of a file out of date, since it moves the time of access. If other names
+// are looked up then, the next listings have all of them to the end, each time
+// more listings before the next try.
 
 // lister is a thread that lists directories.
 type lister struct {
@@ -71,6 +75,27 @@ const (
 	listerShift = 3
 	listerMask  = (1<<listerBits - 1) << listerShift
 )
+
+// outdated says of a file that it was read after its attributes were given.
+const outdated = 1 << listerShift
+
+// isOutdated tells whether the kernel knows that attributes which it has of a
+// file are out of date.
+func (t *table) isOutdated(n *cow.Node) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return n.Handle != 0 && atomic.LoadUint32(&t.slots[n.Handle-1].state)&outdated != 0
+}
+
+// updated notes that the kernel gets a file's attributes.
+func (t *table) updated(id uint64) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	s := &t.slots[id-1]
+	if atomic.LoadUint32(&s.state)&outdated != 0 {
+		atomic.AndUint32(&s.state, ^uint32(outdated))
+	}
+}
 
 // listed notes how a directory was listed.
 func (t *table) listed(id uint64, bare bool, which uint32) {

@@ -1,6 +1,7 @@
 package fs_test
 
 import (
+	"errors"
 	"fmt"
 	iofs "io/fs"
 	"os"
@@ -10,6 +11,9 @@ import (
 
 	"mica/cow"
 )
+
+// firstListings is how many listings of a new client have all attributes.
+const firstListings = 2
 
 // TestListingsHaveWhatIsWanted walks trees of 40 directories with 20 files each
 // and one with 2,000. A walk that looks at every file need not look most of them
@@ -68,5 +72,54 @@ func TestListingsHaveWhatIsWanted(t *testing.T) {
 				t.Errorf("%d lookups of %d files", n, total)
 			}
 		})
+	}
+}
+
+// TestListingsRenewAttributes reads the files of a directory, which makes the
+// times of access that the kernel knows out of date, and then lists it and looks
+// at all of them, as git does. A listing that has no attributes of new files
+// still has those.
+func TestListingsRenewAttributes(t *testing.T) {
+	const files = 100
+	base := tempDir(t)
+	m := &mount{t: t, dir: filepath.Join(base, "merged"), stats: filepath.Join(base, "stats"),
+		cfg: cow.Config{Lowers: real(lowers(t, 1)...), Upper: filepath.Join(base, "upper"), Work: filepath.Join(base, "work")}}
+	for _, dir := range []string{m.dir, m.cfg.Upper, m.cfg.Work} {
+		must(t, os.Mkdir(dir, 0o755))
+	}
+	dir := filepath.Join(m.cfg.Lowers[0].Dir, "dir")
+	must(t, os.Mkdir(dir, 0o755))
+	for i := range files {
+		must(t, os.WriteFile(filepath.Join(dir, fmt.Sprint("file", i)), []byte("content"), 0o600))
+	}
+	m.start()
+	t.Cleanup(m.close)
+	dir = filepath.Join(m.dir, "dir")
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		each := func(f func(path string) error) (err error) {
+			for i := range files {
+				err = errors.Join(err, f(filepath.Join(dir, fmt.Sprint("file", i))))
+			}
+			return err
+		}
+		look := func(path string) error { _, err := os.Lstat(path); return err }
+		list := func(round int) error {
+			// A new name makes the kernel ask for the listing again.
+			err := os.Mkdir(filepath.Join(dir, fmt.Sprint("new", round)), 0o755)
+			_, err2 := os.ReadDir(dir)
+			return errors.Join(err, err2)
+		}
+		err := each(look)
+		for round := range firstListings {
+			err = errors.Join(err, list(round))
+		}
+		err = errors.Join(err, each(func(path string) error { _, err := os.ReadFile(path); return err }))
+		done <- errors.Join(err, list(firstListings), each(look))
+	}()
+	must(t, <-done)
+	if n := m.ended().Requests["GETATTR"]; n > files/2 {
+		t.Errorf("%d requests for attributes of %d files that listings could have had", n, files)
 	}
 }
