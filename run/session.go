@@ -180,7 +180,7 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	}
 	cwd = path.Clean("/" + cwd)
 	box := &sandbox.Config{
-		IDs: ids, Hostname: cfg.Container.Hostname, ReadOnlyRoot: h.ReadOnly, Mounts: mounts, Files: files,
+		IDs: ids, Hostname: cfg.Container.Hostname, Domain: cfg.Container.Domainname, ReadOnlyRoot: h.ReadOnly, Mounts: mounts, Files: files,
 		Ahead: s.ahead, ShmSize: h.ShmSize, Caps: sandbox.Caps{Add: h.CapAdd, Drop: h.CapDrop},
 		Process: sandbox.Spec{
 			Args: cfg.Args(), Env: environment(cfg, cfg.TTY, user.home, nil), Cwd: cwd, User: user.User, TTY: cfg.TTY,

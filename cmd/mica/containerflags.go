@@ -86,7 +86,7 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOptions, error) {
 	opt := run.CreateOptions{
 		Image: args[0], Command: args[1:], Name: f.name, WorkingDir: f.workdir, User: f.user, Hostname: f.hostname, Domainname: f.domainname,
-		StopSignal: f.stopSignal, Expose: normalPorts(f.expose), TTY: f.tty, OpenStdin: f.interactive, VolumesFrom: f.volumesFrom, PublishAll: f.publishAll,
+		StopSignal: f.stopSignal, TTY: f.tty, OpenStdin: f.interactive, VolumesFrom: f.volumesFrom, PublishAll: f.publishAll,
 		Host: record.HostConfig{
 			AutoRemove: f.remove, ReadOnly: f.readOnly, Privileged: f.privileged, UserNS: f.userns, GroupAdd: f.groupAdd,
 			CapAdd: f.capAdd, CapDrop: f.capDrop, ExtraHosts: f.addHosts, DNS: f.dns, DNSSearch: f.dnsSearch, DNSOptions: f.dnsOptions,
@@ -102,6 +102,9 @@ func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOpt
 	}
 	steps := []func() error{
 		func() error { return checkPlatform(f.platform) },
+		func() error { return checkPull(f.pull) },
+		func() error { return checkDNS(f.dns) },
+		func() (err error) { opt.Expose, err = normalPorts(f.expose); return },
 		func() (err error) { opt.Env, err = readEnv(f.envFiles, f.env); return },
 		func() (err error) { opt.Labels, err = readLabels(f.labelFiles, f.labels); return },
 		func() (err error) { h.Mounts, err = parseMounts(f.volumes, f.mounts, f.tmpfs); return },

@@ -89,9 +89,11 @@ type configDoc struct {
 	Labels                     map[string]string
 }
 
+// networkDoc has addresses of a bridge, which mica has not, for templates that ask for them.
 type networkDoc struct {
-	Ports    map[string][]bindingDoc
-	Networks map[string]struct{}
+	Ports                                  map[string][]bindingDoc
+	Networks                               map[string]struct{}
+	IPAddress, Gateway, MacAddress, Bridge string
 }
 
 func containerDocument(e *run.Engine, c *record.Container) *containerDoc {

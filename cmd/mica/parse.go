@@ -4,9 +4,11 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -259,16 +261,38 @@ func portRange(s string) (first, last int, err error) {
 	return int(lo), int(hi), nil
 }
 
-// normalPorts gives exposed ports their protocol.
-func normalPorts(list []string) []string {
+// normalPorts checks exposed ports, PORT[-PORT][/PROTOCOL], and gives them their protocol.
+func normalPorts(list []string) ([]string, error) {
 	var out []string
 	for _, p := range list {
-		if !strings.Contains(p, "/") {
-			p += "/tcp"
+		ports, protocol, has := strings.Cut(p, "/")
+		if !has {
+			protocol = "tcp"
 		}
-		out = append(out, p)
+		if _, _, err := portRange(ports); err != nil || !slices.Contains([]string{"tcp", "udp", "sctp"}, protocol) {
+			return nil, fmt.Errorf("--expose %q: want PORT[-PORT][/tcp|udp|sctp]", p)
+		}
+		out = append(out, ports+"/"+protocol)
 	}
-	return out
+	return out, nil
+}
+
+// checkDNS refuses name servers that resolvers could not read.
+func checkDNS(servers []string) error {
+	for _, s := range servers {
+		if _, err := netip.ParseAddr(s); err != nil {
+			return fmt.Errorf("--dns %q: want an address, such as 192.0.2.1", s)
+		}
+	}
+	return nil
+}
+
+// checkPull refuses policies that Docker and Podman do not know.
+func checkPull(policy string) error {
+	if slices.Contains([]string{"always", "missing", "never", "newer"}, policy) {
+		return nil
+	}
+	return fmt.Errorf("--pull %q: want always, missing, never or newer (images come from import and load in any case)", policy)
 }
 
 // parseUlimits reads NAME=SOFT[:HARD].

@@ -225,6 +225,11 @@ func containerFilter(e *run.Engine, f filters) (func(*record.Container) bool, er
 			return nil, fmt.Errorf("filter status=%s: want created, running, restarting, exited or dead", s)
 		}
 	}
+	for _, s := range f["exited"] {
+		if _, err := strconv.Atoi(s); err != nil {
+			return nil, fmt.Errorf("filter exited=%s: want an exit code", s)
+		}
+	}
 	ancestors := make(map[string]bool)
 	for _, ref := range f["ancestor"] {
 		ancestors[ref] = true

@@ -110,6 +110,36 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
+// TestBadValues names what is wrong with values that would mean nothing.
+func TestBadValues(t *testing.T) {
+	c := newCLI(t)
+	for line, want := range map[string]string{
+		"run --dns bogus base":            `mica: --dns "bogus": want an address, such as 192.0.2.1`,
+		"run --expose 99999 base":         `mica: --expose "99999": want PORT[-PORT][/tcp|udp|sctp]`,
+		"run --expose 80/icmp base":       `mica: --expose "80/icmp": want PORT[-PORT][/tcp|udp|sctp]`,
+		"create --pull bogus base":        `mica: --pull "bogus": want always, missing, never or newer (images come from import and load in any case)`,
+		"ps --filter exited=abc":          `mica: filter exited=abc: want an exit code`,
+		"container ls -a -f status=bogus": `mica: filter status=bogus: want created, running, restarting, exited or dead`,
+	} {
+		if r := c.run(strings.Fields(line)...); r.code != 125 && r.code != 1 || strings.TrimSpace(r.stderr) != want || r.stdout != "" {
+			t.Errorf("%s: exit code %d, got\n%s\nwant\n%s", line, r.code, r.stderr, want)
+		}
+	}
+}
+
+// TestNamesOfMachine asks the kernel and inspect for the names of a container's machine.
+func TestNamesOfMachine(t *testing.T) {
+	c := newCLI(t)
+	t.Cleanup(func() { c.run("rm", "-f", "names") })
+	if out := c.ok("run", "--name", "names", "-h", "box", "--domainname", "example.org", "base", "cat", "/proc/sys/kernel/hostname", "/proc/sys/kernel/domainname"); out != "box\nexample.org" {
+		t.Errorf("the kernel has %q", out)
+	}
+	format := "{{.Config.Hostname}} {{.Config.Domainname}} [{{.NetworkSettings.IPAddress}}]"
+	if out := c.ok("inspect", "-f", format, "names"); out != "box example.org []" {
+		t.Errorf("inspect has %q", out)
+	}
+}
+
 // What a run with --rm leaves behind: nothing, whether it started or not.
 func TestRunLeavesNothing(t *testing.T) {
 	c := newCLI(t)

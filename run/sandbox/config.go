@@ -9,6 +9,7 @@ import (
 type Config struct {
 	IDs      IDMap  // zero: what ResolveIDs(IDsAuto) gives
 	Hostname string // empty: the host's name stays
+	Domain   string // of the kernel's domain name; empty: the host's stays
 
 	Network Network
 	Ports   []Port // NetworkPasta only

@@ -84,6 +84,11 @@ func (i *initProcess) settle() error {
 			return fmt.Errorf("set host name %q: %w", i.setup.Hostname, err)
 		}
 	}
+	if i.setup.Domain != "" {
+		if err := unix.Setdomainname([]byte(i.setup.Domain)); err != nil {
+			return fmt.Errorf("set domain name %q: %w", i.setup.Domain, err)
+		}
+	}
 	if i.setup.Loopback {
 		if err := loopbackUp(); err != nil {
 			return err

@@ -208,7 +208,7 @@ func (s *Sandbox) setup(main *wireSpec) *setup {
 	st := &setup{
 		WaitMaps: s.kind.ids.Helpers, WaitNet: c.Network == NetworkPasta, HasGroups: s.kind.ids.Helpers,
 		Become:  !(s.kind.ids.UIDs[0].Inside == 0 && s.kind.ids.UIDs[0].Outside == uint32(os.Geteuid())) && s.kind.ids.HasUID(0),
-		HostNet: c.Network == NetworkHost, Loopback: c.Network == NetworkNone, Hostname: c.Hostname,
+		HostNet: c.Network == NetworkHost, Loopback: c.Network == NetworkNone, Hostname: c.Hostname, Domain: c.Domain,
 		RootDir: c.Root.Dir, FUSEOptions: c.Root.FUSEOptions, ReadOnlyRoot: c.ReadOnlyRoot,
 		Mounts: c.Mounts, Files: c.Files, Devices: c.Devices, ShmSize: c.ShmSize,
 		TTYGroup: s.kind.ids.HasGID(5), Masked: c.MaskedPaths, ReadOnly: c.ReadOnlyPaths, Rlimits: c.Rlimits, Main: *main,

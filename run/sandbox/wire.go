@@ -54,7 +54,7 @@ type setup struct {
 	WaitMaps, WaitNet bool
 	HasGroups         bool // setgroups is allowed and ids other than the first exist
 	Become            bool // change to user and group 0
-	Hostname          string
+	Hostname, Domain  string
 	HostNet           bool
 	Loopback          bool
 	RootDir           string
