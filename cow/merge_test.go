@@ -388,6 +388,37 @@ func TestWhiteoutsShareAnInode(t *testing.T) {
 	}
 }
 
+// TestWhiteoutWithAllItsLinks: the whiteout after the last link that the disk
+// allows is a device of its own, and the next ones are links of that.
+func TestWhiteoutWithAllItsLinks(t *testing.T) {
+	u := open(t, layers(t, tree{"a": "1", "b": "2", "c": "3"}))
+	must(t, u.unlink("a"))
+	dir := filepath.Join(filepath.Dir(u.cfg.Work), "links")
+	must(t, os.Mkdir(dir, 0o755))
+	const enough = 1 << 17 // ext4 allows 65,000, btrfs 65,535
+	err := error(nil)
+	for i := 0; err == nil; i++ {
+		if i == enough {
+			t.Skip("the disk has no limit of links that a test could reach")
+		}
+		err = unix.Link(filepath.Join(u.cfg.Work, whiteoutName), filepath.Join(dir, fmt.Sprint(i)))
+	}
+	if err != unix.EMLINK {
+		t.Fatal(err)
+	}
+	must(t, u.unlink("b"))
+	must(t, u.unlink("c"))
+	inode := func(name string) uint64 {
+		var st unix.Stat_t
+		must(t, unix.Lstat(filepath.Join(u.cfg.Upper, name), &st))
+		return st.Ino
+	}
+	a, b, c := inode("a"), inode("b"), inode("c")
+	if a == b || b != c {
+		t.Errorf("whiteouts are the inodes %d, %d and %d; want another one after the first, and that again", a, b, c)
+	}
+}
+
 // TestWhiteoutOfSomebodyElse: a file in the work directory is not taken for
 // the device that whiteouts share.
 func TestWhiteoutOfSomebodyElse(t *testing.T) {

@@ -43,9 +43,9 @@ func (f *FS) whiteoutFree(up *dirRef, name string) error {
 }
 
 // createWhiteout writes a whiteout for a name that the directory fd has not.
-// As long as the disk allows it, all that are devices are links of one in the
-// work directory: they take no inode of their own, and less time. Needs FS.tree
-// exclusively.
+// As long as the disk allows it, those that are devices are links of one in the
+// work directory, and take no inode each. What the kernel leaves behind a rename
+// is a device of its own. Needs FS.tree exclusively.
 func (f *FS) createWhiteout(fd int, name string) error {
 	w := f.work
 	if f.style != whiteout.Device || w.alone {
