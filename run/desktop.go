@@ -41,7 +41,7 @@ func (sess *session) setDesktop(box *sandbox.Config, s *supervisor) error {
 	}
 	d.set("HOME", cfg.HomeDir)
 	if cfg.AsUser {
-		if err := d.addAccount(); err != nil {
+		if err := sess.addAccount(d.uid, d.gid, cfg.HomeDir); err != nil {
 			return err
 		}
 	}

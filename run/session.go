@@ -152,6 +152,11 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 		return nil, err
 	}
 	sess.tree.ids = ids
+	if h.UserNS == "keep-id" && h.Desktop == nil {
+		if err := sess.addAccount(uint32(os.Getuid()), uint32(os.Getgid()), sess.homeWithKeptID()); err != nil {
+			return nil, err
+		}
+	}
 	user, err := lookupUser(sess.tree, sess.userSpec(cfg.Container.User), h.GroupAdd)
 	if err != nil {
 		return nil, err

@@ -59,6 +59,7 @@ func TestRun(t *testing.T) {
 		"resolver":             {args: "--dns 10.9.8.7 --dns-search example.test base", sh: "grep -c -e 'nameserver 10.9.8.7' -e 'search example.test' /etc/resolv.conf", out: "2\n"},
 		"no network":           {args: "--network none base", sh: "cat /proc/net/dev | grep -c :", out: "1\n"},
 		"one id":               {args: "--userns single base", sh: "id -u; cat /proc/self/uid_map | wc -l", out: "0\n1\n"},
+		"own account":          {args: "--userns keep-id -w /tmp base", sh: `test "$(id -un)" != "$(id -u)" && test ~ = "$(pwd)" && echo "known at $HOME"`, out: "known at /tmp\n"},
 		"own id":               {args: "--userns keep-id base", sh: "test $(id -u) != 0 && echo kept", out: "kept\n"},
 		"descriptors":          {args: "base", sh: "ls /proc/self/fd | sort -n | head -3", out: "0\n1\n2\n"},
 		"lower file":           {args: "base", sh: "cat /lower/file; echo upper > /lower/file; cat /lower/file; rm /lower/gone; ls /lower", out: "lower\nupper\nfile\n"},

@@ -5,43 +5,62 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"mica/cow"
+	"mica/run/record"
 )
 
 // addAccount enters the calling user in the container's account files if they
 // do not know the id, since programs ask them for name and home. Root is always known.
-func (d *desktop) addAccount() error {
-	if d.uid == 0 || d.sess.cfg.HostBase {
+func (sess *session) addAccount(uid, gid uint32, home string) error {
+	if uid == 0 || sess.cfg.HostBase {
 		return nil
 	}
-	name, gecos := fmt.Sprintf("user%d", d.uid), ""
+	name, gecos := fmt.Sprintf("user%d", uid), ""
 	if u, err := user.Current(); err == nil && u.Username != "" && !strings.ContainsAny(u.Username+u.Name, ":\n") {
 		name, gecos = u.Username, u.Name
 	}
-	t := d.sess.tree
+	t := sess.tree
 	shell := "/bin/sh"
 	if s := os.Getenv("SHELL"); strings.HasPrefix(s, "/") && !strings.ContainsAny(s, ":\n") {
 		if st, err := t.statPath(s, true); err == nil && st != nil {
 			shell = s
 		}
 	}
-	home := d.cfg.HomeDir
 	if strings.ContainsAny(home, ":\n") {
 		home = "/"
 	}
-	err := t.addRecord("/etc/passwd", name, d.uid, 7, func(name string) string {
-		return fmt.Sprintf("%s:x:%d:%d:%s:%s:%s\n", name, d.uid, d.gid, gecos, home, shell)
+	err := t.addRecord("/etc/passwd", name, uid, 7, func(name string) string {
+		return fmt.Sprintf("%s:x:%d:%d:%s:%s:%s\n", name, uid, gid, gecos, home, shell)
 	})
 	if err != nil {
 		return err
 	}
-	return t.addRecord("/etc/group", name, d.gid, 4, func(name string) string {
-		return fmt.Sprintf("%s:x:%d:\n", name, d.gid)
+	return t.addRecord("/etc/group", name, gid, 4, func(name string) string {
+		return fmt.Sprintf("%s:x:%d:\n", name, gid)
 	})
+}
+
+// homeWithKeptID is the calling user's home directory where the container has
+// one of that path, and where a process begins otherwise.
+func (sess *session) homeWithKeptID() string {
+	if home, err := os.UserHomeDir(); err == nil && path.IsAbs(home) {
+		if st, err := sess.tree.statPath(home, true); err == nil && st != nil {
+			return home
+		}
+		if slices.ContainsFunc(sess.cfg.Host.Mounts, func(m record.Mount) bool { return m.Target == path.Clean(home) }) {
+			return home
+		}
+	}
+	if dir := sess.cfg.Container.WorkingDir; dir != "" {
+		return path.Clean("/" + dir)
+	}
+	return "/"
 }
 
 // addRecord appends a record to an account file that has none with the id.
