@@ -53,19 +53,7 @@ func (e *Engine) CopyToHost(ctx context.Context, c *record.Container, src, dst s
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(e.CopyOut(ctx, c, src, name, opt.FollowLink, w)) }()
 	defer r.Close()
-	in := tar.NewReader(r)
-	for {
-		h, err := in.Next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := unpackEntry(root, h, in, opt.Archive && os.Geteuid() == 0); err != nil {
-			return fmt.Errorf("write %s: %w", filepath.Join(dir, h.Name), err)
-		}
-	}
+	return unpack(r, root, opt.Archive && os.Geteuid() == 0)
 }
 
 // CopyFromHost copies a path of the host into the container, by the rules of

@@ -1,7 +1,6 @@
 package run
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -9,8 +8,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -111,78 +108,4 @@ func withContainerIDs(op, dir string) error {
 		return err
 	}
 	return inUserNamespace(ids, nil, nil, op, dir)
-}
-
-// unpack unpacks a tar stream into an existing directory, with the owners that
-// it names if owners is set.
-func unpack(r io.Reader, root *os.Root, owners bool) error {
-	in := tar.NewReader(r)
-	for {
-		h, err := in.Next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read the archive: %w", err)
-		}
-		if err := unpackEntry(root, h, in, owners); err != nil {
-			return fmt.Errorf("write %s: %w", h.Name, err)
-		}
-	}
-}
-
-func unpackEntry(root *os.Root, h *tar.Header, content io.Reader, owners bool) error {
-	chown := func(name string) error {
-		if !owners {
-			return nil
-		}
-		return root.Lchown(name, h.Uid, h.Gid)
-	}
-	name := filepath.Clean(strings.TrimSuffix(h.Name, "/"))
-	mode := h.FileInfo().Mode()
-	switch h.Typeflag {
-	case tar.TypeDir:
-		if err := root.MkdirAll(name, 0o700); err != nil {
-			return err
-		}
-	case tar.TypeReg:
-		f, err := root.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(f, content)
-		if closeErr := f.Close(); err == nil {
-			err = closeErr
-		}
-		if err != nil {
-			return err
-		}
-	case tar.TypeSymlink:
-		if err := anew(root, name, func() error { return root.Symlink(h.Linkname, name) }); err != nil {
-			return err
-		}
-		return chown(name)
-	case tar.TypeLink:
-		return anew(root, name, func() error { return root.Link(filepath.Clean(h.Linkname), name) })
-	default:
-		return nil // devices, FIFOs and sockets have no place in a volume
-	}
-	if err := chown(name); err != nil {
-		return err
-	}
-	if err := root.Chmod(name, mode); err != nil {
-		return err
-	}
-	return root.Chtimes(name, h.ModTime, h.ModTime)
-}
-
-// anew makes a name, in place of a file that has it.
-func anew(root *os.Root, name string, make func() error) error {
-	err := make()
-	if errors.Is(err, os.ErrExist) {
-		if err = root.Remove(name); err == nil {
-			err = make()
-		}
-	}
-	return err
 }
