@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"mica/run/record"
+	"mica/run/sandbox"
 )
 
 // A copy of a directory of a container takes along what is mounted below it: volumes and paths of the host, each read and
@@ -38,8 +39,8 @@ func mountsBelow(cfg *record.Config, dir string) []below {
 	return list
 }
 
-// copyOutWith is CopyOut of a directory with mounts below it: one archive after the other, with the end of the last.
-func (e *Engine) copyOutWith(ctx context.Context, c *record.Container, p, name string, follow bool, mounts []below, w io.Writer) error {
+// copyOutWith is CopyOut of a directory with mounts or generated files below it: one archive after the other, with the end of the last.
+func (e *Engine) copyOutWith(ctx context.Context, c *record.Container, p, name string, follow bool, mounts []below, generated []sandbox.File, w io.Writer) error {
 	joined := &joint{w: w}
 	if err := e.copyOut(ctx, c, p, name, follow, joined); err != nil {
 		return err
@@ -49,6 +50,15 @@ func (e *Engine) copyOutWith(ctx context.Context, c *record.Container, p, name s
 			return err
 		}
 		if err := m.run(c.Config, nil, joined, "pack", path.Join(name, m.rel), true); err != nil {
+			return err
+		}
+	}
+	for _, f := range generated {
+		if err := joined.another(); err != nil {
+			return err
+		}
+		rel := strings.TrimPrefix(f.Target, strings.TrimSuffix(path.Clean("/"+p), "/"))
+		if err := packGenerated(c, &f, path.Join(name, strings.TrimPrefix(rel, "/")), joined); err != nil {
 			return err
 		}
 	}

@@ -302,6 +302,13 @@ func (e *Engine) Stat(ctx context.Context, c *record.Container, p string, follow
 	if h := mountedAt(c.Config, p); h != nil {
 		return h.runStat(c.Config, follow)
 	}
+	f, err := generatedAt(c.Config, p)
+	if err != nil {
+		return nil, err
+	}
+	if f != nil {
+		return generatedStat(c, f), nil
+	}
 	err = e.withTree(ctx, c, true, func(conn *control.Conn) error {
 		return ask(conn, control.Request{Op: control.OpStat, Path: p, Copy: &control.CopyOptions{FollowLink: follow}}, &st)
 	}, func(t *tree) error {
@@ -314,13 +321,20 @@ func (e *Engine) Stat(ctx context.Context, c *record.Container, p string, follow
 // CopyOut writes a path of the container, with what is mounted there, as a tar stream in which it is called
 // name; with the empty name a directory's content stands at the top.
 func (e *Engine) CopyOut(ctx context.Context, c *record.Container, p, name string, follow bool, w io.Writer) error {
-	if mounts := mountsBelow(c.Config, p); len(mounts) > 0 {
+	generated, err := generatedBelow(c.Config, p)
+	if err != nil {
+		return err
+	}
+	if mounts := mountsBelow(c.Config, p); len(mounts)+len(generated) > 0 {
 		st, err := e.Stat(ctx, c, p, follow || name == "")
 		if err != nil {
 			return err
 		}
 		if st != nil && st.IsDir() {
-			return e.copyOutWith(ctx, c, p, name, follow, mounts, w)
+			return e.copyOutWith(ctx, c, p, name, follow, mounts, generated, w)
+		}
+		if len(generated) == 1 {
+			return packGenerated(c, &generated[0], name, w)
 		}
 	}
 	return e.copyOut(ctx, c, p, name, follow, w)

@@ -76,6 +76,34 @@ func tarList(t *testing.T, archive string) []string {
 	}
 }
 
+// TestCopyGenerated copies the files that a start generates: what the container sees, not what lies below.
+func TestCopyGenerated(t *testing.T) {
+	c := newCLI(t)
+	etc := t.TempDir()
+	if err := os.WriteFile(filepath.Join(etc, "hosts"), []byte("mine\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	seen := c.ok("run", "--name", "generated", "-h", "box", "--add-host", "there:192.0.2.7", "base", "cat", "/etc/hosts")
+	c.remove("generated")
+	if !strings.Contains(seen, "192.0.2.7\tthere") {
+		t.Fatalf("the container has %q", seen)
+	}
+	to := t.TempDir()
+	c.ok("cp", "generated:/etc/hosts", to)
+	c.ok("cp", "generated:/etc", to)
+	c.ok("cp", "generated:/etc/hostname", filepath.Join(to, "name"))
+	for name, want := range map[string]string{"hosts": seen + "\n", "etc/hosts": seen + "\n", "etc/hostname": "box\n", "name": "box\n"} {
+		if got, err := os.ReadFile(filepath.Join(to, name)); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v, want %q", name, got, err, want)
+		}
+	}
+	c.ok("create", "--name", "own-hosts", "-v", filepath.Join(etc, "hosts")+":/etc/hosts", "base", "true")
+	c.remove("own-hosts")
+	if out := c.run("cp", "own-hosts:/etc/hosts", "-").stdout; !strings.Contains(out, "mine\n") {
+		t.Errorf("the file that is mounted: %q", out)
+	}
+}
+
 // TestCopyAboveMounts copies a directory with mounts below it out and in, as one tree.
 func TestCopyAboveMounts(t *testing.T) {
 	c := newCLI(t)

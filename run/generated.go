@@ -1,0 +1,85 @@
+package run
+
+import (
+	"archive/tar"
+	"io"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mica/run/control"
+	"mica/run/record"
+	"mica/run/sandbox"
+)
+
+// The files that every start of a container generates lie in memory, over what its own tree has. Who copies them from
+// outside gets what they begin with.
+
+// generatedBelow lists the generated files at a path of the container, or below it, but for what a mount of the user's
+// covers.
+func generatedBelow(cfg *record.Config, p string) ([]sandbox.File, error) {
+	p = strings.TrimSuffix(path.Clean("/"+p), "/")
+	if !strings.HasPrefix("/etc", p) && !strings.HasPrefix(p, "/etc/") {
+		return nil, nil
+	}
+	all, err := generatedFiles(cfg)
+	if err != nil {
+		return nil, err
+	}
+	var list []sandbox.File
+	for _, f := range all {
+		if (f.Target == p || strings.HasPrefix(f.Target, p+"/")) && !covered(cfg, f.Target) {
+			list = append(list, f)
+		}
+	}
+	return list, nil
+}
+
+// covered tells whether something of the user's is mounted at or above a path.
+func covered(cfg *record.Config, p string) bool {
+	for _, m := range cfg.Host.Mounts {
+		if target := path.Clean(m.Target); p == target || strings.HasPrefix(p, target+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// generatedAt is the generated file at a path, nil if there is none.
+func generatedAt(cfg *record.Config, p string) (*sandbox.File, error) {
+	list, err := generatedBelow(cfg, p)
+	if err != nil || len(list) != 1 || list[0].Target != path.Clean("/"+p) {
+		return nil, err
+	}
+	return &list[0], nil
+}
+
+const generatedMode = 0o644
+
+func generatedStat(c *record.Container, f *sandbox.File) *control.PathStat {
+	return &control.PathStat{Name: path.Base(f.Target), Size: int64(len(f.Content)), Mode: unix.S_IFREG | generatedMode, Mtime: generatedTime(c)}
+}
+
+func generatedTime(c *record.Container) time.Time {
+	if c.State.StartedAt.IsZero() {
+		return c.Config.Created
+	}
+	return c.State.StartedAt
+}
+
+// packGenerated writes an archive of one generated file, called name.
+func packGenerated(c *record.Container, f *sandbox.File, name string, w io.Writer) error {
+	out := tar.NewWriter(w)
+	head := &tar.Header{
+		Typeflag: tar.TypeReg, Name: name, Size: int64(len(f.Content)), Mode: generatedMode, ModTime: generatedTime(c), Format: tar.FormatPAX,
+	}
+	if err := out.WriteHeader(head); err != nil {
+		return err
+	}
+	if _, err := out.Write(f.Content); err != nil {
+		return err
+	}
+	return out.Close()
+}
