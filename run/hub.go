@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"mica/run/control"
+	"mica/run/record"
 )
 
 // hub hands the output of the main process to the log and to every attached
@@ -18,8 +19,8 @@ type hub struct {
 	drained bool       // the process has ended: nothing waits for clients any more
 }
 
-func newHub(logPath string) *hub {
-	return &hub{log: newLogWriter(logPath), clients: make(map[*client]struct{})}
+func newHub(c *record.Container) *hub {
+	return &hub{log: newLogWriter(c.LogPath(), c.Config.Host.Log), clients: make(map[*client]struct{})}
 }
 
 // output passes on what the process wrote. A client that is slow slows the

@@ -2,10 +2,14 @@ package run
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"sync"
 	"time"
+
+	"mica/run/record"
 )
 
 // LogLine is one line of a container's log.
@@ -19,9 +23,11 @@ type LogLine struct {
 // time. The file is made when there is something to write.
 type logWriter struct {
 	path string
+	opt  record.Log
 
 	mu   sync.Mutex // guards all below
 	file *os.File
+	size int64
 	part map[string][]byte // by stream: the line so far
 	err  error
 }
@@ -29,14 +35,17 @@ type logWriter struct {
 // longestLine is the length at which a line is cut into parts.
 const longestLine = 16 << 10
 
-func newLogWriter(path string) *logWriter {
-	return &logWriter{path: path, part: make(map[string][]byte)}
+func newLogWriter(path string, opt record.Log) *logWriter {
+	return &logWriter{path: path, opt: opt, part: make(map[string][]byte)}
 }
 
 // write takes what came over a stream. An error stops the log, not the container.
 func (l *logWriter) write(stream string, p []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.opt.None || l.err != nil {
+		return
+	}
 	now := time.Now().UTC()
 	var out []byte
 	buf := l.part[stream]
@@ -72,17 +81,64 @@ func (l *logWriter) flush(out []byte) {
 	if len(out) == 0 || l.err != nil {
 		return
 	}
-	if l.file == nil {
-		f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-		if err != nil {
-			l.err = fmt.Errorf("open the log: %w", err)
-			return
-		}
-		l.file = f
-	}
-	if _, err := l.file.Write(out); err != nil {
+	if err := l.append(out); err != nil {
 		l.err = fmt.Errorf("write the log: %w", err)
 	}
+}
+
+func (l *logWriter) append(out []byte) error {
+	if err := l.open(); err != nil {
+		return err
+	}
+	if l.opt.MaxSize > 0 && l.size > 0 && l.size+int64(len(out)) > l.opt.MaxSize {
+		if err := l.rotate(); err != nil {
+			return err
+		}
+	}
+	n, err := l.file.Write(out)
+	l.size += int64(n)
+	return err
+}
+
+func (l *logWriter) open() error {
+	if l.file != nil {
+		return nil
+	}
+	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return err
+	}
+	l.file, l.size = f, st.Size()
+	return nil
+}
+
+// olderLog is the name of the log n files before the current one.
+func olderLog(path string, n int) string {
+	if n == 0 {
+		return path
+	}
+	return path + "." + strconv.Itoa(n)
+}
+
+// rotate begins a new file, and drops the oldest one.
+func (l *logWriter) rotate() error {
+	l.file.Close()
+	l.file = nil
+	last := max(l.opt.Files, 1) - 1
+	if err := os.Remove(olderLog(l.path, last)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for n := last; n > 0; n-- {
+		if err := os.Rename(olderLog(l.path, n-1), olderLog(l.path, n)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return l.open()
 }
 
 func appendLine(out, line []byte, stream string, now time.Time) []byte {

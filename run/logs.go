@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,8 +30,12 @@ type LogOptions struct {
 // with Follow what it goes on to write until it ends.
 func Logs(ctx context.Context, c *record.Container, opt LogOptions, stdout, stderr io.Writer) error {
 	p := &logPrinter{opt: opt, out: map[string]io.Writer{"stdout": stdout, "stderr": stderr}}
+	defer p.close()
+	if c.Config.Host.Log.None {
+		return errors.New("the container keeps no log: it was made with --log-driver none")
+	}
 	if !opt.Follow {
-		return p.file(c.LogPath())
+		return p.look(c.LogPath())
 	}
 	// The watch comes first, so that nothing written meanwhile is missed.
 	watch, err := watchDir(c.Path())
@@ -42,7 +48,7 @@ func Logs(ctx context.Context, c *record.Container, opt LogOptions, stdout, stde
 	buf := make([]byte, 4096)
 	for {
 		refreshErr := c.Refresh() // before the reading: what is written until the end is read
-		if err := p.file(c.LogPath()); err != nil {
+		if err := p.look(c.LogPath()); err != nil {
 			return err
 		}
 		if errors.Is(refreshErr, record.ErrNotFound) || refreshErr == nil && !c.State.Alive() {
@@ -75,34 +81,101 @@ func watchDir(dir string) (*os.File, error) {
 
 // logPrinter writes the lines of a log from where it stopped the last time.
 type logPrinter struct {
-	opt     LogOptions
-	out     map[string]io.Writer
-	off     int64
-	started bool
+	opt LogOptions
+	out map[string]io.Writer
+	at  *os.File // where it stopped; held open, so that it is known again under another name
+	off int64    // there
 }
 
-// file prints what is new in the file. A missing file is empty.
-func (p *logPrinter) file(path string) error {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+func (p *logPrinter) close() {
+	if p.at != nil {
+		p.at.Close()
 	}
+}
+
+// look prints what is new in the log.
+func (p *logPrinter) look(path string) error {
+	files, err := openLogs(path)
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
-	defer f.Close()
-	if !p.started {
-		p.started = true
-		if p.opt.Tail >= 0 {
-			if p.off, err = tailOffset(f, p.opt.Tail); err != nil {
-				return fmt.Errorf("read the log: %w", err)
+	defer func() {
+		for _, f := range files {
+			if f != p.at {
+				f.Close()
 			}
 		}
+	}()
+	next := files
+	if p.at != nil {
+		if err := p.rest(); err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(files, func(f *os.File) bool { return sameFile(f, p.at) }); i >= 0 {
+			next = files[i+1:]
+		}
+	} else if p.opt.Tail >= 0 {
+		var off int64
+		if next, off, err = tailOf(files, p.opt.Tail); err != nil {
+			return fmt.Errorf("read the log: %w", err)
+		}
+		if len(next) > 0 {
+			p.at, p.off = next[0], off
+			if err := p.rest(); err != nil {
+				return err
+			}
+			next = next[1:]
+		}
 	}
-	if _, err := f.Seek(p.off, io.SeekStart); err != nil {
-		return fmt.Errorf("read the log: %w", err)
+	for _, f := range next {
+		p.close()
+		p.at, p.off = f, 0
+		if err := p.rest(); err != nil {
+			return err
+		}
 	}
-	r := bufio.NewReader(f)
+	return nil
+}
+
+// openLogs opens the files of a log, the oldest first. The names move on meanwhile, so the current one is opened first:
+// none is left out then, and what comes twice is known.
+func openLogs(path string) ([]*os.File, error) {
+	var files []*os.File
+	for n := 0; ; n++ {
+		f, err := os.Open(olderLog(path, n))
+		if errors.Is(err, os.ErrNotExist) {
+			if n == 0 {
+				continue // there may be older ones in the middle of a rotation
+			}
+			slices.Reverse(files)
+			return files, nil
+		}
+		if err != nil {
+			for _, f := range files {
+				f.Close()
+			}
+			return nil, err
+		}
+		if len(files) > 0 && sameFile(f, files[len(files)-1]) {
+			f.Close()
+			continue
+		}
+		files = append(files, f)
+	}
+}
+
+func sameFile(a, b *os.File) bool {
+	x, err := a.Stat()
+	if err != nil {
+		return false
+	}
+	y, err := b.Stat()
+	return err == nil && os.SameFile(x, y)
+}
+
+// rest prints what comes after the place where it stopped in one file.
+func (p *logPrinter) rest() error {
+	r := bufio.NewReader(io.NewSectionReader(p.at, p.off, math.MaxInt64-p.off))
 	for {
 		line, err := r.ReadBytes('\n')
 		if err == io.EOF {
@@ -140,31 +213,43 @@ func (p *logPrinter) line(data []byte) error {
 	return nil
 }
 
-// tailOffset finds where the last n lines of the file begin.
-func tailOffset(f *os.File, n int) (int64, error) {
+// tailOf gives the files in which the last n lines are, and where they begin in the first of these.
+func tailOf(files []*os.File, n int) ([]*os.File, int64, error) {
+	for i := len(files) - 1; i >= 0; i-- {
+		off, left, err := tailOffset(files[i], n)
+		if err != nil || left == 0 || i == 0 {
+			return files[i:], off, err
+		}
+		n = left
+	}
+	return nil, 0, nil
+}
+
+// tailOffset finds where the last n lines of a file begin, and how many it has too few.
+func tailOffset(f *os.File, n int) (off int64, left int, err error) {
 	st, err := f.Stat()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	end := st.Size()
-	if n == 0 {
-		return end, nil
+	if n == 0 || end == 0 {
+		return end, n, nil
 	}
 	buf := make([]byte, 64<<10)
 	for pos := end; pos > 0; {
 		size := min(int64(len(buf)), pos)
 		pos -= size
 		if _, err := f.ReadAt(buf[:size], pos); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		for i := size - 1; i >= 0; i-- {
 			if buf[i] != '\n' || pos+i == end-1 {
 				continue
 			}
 			if n--; n == 0 {
-				return pos + i + 1, nil
+				return pos + i + 1, 0, nil
 			}
 		}
 	}
-	return 0, nil
+	return 0, n - 1, nil
 }

@@ -3,6 +3,8 @@ package run
 import (
 	"context"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,16 +16,21 @@ import (
 // logged gives a container whose log holds what write wrote.
 func logged(t *testing.T, write func(*logWriter)) *record.Container {
 	t.Helper()
+	return loggedWith(t, record.Log{}, write)
+}
+
+func loggedWith(t *testing.T, opt record.Log, write func(*logWriter)) *record.Container {
+	t.Helper()
 	d, err := record.Open(filepath.Join(t.TempDir(), "containers"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, lock, err := d.Create(&record.Config{Name: "web"})
+	c, lock, err := d.Create(&record.Config{Name: "web", Host: record.HostConfig{Log: opt}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	lock.Release()
-	l := newLogWriter(c.LogPath())
+	l := newLogWriter(c.LogPath(), opt)
 	write(l)
 	if err := l.close(); err != nil {
 		t.Fatal(err)
@@ -87,5 +94,57 @@ func TestLogsByTime(t *testing.T) {
 	stamp, rest, _ := strings.Cut(out, " ")
 	if _, err := time.Parse(time.RFC3339Nano, stamp); err != nil || rest != "now\n" {
 		t.Errorf("%q: %v", out, err)
+	}
+}
+
+// TestLogsLimited keeps the last lines, in files of bounded size, and a reader that looks often enough sees all.
+func TestLogsLimited(t *testing.T) {
+	const lines = 400
+	for _, files := range []int{0, 1, 2, 4} {
+		opt := record.Log{MaxSize: 2000, Files: files}
+		var all, seen strings.Builder
+		reader := &logPrinter{opt: LogOptions{Tail: -1}, out: map[string]io.Writer{"stdout": &seen}}
+		c := loggedWith(t, opt, func(l *logWriter) {
+			for i := range lines {
+				line := fmt.Sprintf("line %d %s\n", i, strings.Repeat("x", i%37))
+				all.WriteString(line)
+				l.write("stdout", []byte(line))
+				if i%5 == 0 {
+					if err := reader.look(l.path); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if err := reader.look(l.path); err != nil {
+				t.Fatal(err)
+			}
+		})
+		reader.close()
+		if seen.String() != all.String() {
+			t.Errorf("%d files: the reader saw %d bytes of %d", files, seen.Len(), all.Len())
+		}
+		names, err := filepath.Glob(c.LogPath() + "*")
+		if err != nil || len(names) != max(files, 1) {
+			t.Errorf("%d files: there are %q, %v", files, names, err)
+		}
+		for _, name := range names {
+			if st, err := os.Stat(name); err != nil || st.Size() > opt.MaxSize {
+				t.Errorf("%s has %d bytes, %v", name, st.Size(), err)
+			}
+		}
+		kept, _ := show(t, c, LogOptions{Tail: -1})
+		if kept == "" || !strings.HasSuffix(all.String(), kept) || !strings.HasPrefix(kept, "line ") {
+			t.Errorf("%d files: kept %q", files, kept)
+		}
+		if n := strings.Count(kept, "\n"); n < max(files, 1)*10 {
+			t.Errorf("%d files: %d lines are kept", files, n)
+		}
+		whole := strings.SplitAfter(strings.TrimSuffix(kept, "\n"), "\n")
+		for n := 0; n <= len(whole)+1; n++ {
+			got, _ := show(t, c, LogOptions{Tail: n})
+			if want := strings.Join(whole[max(len(whole)-n, 0):], ""); strings.TrimSuffix(got, "\n") != strings.TrimSuffix(want, "\n") {
+				t.Fatalf("%d files: the last %d lines are %q, want %q", files, n, got, want)
+			}
+		}
 	}
 }

@@ -90,7 +90,7 @@ func supervise() int {
 		return 1
 	}
 	s := &supervisor{engine: e, c: c, lock: record.InheritLock(lockFile), start: req.Start, ahead: ahead,
-		hub: newHub(c.LogPath()), ended: make(chan struct{})}
+		hub: newHub(c), ended: make(chan struct{})}
 	if err := s.run(conn); err != nil {
 		_ = conn.SendError(err)
 		return 1

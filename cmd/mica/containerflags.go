@@ -25,6 +25,8 @@ type containerFlags struct {
 	shmSize, memory, cpus                                                                                                string
 	pidsLimit                                                                                                            int64
 	stopTimeout                                                                                                          int
+	logDriver                                                                                                            string
+	logOpts                                                                                                              []string
 	health                                                                                                               healthFlags
 	desk                                                                                                                 desktopFlags
 }
@@ -74,6 +76,8 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.StringVarP(&f.memory, "memory", "m", "", "limit of memory, such as 512m")
 	fl.StringVar(&f.cpus, "cpus", "", "limit of processors, such as 1.5")
 	fl.Int64Var(&f.pidsLimit, "pids-limit", 0, "limit of processes")
+	fl.StringVar(&f.logDriver, "log-driver", "json-file", "how output is kept for logs: json-file, or none")
+	fl.StringArrayVar(&f.logOpts, "log-opt", nil, "limit what is kept: max-size=SIZE, such as 10m, and max-file=N")
 	fl.BoolVar(&f.initFlag, "init", true, "run an init that reaps processes (always on)")
 	fl.StringVar(&f.pull, "pull", "missing", "accepted; images come from import and load")
 	fl.StringVar(&f.platform, "platform", "", "accepted when it is this machine's")
@@ -103,6 +107,7 @@ func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOpt
 	steps := []func() error{
 		func() error { return checkPlatform(f.platform) },
 		func() error { return checkPull(f.pull) },
+		func() (err error) { h.Log, err = parseLog(f.logDriver, f.logOpts); return },
 		func() error { return checkDNS(f.dns) },
 		func() (err error) { opt.Expose, err = normalPorts(f.expose); return },
 		func() (err error) { opt.Env, err = readEnv(f.envFiles, f.env); return },

@@ -57,6 +57,26 @@ type hostConfigDoc struct {
 	Devices                                      []record.DeviceMapping
 	Binds                                        []string
 	ShmSize, Memory, NanoCpus, PidsLimit         int64
+	LogConfig                                    logDoc
+}
+
+type logDoc struct {
+	Type   string
+	Config map[string]string
+}
+
+func logDocument(l record.Log) logDoc {
+	doc := logDoc{Type: "json-file", Config: make(map[string]string)}
+	if l.None {
+		doc.Type = "none"
+	}
+	if l.MaxSize > 0 {
+		doc.Config["max-size"] = strconv.FormatInt(l.MaxSize, 10)
+	}
+	if l.Files > 0 {
+		doc.Config["max-file"] = strconv.Itoa(l.Files)
+	}
+	return doc
 }
 
 type restartDoc struct {
@@ -120,6 +140,7 @@ func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
 			RestartPolicy: restartDoc{h.Restart.String(), h.Restart.MaxRetries}, CapAdd: h.CapAdd, CapDrop: h.CapDrop, SecurityOpt: h.SecurityOpt,
 			GroupAdd: h.GroupAdd, Dns: h.DNS, DnsSearch: h.DNSSearch, DnsOptions: h.DNSOptions, ExtraHosts: h.ExtraHosts, PortBindings: bindings,
 			Ulimits: h.Ulimits, Devices: h.Devices, ShmSize: shm, Memory: h.Memory, NanoCpus: int64(h.CPUs * 1e9), PidsLimit: h.PidsLimit,
+			LogConfig: logDocument(h.Log),
 		},
 		GraphDriver:     graphDriverDoc{"mica", map[string]string{"UpperDir": c.Upper(), "WorkDir": c.Work()}},
 		Mounts:          []mountDoc{},

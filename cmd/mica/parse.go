@@ -277,6 +277,38 @@ func normalPorts(list []string) ([]string, error) {
 	return out, nil
 }
 
+// parseLog reads --log-driver and --log-opt.
+func parseLog(driver string, opts []string) (record.Log, error) {
+	var l record.Log
+	switch driver {
+	case "json-file", "k8s-file", "local": // all are the same file here
+	case "none":
+		l.None = true
+	default:
+		return l, fmt.Errorf("--log-driver %q: want json-file or none", driver)
+	}
+	for _, s := range opts {
+		key, value, _ := strings.Cut(s, "=")
+		var err error
+		switch key {
+		case "max-size":
+			if l.MaxSize, err = units.RAMInBytes(value); err != nil || l.MaxSize <= 0 {
+				return l, fmt.Errorf("--log-opt %q: want a size, such as max-size=10m", s)
+			}
+		case "max-file":
+			if l.Files, err = strconv.Atoi(value); err != nil || l.Files < 1 {
+				return l, fmt.Errorf("--log-opt %q: want a number of files, such as max-file=3", s)
+			}
+		default:
+			return l, fmt.Errorf("--log-opt %q: want max-size=SIZE or max-file=N", s)
+		}
+	}
+	if l.Files > 1 && l.MaxSize == 0 {
+		return l, errors.New("--log-opt max-file needs --log-opt max-size")
+	}
+	return l, nil
+}
+
 // checkDNS refuses name servers that resolvers could not read.
 func checkDNS(servers []string) error {
 	for _, s := range servers {

@@ -53,8 +53,16 @@ type HostConfig struct {
 	CPUs         float64 `json:",omitempty"`
 	PidsLimit    int64   `json:",omitempty"`
 	CgroupParent string  `json:",omitempty"` // the delegated group that the limits are set in
+	Log          Log
 
 	Desktop *Desktop `json:",omitempty"` // nil: the container has nothing to do with it
+}
+
+// Log says how the output of the main process is kept.
+type Log struct {
+	None    bool  `json:",omitempty"` // not at all
+	MaxSize int64 `json:",omitempty"` // bytes of one file, at which another one begins; 0: any
+	Files   int   `json:",omitempty"` // how many there are then, with the current one; 0: one
 }
 
 // Port is a port of the host that leads to one of the container.

@@ -27,7 +27,8 @@ func (c *Container) Upper() string { return filepath.Join(c.dir, "upper") }
 // Work is the scratch directory beside it.
 func (c *Container) Work() string { return filepath.Join(c.dir, "work") }
 
-// LogPath is the file of the main process's output.
+// LogPath is the file of the main process's output. Older ones, where its size is limited, have .1, .2 and so on behind
+// its name.
 func (c *Container) LogPath() string { return filepath.Join(c.dir, "log") }
 
 // Lock takes the lock, and fails with [ErrLocked] where another process has it.
