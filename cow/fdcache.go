@@ -99,10 +99,19 @@ func (c *fdCache) put(e *fdEntry, fd int) {
 	e.prev.next, e.next.prev = e, e
 }
 
-// pin stores a descriptor that stays open until drop.
+// pin stores a descriptor that stays open until unpin. One that the entry has
+// had until now goes, or is left for those who use it to close.
 func (c *fdCache) pin(e *fdEntry, fd int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	switch {
+	case e.fdPlus1 == 0:
+	case e.pins == 0:
+		c.closeLocked(e)
+	default:
+		c.open--
+		e.doomed = false
+	}
 	e.fdPlus1, e.pins = int32(fd)+1, 1
 	c.open++
 }

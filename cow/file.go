@@ -145,9 +145,7 @@ func (f *FS) orphanEntry(n *Node) *fdEntry { return &f.fileOf(n).fd }
 // holdNameless keeps fd as the only way to n, which has no name on disk any
 // more. Needs FS.tree exclusively.
 func (f *FS) holdNameless(n *Node, fd int) {
-	file := f.fileOf(n)
-	f.fds.drop(&file.fd)
-	f.fds.pin(&file.fd, fd)
+	f.fds.pin(&f.fileOf(n).fd, fd)
 	n.flags |= flagNameless
 	f.orphans[n] = struct{}{}
 }
