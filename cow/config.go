@@ -119,7 +119,10 @@ type FS struct {
 	dirtyMu sync.Mutex
 	dirty   map[*Node]struct{} // copied up, not yet known to be on disk
 	settler *time.Timer        // syncs them; set while there are any
+	closing bool               // there will be no settler any more
 	inos    inoSource
+
+	settling sync.WaitGroup // runs of the settler
 }
 
 // Open opens a union. The caller must Close it.
@@ -280,6 +283,7 @@ func (f *FS) ReadOnly() bool { return f.upper == nil || f.cfg.Observe }
 // descriptors. No method may be called afterwards.
 func (f *FS) Close() error {
 	f.ahead.close()
+	f.endSettling()
 	err := f.Sync()
 	f.tree.Lock()
 	defer f.tree.Unlock()

@@ -14,6 +14,7 @@ func (f *FS) Fallocate(n *Node, mode uint32, off, length int64, kill bool) error
 	}
 	defer c.put()
 	if c.part != nil && mode&^unix.FALLOC_FL_KEEP_SIZE != 0 {
+		defer f.markDirty(n) // afterwards, as in writeTo
 		c.part.mu.Lock()
 		defer c.part.mu.Unlock()
 		if err := c.part.fill(f, c.fd); err != nil {

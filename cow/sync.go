@@ -165,12 +165,13 @@ func (f *FS) FsyncDir(n *Node) error {
 		return nil
 	}
 	f.tree.RLock()
-	defer f.tree.RUnlock()
 	up := f.upperDir(n)
 	if up == nil || n.flags&flagDeleted != 0 {
+		f.tree.RUnlock()
 		return nil
 	}
 	fd, err := f.use(up)
+	f.tree.RUnlock()
 	if err != nil {
 		return err
 	}
@@ -191,7 +192,13 @@ func (f *FS) markDirty(n *Node) {
 	}
 	n.refs.Add(1)
 	f.dirty[n] = struct{}{}
-	if f.settler == nil {
+	f.settleLater()
+}
+
+// settleLater sees to it that what is dirty is synced in some time. Needs
+// dirtyMu.
+func (f *FS) settleLater() {
+	if f.settler == nil && len(f.dirty) > 0 && !f.closing {
 		f.settler = time.AfterFunc(settleDelay, f.settleAll)
 	}
 }
@@ -208,8 +215,25 @@ func (f *FS) isDirty(n *Node) bool {
 func (f *FS) settleAll() {
 	f.dirtyMu.Lock()
 	f.settler = nil
+	if f.closing {
+		f.dirtyMu.Unlock()
+		return
+	}
+	f.settling.Add(1)
 	f.dirtyMu.Unlock()
+	defer f.settling.Done()
 	_ = f.Sync()
+}
+
+// endSettling waits for the background to be done for good.
+func (f *FS) endSettling() {
+	f.dirtyMu.Lock()
+	f.closing = true
+	if f.settler != nil {
+		f.settler.Stop()
+	}
+	f.dirtyMu.Unlock()
+	f.settling.Wait()
 }
 
 // Sync makes all that was copied up durable, with its records.
@@ -222,6 +246,12 @@ func (f *FS) Sync() error {
 		f.settler.Stop()
 		f.settler = nil
 	}
+	defer func() {
+		// What was changed meanwhile, or could not be synced, waits for the next time.
+		f.dirtyMu.Lock()
+		f.settleLater()
+		f.dirtyMu.Unlock()
+	}()
 	nodes := make([]*Node, 0, len(f.dirty))
 	for n := range f.dirty {
 		nodes = append(nodes, n)
