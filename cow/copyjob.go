@@ -182,6 +182,10 @@ func (c *copyJob) finish(parent *dirRef) error {
 	if err := f.notePlaceholder(parent, n.meta); err != nil {
 		return err
 	}
+	var st unix.Statx_t
+	if err := sys.Stat(f.work.staging, c.stage, &st); err != nil {
+		return err
+	}
 	switch {
 	case c.many && c.st.Nlink > 1:
 		key := strconv.FormatUint(n.backIno, 16)
@@ -190,13 +194,12 @@ func (c *copyJob) finish(parent *dirRef) error {
 		}
 		back = place{f.work.index, key}
 		if err := f.linkAt(back, parent, n.ent.name); err != nil {
-			if fd, uerr := f.use(f.work.index); uerr == nil {
-				_ = unix.Unlinkat(fd, key, 0)
-				f.done(f.work.index, fd)
-			}
+			f.unlinkAt(f.work.index, key)
 			return err
 		}
 		if err := f.storeNlink(back, int32(c.st.Nlink)-2); err != nil {
+			f.unlinkAt(parent, n.ent.name)
+			f.unlinkAt(f.work.index, key)
 			return err
 		}
 		f.linkMu.Lock()
@@ -209,10 +212,6 @@ func (c *copyJob) finish(parent *dirRef) error {
 			return err
 		}
 		back.name = n.ent.name
-	}
-	var st unix.Statx_t
-	if err := f.statUpper(back.dir, back.name, &st); err != nil {
-		return err
 	}
 	n.ent.owner, n.ent.ino, n.ent.below = parent, st.Ino, true
 	c.move(back, st.Ino)

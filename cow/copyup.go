@@ -47,10 +47,10 @@ func (f *FS) ensureUpperDir(n *Node) (*dirRef, error) {
 		err = setTimes(f.work.staging, stage, &st)
 	}
 	if err == nil {
-		err = f.publish(stage, parent, n.ent.name)
+		err = sys.Stat(f.work.staging, stage, &st)
 	}
 	if err == nil {
-		err = f.statUpper(parent, n.ent.name, &st)
+		err = f.publish(stage, parent, n.ent.name)
 	}
 	if err != nil {
 		f.work.discard(stage)
@@ -100,8 +100,8 @@ func timespec(t unix.StatxTimestamp) unix.Timespec {
 }
 
 // publish moves a staged copy to its name in an upper directory, where nothing
-// of that name is yet. The directory's times stay: a copy-up is no change that
-// anybody made to it.
+// of that name is yet. The directory's times stay, if that can be: a copy-up is
+// no change that anybody made to it.
 func (f *FS) publish(stage string, dir *dirRef, name string) error {
 	fd, err := f.use(dir)
 	if err != nil {
@@ -115,11 +115,12 @@ func (f *FS) publish(stage string, dir *dirRef, name string) error {
 	if err := sys.Rename(f.work.staging, stage, fd, name, unix.RENAME_NOREPLACE); err != nil {
 		return err
 	}
-	return setTimes(fd, "", &st)
+	_ = setTimes(fd, "", &st) // the copy is in its place all the same
+	return nil
 }
 
-// statUpper reads the status of an object in an upper directory.
-func (f *FS) statUpper(dir *dirRef, name string, st *unix.Statx_t) error {
+// statPlace reads the status of an object on disk.
+func (f *FS) statPlace(dir *dirRef, name string, st *unix.Statx_t) error {
 	fd, err := f.use(dir)
 	if err != nil {
 		return err
@@ -209,8 +210,46 @@ func (f *FS) copiesApart(n *Node) bool {
 	return f.statNode(n, &st) == nil && st.Size > smallFile
 }
 
+// copyUpBefore copies a large file up by copyUpApart, if it is one that will have
+// to be in the upper whole. It must be called without FS.tree.
+func (f *FS) copyUpBefore(n *Node) error {
+	if f.cfg.CopyUp != CopyUpFull {
+		return nil
+	}
+	f.tree.RLock()
+	apart := f.copiesApart(n)
+	f.tree.RUnlock()
+	if !apart {
+		return nil
+	}
+	return f.copyUpApart(n)
+}
+
+// copyUpNamed is copyUpBefore for a name, if its node is known and when allows.
+func (f *FS) copyUpNamed(dir *Node, name string, when func(*Node) bool) error {
+	if f.cfg.CopyUp != CopyUpFull {
+		return nil
+	}
+	f.tree.RLock()
+	dir.dir.mu.Lock()
+	var n *Node
+	if dir.dir.loaded {
+		if ent := dir.dir.find(name); ent != nil && ent.node != nil && when(ent.node) {
+			n = ent.node
+			n.refs.Add(1)
+		}
+	}
+	dir.dir.mu.Unlock()
+	f.tree.RUnlock()
+	if n == nil {
+		return nil
+	}
+	defer f.Forget(n, 1)
+	return f.copyUpBefore(n)
+}
+
 // linkAt gives the upper object at p a further name, without a change of the
-// directory's times.
+// directory's times if that can be.
 func (f *FS) linkAt(p place, dir *dirRef, name string) error {
 	pfd, err := f.use(p.dir)
 	if err != nil {
@@ -229,5 +268,14 @@ func (f *FS) linkAt(p place, dir *dirRef, name string) error {
 	if err := unix.Linkat(pfd, p.name, fd, name, 0); err != nil {
 		return err
 	}
-	return setTimes(fd, "", &st)
+	_ = setTimes(fd, "", &st)
+	return nil
+}
+
+// unlinkAt takes a name in an upper directory back that a failed change made.
+func (f *FS) unlinkAt(dir *dirRef, name string) {
+	if fd, err := f.use(dir); err == nil {
+		_ = unix.Unlinkat(fd, name, 0)
+		f.done(dir, fd)
+	}
 }

@@ -221,7 +221,7 @@ func (f *FS) createOver(up *dirRef, name string, o ondisk.Object, style whiteout
 		f.work.discard(stage)
 		return err
 	}
-	return f.statUpper(up, name, st)
+	return f.statPlace(up, name, st)
 }
 
 // Tmpfile makes a regular file without a name in dir, as O_TMPFILE does.

@@ -19,6 +19,9 @@ func (f *FS) Link(n *Node, dir *Node, name string, out *Attr) error {
 	if len(name) > nameMax {
 		return unix.ENAMETOOLONG
 	}
+	if err := f.copyUpBefore(n); err != nil {
+		return err
+	}
 	f.tree.Lock()
 	defer f.tree.Unlock()
 	up, err := f.freeName(dir, name)
@@ -92,7 +95,8 @@ func (f *FS) linkName(n *Node, up *dirRef, name string, h hiding, covered bool) 
 	case err != nil || !covered:
 		return err
 	case h.style == whiteout.File:
-		return h.style.Remove(dfd, name)
+		_ = h.style.Remove(dfd, name) // beside its name it says nothing
+		return nil
 	}
 	if err := f.putOver(targetName, up, name, h.style, false); err != nil {
 		f.work.discard(targetName)

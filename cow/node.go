@@ -138,8 +138,10 @@ func (f *FS) inUpper(n *Node) bool { return f.upper != nil && n.layer() == f.upp
 // gave out. A node without references is dropped from memory.
 func (f *FS) Forget(n *Node, count uint64) {
 	f.tree.RLock()
-	p := n.parent
-	if p == nil || n.flags&flagLinked != 0 {
+	f.linkMu.Lock() // a lookup may be giving n a name
+	p, linked := n.parent, n.flags&flagLinked != 0
+	f.linkMu.Unlock()
+	if p == nil || linked {
 		f.tree.RUnlock()
 		f.forgetSpecial(n, count)
 		return

@@ -52,7 +52,7 @@ func (f *FS) loadPartly(n *Node, o origin, fd int, name string, st *unix.Statx_t
 		return fmt.Errorf("find %q, from which %q was copied up: %w", o.path, name, err)
 	}
 	var lst unix.Statx_t
-	if err := f.statUpper(lower.dir, lower.name, &lst); err != nil {
+	if err := f.statPlace(lower.dir, lower.name, &lst); err != nil {
 		return err
 	}
 	if int64(lst.Size) != o.size {

@@ -20,6 +20,9 @@ func (f *FS) remove(dir *Node, name string, wantDir bool) error {
 	if dir.dir == nil {
 		return unix.ENOTDIR
 	}
+	if err := f.copyUpNamed(dir, name, losesLink); err != nil {
+		return err
+	}
 	f.tree.Lock()
 	defer f.tree.Unlock()
 	if f.ReadOnly() {
@@ -58,7 +61,8 @@ func (f *FS) remove(dir *Node, name string, wantDir bool) error {
 	if below {
 		dir.dir.hide(name, hiding{style: f.style, below: true})
 	}
-	return f.afterUnlink(n, dir, ent)
+	f.afterUnlink(n, dir, ent)
+	return nil
 }
 
 // removable checks that n can be removed as what the caller takes it for.
@@ -89,9 +93,9 @@ func (f *FS) lastUpperName(n *Node, ent *dirent) bool {
 // beforeUnlink keeps n reachable when the name ent of it goes: by a
 // descriptor, or by another of its names.
 func (f *FS) beforeUnlink(n *Node, ent *dirent) error {
-	if n.flags&flagIndexed == 0 && n.flags&flagLinked != 0 && !f.inUpper(n) {
-		// A lower file with several names: from now on its link count differs
-		// from that on disk, which only the index can record.
+	if losesLink(n) && !f.inUpper(n) {
+		// From now on its link count differs from that on disk, which only the
+		// index can record.
 		if err := f.copyUp(n, -1); err != nil {
 			return err
 		}
@@ -117,6 +121,10 @@ func (f *FS) beforeUnlink(n *Node, ent *dirent) error {
 	}
 	return f.makeNameless(n)
 }
+
+// losesLink tells whether n, if it is in a lower layer, is copied up before a
+// name of it goes: because it has several.
+func losesLink(n *Node) bool { return n.flags&flagIndexed == 0 && n.flags&flagLinked != 0 }
 
 // undoUnlink takes back what beforeUnlink did when the removal failed.
 func (f *FS) undoUnlink(n *Node, ent *dirent) {
@@ -156,8 +164,9 @@ func (f *FS) dropName(n *Node, ent *dirent) {
 	}
 }
 
-// afterUnlink takes the name ent off n.
-func (f *FS) afterUnlink(n *Node, dir *Node, ent *dirent) error {
+// afterUnlink takes the name ent off n. The name is gone by then: what cannot be
+// put in order behind it stays in the index, and is no failure of the removal.
+func (f *FS) afterUnlink(n *Node, dir *Node, ent *dirent) {
 	ent.node = nil
 	dir.dir.children--
 	if n.flags&flagIndexed != 0 && ent.owner.layer != f.upper {
@@ -169,17 +178,15 @@ func (f *FS) afterUnlink(n *Node, dir *Node, ent *dirent) error {
 		}
 	}
 	f.dropName(n, ent)
-	var err error
 	if n.dir != nil || n.flags&flagLinked == 0 {
 		n.flags |= flagDeleted
 		f.dropKept(n)
 	} else {
-		err = f.afterLinkGone(n)
+		_ = f.afterLinkGone(n)
 	}
 	if n.refs.Load() == 0 {
 		f.dropUnused(n)
 	}
-	return err
 }
 
 // afterLinkGone looks whether a node with several names has lost its last.

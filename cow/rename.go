@@ -21,6 +21,14 @@ func (f *FS) Rename(c Caller, oldDir *Node, oldName string, newDir *Node, newNam
 	if flags&^known != 0 || flags&unix.RENAME_EXCHANGE != 0 && flags != unix.RENAME_EXCHANGE {
 		return unix.EINVAL
 	}
+	moved := func(*Node) bool { return true }
+	gone := func(n *Node) bool { return flags&unix.RENAME_EXCHANGE != 0 || losesLink(n) }
+	if err := f.copyUpNamed(oldDir, oldName, moved); err != nil {
+		return err
+	}
+	if err := f.copyUpNamed(newDir, newName, gone); err != nil {
+		return err
+	}
 	f.tree.Lock()
 	defer f.tree.Unlock()
 	if f.ReadOnly() {
@@ -62,6 +70,8 @@ type renaming struct {
 	flags    uint32
 	from, to end
 	left     whiteout.Style // of the whiteout at the old name
+	stale    bool           // which is there though nothing lies below
+	device   string         // in staging, to be left behind for RENAME_WHITEOUT
 }
 
 // find looks up both ends and checks what rename(2) checks.
@@ -275,7 +285,12 @@ func (r *renaming) move() error {
 			return err
 		}
 	}
-	if err := r.moveOnDisk(); err != nil {
+	err := r.stageDevice()
+	if err == nil {
+		err = r.moveOnDisk()
+	}
+	if err != nil {
+		f.work.discard(r.device)
 		if to.node != nil {
 			f.undoUnlink(to.node, to.ent)
 		}
@@ -283,25 +298,20 @@ func (r *renaming) move() error {
 	}
 	if to.node != nil {
 		to.dir.dir.remove(to.ent)
-		if err := f.afterUnlink(to.node, to.dir, to.ent); err != nil {
-			return err
-		}
+		f.afterUnlink(to.node, to.dir, to.ent)
 	}
 	delete(to.dir.dir.hidden, to.name)
 	r.leave(from)
 	f.takeName(from.node, from.dir, from.ent, to, below)
-	if r.flags&unix.RENAME_WHITEOUT != 0 {
-		return r.leaveDevice()
-	}
-	return nil
+	return r.leaveDevice()
 }
 
 // leave notes in the old directory that the name is gone.
 func (r *renaming) leave(from *end) {
 	below := from.ent.below
 	from.dir.dir.remove(from.ent)
-	if below {
-		from.dir.dir.hide(from.name, hiding{style: r.left, below: true})
+	if below || r.stale {
+		from.dir.dir.hide(from.name, hiding{style: r.left, below: below})
 	}
 }
 
@@ -326,17 +336,15 @@ func (r *renaming) moveOnDisk() error {
 		if err := sys.Rename(fd, from.name, tfd, to.name, unix.RENAME_EXCHANGE); err != nil {
 			return err
 		}
-		if from.ent.below {
-			r.left = h.style
-			return nil
-		}
-		return unix.Unlinkat(fd, from.name, 0)
+		r.left = h.style
+		r.stale = !from.ent.below && unix.Unlinkat(fd, from.name, 0) != nil
+		return nil
 	}
 	if err := r.replace(fd, tfd); err != nil {
 		return err
 	}
 	if hidden && h.style == whiteout.File {
-		return h.style.Remove(tfd, to.name)
+		_ = h.style.Remove(tfd, to.name) // beside its name it says nothing
 	}
 	return nil
 }
@@ -350,9 +358,7 @@ func (r *renaming) replace(fd, tfd int) error {
 	if f.style == whiteout.Device {
 		err := sys.Rename(fd, from.name, tfd, to.name, unix.RENAME_WHITEOUT)
 		if err == unix.EINVAL || err == unix.EPERM {
-			if err = sys.Rename(fd, from.name, tfd, to.name, 0); err == nil {
-				err = f.createWhiteout(fd, from.name)
-			}
+			return r.replaceInSteps(fd, tfd)
 		}
 		return err
 	}
@@ -364,6 +370,21 @@ func (r *renaming) replace(fd, tfd int) error {
 		return err
 	}
 	return nil
+}
+
+// replaceInSteps is replace with a device on disks whose renames leave none. The
+// whiteout is made before, so that a full disk changes nothing.
+func (r *renaming) replaceInSteps(fd, tfd int) error {
+	f, from, to := r.f, &r.from, &r.to
+	stage := f.work.stageName()
+	if err := f.createWhiteout(f.work.staging, stage); err != nil {
+		return err
+	}
+	if err := sys.Rename(fd, from.name, tfd, to.name, 0); err != nil {
+		f.work.discard(stage)
+		return err
+	}
+	return sys.Rename(f.work.staging, stage, fd, from.name, 0)
 }
 
 // takeName gives n, which had the entry old in oldDir, its new name. The node
@@ -400,23 +421,43 @@ func (f *FS) takeName(n *Node, oldDir *Node, old *dirent, to *end, below bool) {
 	}
 }
 
-// leaveDevice puts the 0:0 device in the old place that RENAME_WHITEOUT asks
-// for: for the union it is a device like others.
-func (r *renaming) leaveDevice() error {
+// stageDevice makes the 0:0 device that RENAME_WHITEOUT asks for: for the union
+// it is a device like others.
+func (r *renaming) stageDevice() error {
+	if r.flags&unix.RENAME_WHITEOUT == 0 {
+		return nil
+	}
 	f, from := r.f, &r.from
 	o := ondisk.Object{Meta: ondisk.Meta{UID: r.caller.UID, GID: r.caller.GID, Mode: unix.S_IFCHR}}
-	err := f.inherit(from.dir, from.up, &o, 0)
-	if err != nil {
+	if err := f.inherit(from.dir, from.up, &o, 0); err != nil {
 		return err
 	}
+	r.device = f.work.stageName()
+	if err := f.makeObject(f.work.staging, r.device, o); err != nil {
+		return err
+	}
+	return f.notePlaceholder(from.up, o.Meta)
+}
+
+// leaveDevice puts the device in the old place.
+func (r *renaming) leaveDevice() error {
+	if r.device == "" {
+		return nil
+	}
+	f, from := r.f, &r.from
 	var st unix.Statx_t
+	if err := sys.Stat(f.work.staging, r.device, &st); err != nil {
+		return err
+	}
 	h, covered := from.dir.dir.hidden[from.name]
+	var err error
 	if covered {
-		err = f.createOver(from.up, from.name, o, h.style, &st)
+		err = f.putOver(r.device, from.up, from.name, h.style, false)
 	} else {
-		err = f.createPlain(from.up, from.name, o, &st)
+		err = f.publish(r.device, from.up, from.name)
 	}
 	if err != nil {
+		f.work.discard(r.device)
 		return err
 	}
 	delete(from.dir.dir.hidden, from.name)

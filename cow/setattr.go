@@ -34,12 +34,17 @@ func (f *FS) Setattr(n *Node, s SetAttr, out *Attr) error {
 			return err
 		}
 	}
+	if s.changesMeta() {
+		if err := f.copyUpBefore(n); err != nil {
+			return err
+		}
+	}
 	f.tree.Lock()
 	defer f.tree.Unlock()
 	if f.capTalk.end(n) && s.KillPriv {
 		s.KillPriv = false // the capabilities of a file that is being written are gone already
 	}
-	if s.Mode != nil || s.UID != nil || s.GID != nil || s.Atime != nil || s.Mtime != nil || s.Kill || s.KillPriv {
+	if s.changesMeta() {
 		if err := f.copyUp(n, -1); err != nil {
 			return err
 		}
@@ -58,6 +63,11 @@ func (f *FS) Setattr(n *Node, s SetAttr, out *Attr) error {
 		return nil
 	}
 	return f.attrLocked(n, out)
+}
+
+// changesMeta tells whether something but the size is to be changed.
+func (s *SetAttr) changesMeta() bool {
+	return s.Mode != nil || s.UID != nil || s.GID != nil || s.Atime != nil || s.Mtime != nil || s.Kill || s.KillPriv
 }
 
 // setMode changes owner and permission bits. Needs FS.tree exclusively; n is

@@ -21,7 +21,8 @@ func (f *FS) putOver(stage string, up *dirRef, name string, style whiteout.Style
 		if err := sys.Rename(f.work.staging, stage, fd, name, unix.RENAME_NOREPLACE); err != nil {
 			return err
 		}
-		return style.Remove(fd, name)
+		_ = style.Remove(fd, name) // beside its name it says nothing
+		return nil
 	}
 	if !isDir {
 		return sys.Rename(f.work.staging, stage, fd, name, 0)
@@ -29,7 +30,8 @@ func (f *FS) putOver(stage string, up *dirRef, name string, style whiteout.Style
 	if err := sys.Rename(f.work.staging, stage, fd, name, unix.RENAME_EXCHANGE); err != nil {
 		return err
 	}
-	return unix.Unlinkat(f.work.staging, stage, 0)
+	f.work.discard(stage)
+	return nil
 }
 
 // whiteoutFree writes a whiteout for a name that the upper has not.

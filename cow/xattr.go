@@ -93,11 +93,17 @@ func (f *FS) Listxattr(n *Node) ([]string, error) {
 // Setxattr sets an attribute; flags are those of setxattr(2). killGroup asks
 // to clear the set-group-id bit along with an access ACL.
 func (f *FS) Setxattr(n *Node, name string, value []byte, flags int, killGroup bool) error {
-	f.tree.Lock()
-	defer f.tree.Unlock()
-	if err := f.settable(n, name); err != nil {
+	f.tree.RLock()
+	err := f.settable(n, name)
+	f.tree.RUnlock()
+	if err == nil {
+		err = f.copyUpBefore(n)
+	}
+	if err != nil {
 		return err
 	}
+	f.tree.Lock()
+	defer f.tree.Unlock()
 	if err := f.copyUp(n, -1); err != nil {
 		return err
 	}
