@@ -113,13 +113,31 @@ func (x *extractor) link(at place, target string) error {
 	}
 	switch err {
 	case nil:
-		return nil
+		return notePlaceholder(at, &st)
 	case unix.EMLINK, unix.EPERM:
 		return x.copyObject(at, fd, name)
 	case unix.ENOENT:
 		return fmt.Errorf("hard link to %q, which it replaces", clip(target))
 	}
 	return fmt.Errorf("hard link to %q: %w", clip(target), err)
+}
+
+// notePlaceholder marks the directory of a new link if what it leads to, with the status st on disk, is a placeholder.
+func notePlaceholder(at place, st *unix.Statx_t) error {
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil
+	}
+	m, err := ondisk.ReadMeta(at.dirfd, at.name, st)
+	if err != nil {
+		return fmt.Errorf("read link target: %w", err)
+	}
+	if m.Type() == unix.S_IFREG {
+		return nil
+	}
+	if err := ondisk.MarkPlaceholders(at.dirfd); err != nil {
+		return fmt.Errorf("mark directory: %w", err)
+	}
+	return nil
 }
 
 // linkLower copies the target of a hard link from the layers below.
