@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
 	"mica/cow"
 )
 
@@ -315,5 +317,38 @@ func TestCorruptLayerIsNotUnpacked(t *testing.T) {
 	}
 	if left, err := names(s.path("tmp")); err != nil || len(left) > 0 {
 		t.Errorf("left in tmp: %q, %v", left, err)
+	}
+}
+
+// TestOpenBesideDamage: a damaged image is no reason not to open the store, whatever an operation beside it has left over.
+func TestOpenBesideDamage(t *testing.T) {
+	s := newStore(t)
+	whole := importTar(t, s, "whole", file("f", "1"))
+	img := importTar(t, s, "damaged", file("f", "2"))
+	if err := os.WriteFile(s.blobPath(digest.Digest(img.ID)), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Remove("nosuch", RemoveOptions{}); err == nil {
+		t.Fatal("an image that is not there was removed")
+	}
+	if left, err := names(s.path("tmp")); err != nil || len(left) > 0 {
+		t.Errorf("left over by a command that changed nothing: %q, %v", left, err)
+	}
+	mkdirs(t, s.path("tmp", "import-killed"))
+	s, err := Open(s.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Resolve("whole"); err != nil || got.ID != whole.ID {
+		t.Errorf("the other image: %v", err)
+	}
+	if _, err := s.Check(context.Background(), true); err != nil {
+		t.Errorf("repair: %v", err)
+	}
+	if _, err := Open(s.root); err != nil {
+		t.Errorf("open after the repair: %v", err)
+	}
+	if left, err := names(s.path("tmp")); err != nil || len(left) > 0 {
+		t.Errorf("left over: %q, %v", left, err)
 	}
 }

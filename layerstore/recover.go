@@ -34,8 +34,10 @@ func (s *Store) recover() error {
 	_, err = t.collect()
 	unlock()
 	if err != nil {
+		// A damaged image, which is no reason to shut the store: what is left over stays until that one is gone or whole
+		// again.
 		releaseAll(dead)
-		return err
+		return nil
 	}
 	// Only now, so that a crash of the recovery is recovered from as well.
 	for _, f := range dead {

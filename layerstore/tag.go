@@ -51,9 +51,6 @@ func (s *Store) Remove(ref string, opt RemoveOptions) ([]Removed, error) {
 		return nil, fmt.Errorf("remove image: %w", err)
 	}
 	removed, err := t.remove(ref, opt)
-	if err != nil {
-		t.undo()
-	}
 	// The files themselves go when the session ends, after the lock.
 	unlock()
 	if err != nil {
@@ -102,17 +99,27 @@ func (t *session) remove(ref string, opt RemoveOptions) ([]Removed, error) {
 		return nil, err
 	}
 	if err := t.s.writeIndex(ix); err != nil {
+		t.undo()
 		return nil, err
 	}
+	if err := t.removeFiles(last && !keep); err != nil {
+		t.undo()
+		return nil, err
+	}
+	return removed, nil
+}
+
+// removeFiles removes what the new index does not need any more, if it can be anything.
+func (t *session) removeFiles(any bool) error {
 	if err := t.point("index-written"); err != nil {
-		return nil, err
+		return err
 	}
-	if last && !keep {
+	if any {
 		if _, err := t.collect(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return removed, t.point("collected")
+	return t.point("collected")
 }
 
 // namesToRemove lists the names that go when img was found by ref.
