@@ -108,7 +108,7 @@ func (u *unarchiver) entry(h *tar.Header, content io.Reader) error {
 		u.changed(parent, last, n)
 	}
 	if h.Typeflag == tar.TypeDir {
-		u.times = append(u.times, pendingTime{full, unix.NsecToTimespec(h.ModTime.UnixNano())})
+		u.times = append(u.times, pendingTime{full, modTime(h)})
 	}
 	return nil
 }
@@ -193,10 +193,14 @@ func (u *unarchiver) content(n *cow.Node, r io.Reader) error {
 	}
 }
 
+// attributes sets owner and mode, then attributes, since a change of owner takes capabilities away, and then times.
 func (u *unarchiver) attributes(n *cow.Node, h *tar.Header, mode uint32, attr *cow.Attr) error {
 	var set cow.SetAttr
 	var uid, gid uint32
 	if u.keepOwners {
+		if h.Uid < 0 || h.Gid < 0 || int64(h.Uid) >= noID || int64(h.Gid) >= noID {
+			return fmt.Errorf("owner %d:%d is out of range", h.Uid, h.Gid)
+		}
 		uid, gid = uint32(h.Uid), uint32(h.Gid)
 	}
 	set.UID, set.GID = &uid, &gid
@@ -204,8 +208,9 @@ func (u *unarchiver) attributes(n *cow.Node, h *tar.Header, mode uint32, attr *c
 	if mode&unix.S_IFMT != unix.S_IFLNK {
 		set.Mode = &perm
 	}
-	mtime := unix.NsecToTimespec(h.ModTime.UnixNano())
-	set.Atime, set.Mtime = &mtime, &mtime
+	if err := u.t.union.Setattr(n, set, attr); err != nil {
+		return err
+	}
 	for key, value := range h.PAXRecords {
 		name, ok := strings.CutPrefix(key, "SCHILY.xattr.")
 		if !ok || !u.keepOwners && strings.HasPrefix(name, "security.") {
@@ -215,7 +220,15 @@ func (u *unarchiver) attributes(n *cow.Node, h *tar.Header, mode uint32, attr *c
 			return fmt.Errorf("set attribute %s: %w", name, err)
 		}
 	}
-	return u.t.union.Setattr(n, set, attr)
+	mtime := modTime(h)
+	return u.t.union.Setattr(n, cow.SetAttr{Atime: &mtime, Mtime: &mtime}, attr)
+}
+
+// noID is what the kernel takes for no user.
+const noID = 1<<32 - 1
+
+func modTime(h *tar.Header) unix.Timespec {
+	return unix.Timespec{Sec: h.ModTime.Unix(), Nsec: int64(h.ModTime.Nanosecond())}
 }
 
 func (u *unarchiver) link(h *tar.Header, parent *cow.Node, name string) error {
