@@ -199,11 +199,11 @@ func TestRemove(t *testing.T) {
 		}
 		requireClean(t, s)
 	}
-	used := RemoveOptions{InUse: func(id string) []string {
+	used := RemoveOptions{InUse: func(id string) ([]string, error) {
 		if id == app.ID {
-			return []string{"0123456789abcdef"}
+			return []string{"0123456789abcdef"}, nil
 		}
-		return nil
+		return nil, nil
 	}}
 	remove("app:2", used, "app:2")
 	if _, err := s.Remove(app.ID, used); err == nil || !strings.Contains(err.Error(), "several repositories") {

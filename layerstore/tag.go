@@ -75,7 +75,11 @@ func (t *session) remove(ref string, opt RemoveOptions) ([]Removed, error) {
 	last := len(names) == len(img.Names)
 	keep := false
 	if last && opt.InUse != nil {
-		if users := opt.InUse(img.ID); len(users) > 0 {
+		users, err := opt.InUse(img.ID)
+		if err != nil {
+			return nil, err
+		}
+		if len(users) > 0 {
 			if !opt.Force {
 				return nil, fmt.Errorf("%w by %s: %s; remove the container first, or force to take only the image's names",
 					ErrInUse, containers(users), ref)

@@ -79,9 +79,9 @@ type RemoveOptions struct {
 	// Force removes all names of an image at once. An image that containers use
 	// loses its names only.
 	Force bool
-	// InUse lists the containers of the image with this ID; nil: none. It is
-	// called under the store's exclusive lock and must not call the store.
-	InUse func(id string) []string
+	// InUse lists the IDs of the containers of the image with this ID; nil: none.
+	// It is called under the store's exclusive lock and must not call the store.
+	InUse func(id string) ([]string, error)
 }
 
 // Removed is one thing that [Store.Remove] did.

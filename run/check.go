@@ -64,12 +64,14 @@ func (e *Engine) checkContainer(ctx context.Context, rel string, repair bool) (l
 			found(err.Error(), false)
 		}
 	}
-	var lowers []string
-	if c.Config.ImageID != "" {
-		if _, lowers, err = e.base(ctx, c.Config.ImageID); err != nil {
-			found(fmt.Sprintf("its image %s: %v", c.Config.Image, err), false)
-			return list, ctx.Err()
-		}
+	lowers, err := e.layersOf(ctx, c)
+	switch {
+	case err != nil && err == c.Broken:
+		found(err.Error(), false)
+		return list, nil
+	case err != nil:
+		found(fmt.Sprintf("its image %s: %v", c.Config.Image, err), false)
+		return list, ctx.Err()
 	}
 	for _, dir := range []string{c.Upper(), c.Work()} {
 		if _, err := os.Stat(dir); err != nil {

@@ -118,6 +118,15 @@ func (e *Engine) base(ctx context.Context, ref string) (*layerstore.Image, []str
 	return img, lowers, nil
 }
 
+// layersOf gives the layers of the image of a container, none if it has none.
+func (e *Engine) layersOf(ctx context.Context, c *record.Container) ([]string, error) {
+	if c.Broken != nil || c.Config.ImageID == "" {
+		return nil, c.Broken
+	}
+	_, lowers, err := e.base(ctx, c.Config.ImageID)
+	return lowers, err
+}
+
 // merge changes an image's configuration as the options say.
 func merge(c *layerstore.ContainerConfig, opt *CreateOptions) error {
 	if opt.Entrypoint != nil {

@@ -32,6 +32,9 @@ func Open(root string) (*Engine, error) {
 	if err := e.Containers.Tidy(); err != nil {
 		return nil, err
 	}
+	if err := e.Volumes().Tidy(discardTree); err != nil {
+		return nil, err
+	}
 	return e, nil
 }
 
@@ -73,17 +76,17 @@ func (e *Engine) Image(ref string) (*layerstore.Image, error) {
 	return img, err
 }
 
-// InUse lists the containers of an image, by short ID; for [layerstore.RemoveOptions].
-func (e *Engine) InUse(imageID string) []string {
+// InUse lists the containers of an image; for [layerstore.RemoveOptions].
+func (e *Engine) InUse(imageID string) ([]string, error) {
 	list, err := e.Containers.List()
 	if err != nil {
-		return []string{"(containers could not be read: " + err.Error() + ")"}
+		return nil, err
 	}
 	var ids []string
 	for _, c := range list {
 		if c.Config.ImageID == imageID {
-			ids = append(ids, c.ID()[:12])
+			ids = append(ids, c.ID())
 		}
 	}
-	return ids
+	return ids, nil
 }

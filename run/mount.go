@@ -120,12 +120,9 @@ func (e *Engine) mountJob(ctx context.Context, opt MountOptions) (*mountJob, err
 // mountContainer prepares the mount of a container's tree. To change it, it
 // must not run; what runs is shown as it is now.
 func (e *Engine) mountContainer(ctx context.Context, job *mountJob, c *record.Container) error {
-	var lowers []string
-	if c.Config.ImageID != "" {
-		var err error
-		if _, lowers, err = e.base(ctx, c.Config.ImageID); err != nil {
-			return err
-		}
+	lowers, err := e.layersOf(ctx, c)
+	if err != nil {
+		return err
 	}
 	if job.RW {
 		lock, err := c.Lock()

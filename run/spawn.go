@@ -70,12 +70,10 @@ func (e *Engine) Restart(ctx context.Context, c *record.Container, attach *contr
 	if err != nil {
 		return nil, fmt.Errorf("start container %s: %w", c.Config.Name, err)
 	}
-	var lowers []string
-	if c.Config.ImageID != "" {
-		if _, lowers, err = e.base(ctx, c.Config.ImageID); err != nil {
-			lock.Release()
-			return nil, fmt.Errorf("start container %s: %w", c.Config.Name, err)
-		}
+	lowers, err := e.layersOf(ctx, c)
+	if err != nil {
+		lock.Release()
+		return nil, fmt.Errorf("start container %s: %w", c.Config.Name, err)
 	}
 	return e.start(&Created{c, lock, lowers}, &control.Start{
 		Root: e.root, Lowers: lowers, Attach: attach, Restart: !c.State.StartedAt.IsZero(),

@@ -183,11 +183,9 @@ func (e *Engine) withTree(ctx context.Context, c *record.Container, readOnly boo
 		return running(conn)
 	}
 	defer lock.Release()
-	var lowers []string
-	if c.Config.ImageID != "" {
-		if _, lowers, err = e.base(ctx, c.Config.ImageID); err != nil {
-			return err
-		}
+	lowers, err := e.layersOf(ctx, c)
+	if err != nil {
+		return err
 	}
 	t, err := openTree(c, lowers, treeOptions{observe: readOnly})
 	if err != nil {

@@ -277,7 +277,12 @@ func pruneImages(ctx context.Context, e *run.Engine, all bool, flt filters) (p p
 	}
 	var removed []layerstore.Removed
 	for _, img := range images {
-		if len(img.Names) > 0 && !all || !flt.labels(img.Config.Config.Labels) || !flt.before(img.Created, time.Now()) || len(e.InUse(img.ID)) > 0 {
+		if len(img.Names) > 0 && !all || !flt.labels(img.Config.Config.Labels) || !flt.before(img.Created, time.Now()) {
+			continue
+		}
+		if users, err := e.InUse(img.ID); err != nil {
+			return p, err
+		} else if len(users) > 0 {
 			continue
 		}
 		list, err := s.Remove(img.ID, layerstore.RemoveOptions{Force: true, InUse: e.InUse})

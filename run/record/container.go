@@ -12,6 +12,7 @@ import (
 type Container struct {
 	Config *Config
 	State  State
+	Broken error // set: its configuration is lost, and it can be looked at and removed only
 	dir    string
 }
 
@@ -55,6 +56,9 @@ func (c *Container) Refresh() error {
 			}
 		}
 	}
+	if c.Broken != nil && !s.Alive() {
+		s.Status, s.Error = Dead, c.Broken.Error()
+	}
 	c.State = s
 	return nil
 }
@@ -76,9 +80,13 @@ func (c *Container) readState() (State, error) {
 }
 
 // WriteState saves the state. The caller holds the lock.
-func (c *Container) WriteState() error { return replaceJSON(c.dir, "state.json", &c.State) }
+func (c *Container) WriteState() error { return replaceJSON(c.dir, "state.json", &c.State, false) }
 
-func (c *Container) writeConfig() error { return replaceJSON(c.dir, "config.json", c.Config) }
+// writeConfig saves the configuration, without which the container is of no use: it has to survive a power loss, unless
+// the container does not.
+func (c *Container) writeConfig() error {
+	return replaceJSON(c.dir, "config.json", c.Config, !c.Config.Host.AutoRemove)
+}
 
 // Rename gives the container another name. A container may be renamed while
 // it runs: nothing in its supervisor depends on the name.
@@ -133,19 +141,31 @@ func (c *Container) Remove(lock *Lock) error {
 	return c.Discard()
 }
 
-// replaceJSON writes v to name in dir by way of a new file.
-func replaceJSON(dir, name string, v any) error {
-	data, err := json.Marshal(v)
+// replaceJSON writes v to name in dir by way of a new file, which is synced first if durable is set.
+func replaceJSON(dir, name string, v any, durable bool) error {
+	path := filepath.Join(dir, name)
+	err := writeJSON(path+".tmp", v, durable)
+	if err == nil {
+		err = os.Rename(path+".tmp", path)
+	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	path := filepath.Join(dir, name)
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
 	return nil
+}
+
+func writeJSON(path string, v any, durable bool) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil && durable {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }

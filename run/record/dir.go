@@ -323,12 +323,30 @@ func Load(dir string) (*Container, error) {
 		return nil, fmt.Errorf("read container: %w", err)
 	}
 	if err := json.Unmarshal(data, c.Config); err != nil {
-		return nil, fmt.Errorf("read %s/config.json: %w; remove the directory if the container is of no use", dir, err)
+		c.lost(err)
 	}
 	if err := c.Refresh(); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// lost makes the best of a container whose configuration does not parse, as after a failure of the disk.
+func (c *Container) lost(err error) {
+	parent, id := filepath.Split(c.dir)
+	c.Config = &Config{ID: id, Name: (&Dir{filepath.Clean(parent)}).nameOf(id)}
+	c.Broken = fmt.Errorf("its config.json is damaged (%w): what it wrote is in %s; take what you need and remove it with \"mica rm %.12s\"", err, c.Upper(), id)
+}
+
+// nameOf finds the name that leads to a container, or else shortens the ID.
+func (d *Dir) nameOf(id string) string {
+	entries, _ := os.ReadDir(filepath.Join(d.path, namesDir))
+	for _, e := range entries {
+		if target, err := os.Readlink(d.namePath(e.Name())); err == nil && target == id {
+			return e.Name()
+		}
+	}
+	return id[:min(len(id), 12)]
 }
 
 func isID(s string) bool { return len(s) == 64 && isHex(s) }

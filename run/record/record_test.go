@@ -173,3 +173,44 @@ func TestCheckName(t *testing.T) {
 		}
 	}
 }
+
+// TestDamaged: a container whose configuration a failure of the disk has taken is shown, does not stand in the way of
+// others, and can be removed.
+func TestDamaged(t *testing.T) {
+	d := open(t)
+	for name, content := range map[string]string{"empty": "", "cut": `{"ID":"`} {
+		c, lock := create(t, d, name)
+		lock.Release()
+		if err := os.WriteFile(filepath.Join(c.Path(), "config.json"), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, lock := create(t, d, "whole")
+	lock.Release()
+	list, err := d.List()
+	if err != nil || len(list) != 3 {
+		t.Fatalf("%d containers, %v", len(list), err)
+	}
+	for _, name := range []string{"empty", "cut"} {
+		c, err := d.Find(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Broken == nil || c.Config.Name != name || c.State.Status != Dead || c.State.Error == "" {
+			t.Errorf("%s: %v, %+v", name, c.Broken, c.State)
+		}
+		if byID, err := d.Find(c.ID()[:12]); err != nil || byID.ID() != c.ID() {
+			t.Errorf("by its ID: %v", err)
+		}
+		lock, err := c.Lock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Remove(lock); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, err = d.List(); err != nil || len(list) != 1 || list[0].Config.Name != "whole" {
+		t.Errorf("after the removal: %d containers, %v", len(list), err)
+	}
+}

@@ -43,10 +43,7 @@ type Dir struct{ path string }
 // Open gives the volumes below path, which need not exist yet.
 func Open(path string) *Dir { return &Dir{path} }
 
-const (
-	stagePrefix = ".new-"
-	dataDir     = "_data"
-)
+const dataDir = "_data"
 
 // Create makes a volume. Without a name it is anonymous and gets one.
 func (d *Dir) Create(name string, labels map[string]string) (*Volume, error) {
@@ -67,11 +64,7 @@ func (d *Dir) Create(name string, labels map[string]string) (*Volume, error) {
 	if err := os.Mkdir(filepath.Join(stage, dataDir), 0o755); err != nil {
 		return nil, fmt.Errorf("make volume %s: %w", v.Name, err)
 	}
-	data, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("make volume %s: %w", v.Name, err)
-	}
-	if err := os.WriteFile(filepath.Join(stage, "volume.json"), data, 0o600); err != nil {
+	if err := v.write(filepath.Join(stage, recordName)); err != nil {
 		return nil, fmt.Errorf("make volume %s: %w", v.Name, err)
 	}
 	final := filepath.Join(d.path, v.Name)
@@ -83,6 +76,26 @@ func (d *Dir) Create(name string, labels map[string]string) (*Volume, error) {
 	}
 	v.Data = filepath.Join(final, dataDir)
 	return v, nil
+}
+
+// recordName is the file that says when and how a volume was made.
+const recordName = "volume.json"
+
+// write writes the record. That of a volume with a name has to survive a power loss, as what it will hold does.
+func (v *Volume) write(path string) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil && !v.Anonymous {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 // Ensure gives the volume of that name and makes it if there is none.
@@ -103,7 +116,7 @@ func (d *Dir) Get(name string) (*Volume, error) {
 	if CheckName(name) != nil {
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, name)
 	}
-	data, err := os.ReadFile(filepath.Join(d.path, name, "volume.json"))
+	data, err := os.ReadFile(filepath.Join(d.path, name, recordName))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, name)
 	}
@@ -112,7 +125,7 @@ func (d *Dir) Get(name string) (*Volume, error) {
 	}
 	v := new(Volume)
 	if err := json.Unmarshal(data, v); err != nil {
-		return nil, fmt.Errorf("read volume %s: %w", name, err)
+		*v = Volume{} // a failure of the disk: what counts is the data
 	}
 	v.Name, v.Data = name, filepath.Join(d.path, name, dataDir)
 	return v, nil
@@ -147,7 +160,10 @@ func (d *Dir) List() ([]*Volume, error) {
 
 // Remove deletes a volume by way of discard, which deletes a directory tree.
 func (d *Dir) Remove(v *Volume, discard func(dir string) error) error {
-	gone := filepath.Join(d.path, stagePrefix+randomID())
+	gone := filepath.Join(d.path, gonePrefix+randomID())
+	if claim, err := claimTree(filepath.Join(d.path, v.Name)); err == nil {
+		defer claim.Close()
+	}
 	if err := os.Rename(filepath.Join(d.path, v.Name), gone); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("%w: %s", ErrNotFound, v.Name)

@@ -1,0 +1,66 @@
+package volume
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestTidy clears away what was left by processes that died, and leaves what others are at.
+func TestTidy(t *testing.T) {
+	d := Open(filepath.Join(t.TempDir(), "volumes"))
+	v, err := d.Create("stays", nil)
+	must(t, err)
+	hour := time.Now().Add(-time.Hour)
+	for _, name := range []string{gonePrefix + "left", gonePrefix + "busy", stagePrefix + "left", stagePrefix + "young"} {
+		must(t, os.MkdirAll(filepath.Join(d.path, name, dataDir), 0o700))
+		if name != stagePrefix+"young" {
+			must(t, os.Chtimes(filepath.Join(d.path, name), hour, hour))
+		}
+	}
+	claim, err := claimTree(filepath.Join(d.path, gonePrefix+"busy"))
+	must(t, err)
+	defer claim.Close()
+	must(t, d.Tidy(os.RemoveAll))
+	entries, err := os.ReadDir(d.path)
+	must(t, err)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if want := []string{gonePrefix + "busy", stagePrefix + "young", v.Name}; !slices.Equal(names, want) {
+		t.Errorf("there are %q, want %q", names, want)
+	}
+}
+
+// TestRemoveCutOff: what a removal that failed has left is removed later.
+func TestRemoveCutOff(t *testing.T) {
+	d := Open(filepath.Join(t.TempDir(), "volumes"))
+	v, err := d.Create("v", nil)
+	must(t, err)
+	if err := d.Remove(v, func(string) error { return os.ErrPermission }); err == nil {
+		t.Fatal("the removal succeeded")
+	}
+	if _, err := d.Create("v", nil); err != nil {
+		t.Errorf("the name is not free: %v", err)
+	}
+	must(t, d.Tidy(os.RemoveAll))
+	if entries, err := os.ReadDir(d.path); err != nil || len(entries) != 1 {
+		t.Errorf("%d entries are left, %v", len(entries), err)
+	}
+}
+
+// TestDamagedRecord: a volume whose record is lost still has its data.
+func TestDamagedRecord(t *testing.T) {
+	d := Open(filepath.Join(t.TempDir(), "volumes"))
+	v, err := d.Create("v", nil)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(d.path, "v", recordName), nil, 0o600))
+	list, err := d.List()
+	must(t, err)
+	if len(list) != 1 || list[0].Name != "v" || list[0].Data != v.Data {
+		t.Errorf("%+v", list)
+	}
+}
