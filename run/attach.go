@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ type AttachOptions struct {
 	TTY        bool   // the process has a terminal; In is put into raw mode if it is one
 	SigProxy   bool   // pass on the signals that this process gets
 	DetachKeys []byte // nil: none
+
+	Signals *Signals // caught already; nil: from now on
 }
 
 // DefaultDetachKeys leave a container without ending it.
@@ -107,9 +110,12 @@ func Stream(conn *control.Conn, opt AttachOptions) (int, error) {
 		defer term.Restore(int(opt.In.Fd()), old)
 		s.followSize()
 	}
-	if opt.SigProxy {
-		s.proxySignals()
+	if s.opt.Signals == nil {
+		_, s.opt.Signals = CatchSignals(context.Background())
+		defer s.opt.Signals.Release()
 	}
+	left := make(chan syscall.Signal, 1)
+	s.obeySignals(left)
 	detached := make(chan struct{})
 	if opt.In != nil {
 		go s.sendInput(detached)
@@ -130,6 +136,8 @@ func Stream(conn *control.Conn, opt AttachOptions) (int, error) {
 		return r.code, r.err
 	case <-detached:
 		return 0, ErrDetached
+	case sig := <-left:
+		return 128 + int(sig), nil
 	}
 }
 
@@ -217,21 +225,17 @@ func (s *attachSession) followSize() {
 	}()
 }
 
-// proxySignals passes on every signal that does not concern this process
-// itself.
-func (s *attachSession) proxySignals() {
-	ch := make(chan os.Signal, 16)
-	signal.Notify(ch, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGTERM,
-		unix.SIGCONT, unix.SIGIO, unix.SIGPWR, unix.SIGVTALRM, unix.SIGXCPU, unix.SIGXFSZ)
-	go func() {
-		defer signal.Stop(ch)
-		for {
+// obeySignals passes signals on, or else leaves the process when one asks this one to end: the terminal must not stay raw.
+func (s *attachSession) obeySignals(left chan<- syscall.Signal) {
+	s.opt.Signals.handOver(func(sig syscall.Signal) {
+		switch {
+		case s.opt.SigProxy:
+			_ = s.conn.SendJSON(control.KindSignal, int(sig))
+		case ends(sig):
 			select {
-			case sig := <-ch:
-				_ = s.conn.SendJSON(control.KindSignal, int(sig.(syscall.Signal)))
-			case <-s.done:
-				return
+			case left <- sig:
+			default:
 			}
 		}
-	}()
+	})
 }

@@ -29,9 +29,10 @@ type CreateOptions struct {
 	StopSignal  string
 	StopTimeout *int
 	Expose      []string                // "80/tcp"
-	Healthcheck *layerstore.Healthcheck // nil: the image's
+	Healthcheck *layerstore.Healthcheck // nil: the image's; without a Test: what changes in the image's
 	TTY         bool
 	OpenStdin   bool
+	KeepStdin   bool     // the end of a client's input is not that of the container's
 	VolumesFrom []string // containers whose mounts it has too: "NAME" or "NAME:ro"
 	PublishAll  bool     // lead free ports of the host to all that are exposed
 	Host        record.HostConfig
@@ -52,7 +53,7 @@ func (e *Engine) Create(ctx context.Context, opt CreateOptions) (*Created, error
 	}
 	cfg := &record.Config{
 		Name: opt.Name, Created: time.Now().UTC(), Image: opt.Image,
-		TTY: opt.TTY, OpenStdin: opt.OpenStdin, Host: opt.Host,
+		TTY: opt.TTY, OpenStdin: opt.OpenStdin, KeepStdin: opt.KeepStdin, Host: opt.Host,
 	}
 	if img != nil {
 		cfg.ImageID = img.ID
@@ -174,7 +175,7 @@ func merge(c *layerstore.ContainerConfig, opt *CreateOptions) error {
 		c.ExposedPorts = ports
 	}
 	if opt.Healthcheck != nil {
-		c.Healthcheck = opt.Healthcheck
+		c.Healthcheck = mergeHealth(c.Healthcheck, opt.Healthcheck)
 	}
 	set(&c.User, opt.User)
 	set(&c.StopSignal, opt.StopSignal)
@@ -186,6 +187,25 @@ func merge(c *layerstore.ContainerConfig, opt *CreateOptions) error {
 		return err
 	}
 	return nil
+}
+
+// mergeHealth changes an image's health check, which may be nil.
+func mergeHealth(image, change *layerstore.Healthcheck) *layerstore.Healthcheck {
+	if len(change.Test) > 0 || image == nil {
+		return change
+	}
+	h := *image
+	for _, f := range []struct{ to, from *time.Duration }{
+		{&h.Interval, &change.Interval}, {&h.Timeout, &change.Timeout}, {&h.StartPeriod, &change.StartPeriod}, {&h.StartInterval, &change.StartInterval},
+	} {
+		if *f.from != 0 {
+			*f.to = *f.from
+		}
+	}
+	if change.Retries != 0 {
+		h.Retries = change.Retries
+	}
+	return &h
 }
 
 // ResolveEnv gives variables that are named alone the caller's value; one

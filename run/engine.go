@@ -29,7 +29,7 @@ func Open(root string) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.Containers.Tidy(); err != nil {
+	if err := e.Containers.Tidy(func(cfg *record.Config) { _ = e.removeAnonymous(cfg) }); err != nil {
 		return nil, err
 	}
 	if err := e.Volumes().Tidy(discardTree); err != nil {

@@ -2,30 +2,74 @@ package run
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"mica/run/record"
 )
 
-// chooseHostPorts gives a free port of the host to each port that names only the container's. They are chosen when the
-// container is made, so that it keeps them over restarts.
+// anyPortTries is how often the kernel is asked for a port: it may give one that is free for one kind of addresses only.
+const anyPortTries = 10
+
+// portPatience is how long a port may take to become free: what led it to a container that has just ended ends a little later.
+const portPatience = time.Second
+
+// chooseHostPorts gives a free port of the host to each port that names only the container's, or several to choose from.
+// They are chosen when the container is made, so that it keeps them over restarts.
 func chooseHostPorts(ports []record.Port) error {
 	for i := range ports {
 		p := &ports[i]
-		if p.Host != 0 {
+		if p.Host != 0 && p.HostLast == 0 {
 			continue
 		}
-		port, release, err := freePort(p.Protocol, p.HostIP)
+		candidates := slices.Repeat([]uint16{0}, anyPortTries)
+		if p.HostLast != 0 {
+			candidates = nil
+			for n := int(p.Host); n <= int(p.HostLast); n++ {
+				candidates = append(candidates, uint16(n))
+			}
+		}
+		var release func()
+		var err error
+		for _, n := range candidates {
+			if p.Host, release, err = holdPort(p.Protocol, p.HostIP, n); err == nil {
+				break
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("find a free port of the host for port %d: %w", p.Container, err)
 		}
+		p.HostLast = 0
 		defer release() // held until all are chosen, so that none is chosen twice
-		p.Host = port
+	}
+	return nil
+}
+
+// checkHostPorts refuses ports of the host that somebody uses, for one of the kinds of addresses or both: the program that
+// leads them to the container is content with the other one.
+func checkHostPorts(ports []record.Port) error {
+	deadline := time.Now().Add(portPatience)
+	for _, p := range ports {
+		_, release, err := holdPort(p.Protocol, p.HostIP, p.Host)
+		for errors.Is(err, unix.EADDRINUSE) && time.Now().Before(deadline) {
+			time.Sleep(20 * time.Millisecond)
+			_, release, err = holdPort(p.Protocol, p.HostIP, p.Host)
+		}
+		if errors.Is(err, unix.EADDRINUSE) {
+			return fmt.Errorf("port %d/%s of the host is in use: choose another one, or leave it out to get a free one", p.Host, p.Protocol)
+		}
+		if err == nil {
+			release()
+		}
 	}
 	return nil
 }
@@ -53,27 +97,52 @@ func addExposed(ports []record.Port, exposed map[string]struct{}) ([]record.Port
 	return ports, nil
 }
 
-// freePort has the kernel choose a port that nobody listens on.
-func freePort(protocol, ip string) (port uint16, release func() error, err error) {
-	at := net.JoinHostPort(ip, "0")
+// holdPort takes a port that nobody else listens on; 0 is whichever the kernel chooses. Without an address it is that of
+// all, of both kinds.
+func holdPort(protocol, ip string, port uint16) (taken uint16, release func(), err error) {
+	if ip != "" {
+		return listenOn(protocol, ip, port)
+	}
+	taken, release4, err := listenOn(protocol, "0.0.0.0", port)
+	if err != nil {
+		return 0, nil, err
+	}
+	_, release6, err := listenOn(protocol, "::", taken)
+	if errors.Is(err, unix.EADDRINUSE) {
+		release4()
+		return 0, nil, err
+	}
+	if err != nil { // this machine has no such addresses
+		return taken, release4, nil
+	}
+	return taken, func() { release4(); release6() }, nil
+}
+
+func listenOn(protocol, ip string, port uint16) (taken uint16, release func(), err error) {
+	at := net.JoinHostPort(ip, strconv.Itoa(int(port)))
+	kind := "4"
+	if strings.Contains(ip, ":") {
+		kind = "6"
+	}
 	var addr net.Addr
+	var l io.Closer
 	if protocol == "udp" {
-		c, err := net.ListenPacket("udp", at)
+		c, err := net.ListenPacket("udp"+kind, at)
 		if err != nil {
 			return 0, nil, err
 		}
-		addr, release = c.LocalAddr(), c.Close
+		addr, l = c.LocalAddr(), c
 	} else {
-		l, err := net.Listen("tcp", at)
+		c, err := net.Listen("tcp"+kind, at)
 		if err != nil {
 			return 0, nil, err
 		}
-		addr, release = l.Addr(), l.Close
+		addr, l = c.Addr(), c
 	}
 	_, text, err := net.SplitHostPort(addr.String())
 	if err != nil {
 		return 0, nil, err
 	}
 	n, err := strconv.ParseUint(text, 10, 16)
-	return uint16(n), release, err
+	return uint16(n), func() { l.Close() }, err
 }

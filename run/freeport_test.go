@@ -1,7 +1,9 @@
 package run
 
 import (
+	"net"
 	"slices"
+	"strings"
 	"testing"
 
 	"mica/run/record"
@@ -20,6 +22,26 @@ func TestChooseHostPorts(t *testing.T) {
 	}
 	if err := chooseHostPorts([]record.Port{{HostIP: "192.0.2.1", Container: 80, Protocol: "tcp"}}); err == nil {
 		t.Error("a port of an address that is not the machine's is found")
+	}
+}
+
+// TestPortsInUse: a port that somebody uses for one kind of addresses only is not free, and is passed over in a range.
+func TestPortsInUse(t *testing.T) {
+	for _, at := range []string{"0.0.0.0:0", "127.0.0.1:0"} {
+		l, err := net.Listen("tcp4", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		used := uint16(l.Addr().(*net.TCPAddr).Port)
+		err = checkHostPorts([]record.Port{{Host: used, Container: 80, Protocol: "tcp"}})
+		if err == nil || !strings.Contains(err.Error(), "in use") {
+			t.Errorf("%s: %v", at, err)
+		}
+		ports := []record.Port{{Host: used, HostLast: used + 20, Container: 80, Protocol: "tcp"}}
+		if err := chooseHostPorts(ports); err != nil || ports[0].Host <= used || ports[0].Host > used+20 || ports[0].HostLast != 0 {
+			t.Errorf("%s: %+v, %v", at, ports, err)
+		}
 	}
 }
 

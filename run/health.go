@@ -134,7 +134,7 @@ func (sess *session) probe(ctx context.Context, args []string, timeout time.Dura
 	if err != nil {
 		return fail(err)
 	}
-	p, io, err := sess.startProcess(spec, false, func(spec *sandbox.Spec) (*sandbox.Process, error) {
+	p, io, err := sess.startProcess(spec, noInput, func(spec *sandbox.Spec) (*sandbox.Process, error) {
 		return sess.box.Exec(ctx, spec)
 	})
 	if err != nil {

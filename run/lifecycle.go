@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 
 	"mica/run/control"
 	"mica/run/record"
@@ -73,27 +74,49 @@ func (e *Engine) waitEnd(c *record.Container) error {
 	return err
 }
 
-// Stop asks a container to end and kills it after timeout seconds; nil is the
-// container's own limit, a negative one is none. One that does not run is left alone.
-func (e *Engine) Stop(ctx context.Context, c *record.Container, sig int, timeout *float64) error {
-	if err := c.Refresh(); err != nil {
-		return err
-	}
-	if !c.State.Alive() {
-		return nil
-	}
-	conn, err := control.Dial(c.Path())
-	if err != nil {
+// StopOptions say how [Engine.Stop] ends a container.
+type StopOptions struct {
+	Signal  int      // 0: the container's own
+	Timeout *float64 // seconds before it is killed; nil: the container's own limit, negative: none
+	Keep    bool     // it is started again: do not remove it though it was made to be removed when it ends
+}
+
+// Stop asks a container to end and waits for that. One that does not run is left alone.
+func (e *Engine) Stop(ctx context.Context, c *record.Container, opt StopOptions) error {
+	conn, err := dialAlive(ctx, c)
+	if conn == nil {
 		return err
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	err = ask(conn, control.Request{Op: control.OpStop, Signal: sig, Timeout: timeout}, nil)
+	err = ask(conn, control.Request{Op: control.OpStop, Signal: opt.Signal, Timeout: opt.Timeout, Keep: opt.Keep}, nil)
 	if errors.Is(err, control.ErrGone) && ctx.Err() == nil {
 		return nil // it ended before it could say so
 	}
 	return err
+}
+
+// turnover is how long a container may take to start or to end, once that is under way.
+const turnover = 10 * time.Second
+
+// dialAlive connects to the supervisor of a container, nil if it does not run. One that is just starting does not listen yet,
+// and one that is just ending does not any more.
+func dialAlive(ctx context.Context, c *record.Container) (*control.Conn, error) {
+	for deadline := time.Now().Add(turnover); ; {
+		if err := c.Refresh(); err != nil || !c.State.Alive() {
+			return nil, err
+		}
+		conn, err := control.Dial(c.Path())
+		if err == nil || time.Now().After(deadline) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // Wait waits until a container has ended and gives its exit code. One that
@@ -105,8 +128,8 @@ func (e *Engine) Wait(ctx context.Context, c *record.Container) (int, error) {
 	if !c.State.Alive() {
 		return c.State.ExitCode, nil
 	}
-	conn, err := control.Dial(c.Path())
-	if err == nil {
+	conn, err := dialAlive(ctx, c)
+	if err == nil && conn != nil {
 		defer conn.Close()
 		stop := context.AfterFunc(ctx, func() { conn.Close() })
 		defer stop()
@@ -120,7 +143,7 @@ func (e *Engine) Wait(ctx context.Context, c *record.Container) (int, error) {
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
-	// It ended between the look and the question.
+	// It ended between the look and the answer.
 	if refreshErr := c.Refresh(); refreshErr != nil {
 		return 0, refreshErr
 	}
@@ -150,24 +173,21 @@ type RemoveOptions struct {
 
 // Remove deletes a container.
 func (e *Engine) Remove(ctx context.Context, c *record.Container, opt RemoveOptions) error {
-	if err := c.Refresh(); err != nil {
-		return err
-	}
-	if c.State.Alive() {
+	lock, err := e.lockStopped(ctx, c)
+	for err == nil && lock == nil {
 		if !opt.Force {
 			return fmt.Errorf("container %s is running: stop it first, or remove it with -f", c.Config.Name)
 		}
 		zero := 0.0
-		if err := e.Stop(ctx, c, int(syscall.SIGKILL), &zero); err != nil {
-			return err
-		}
-		if c.Config.Host.AutoRemove {
-			return nil // the supervisor does it
+		if err = e.Stop(ctx, c, StopOptions{Signal: int(syscall.SIGKILL), Timeout: &zero}); err == nil {
+			lock, err = e.lockStopped(ctx, c)
 		}
 	}
-	lock, err := c.Lock()
+	if errors.Is(err, record.ErrNotFound) && opt.Force {
+		return nil // its supervisor, or somebody else, has removed it
+	}
 	if err != nil {
-		return fmt.Errorf("remove container %s: %w", c.Config.Name, err)
+		return err
 	}
 	if err := c.Remove(lock); err != nil {
 		return err

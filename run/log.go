@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"mica/run/record"
 )
@@ -29,35 +30,54 @@ type logWriter struct {
 	file *os.File
 	size int64
 	part map[string][]byte // by stream: the line so far
-	err  error
+	err  error             // the first one
+	mute time.Time         // until then nothing is tried, since the last try failed
 }
 
 // longestLine is the length at which a line is cut into parts.
 const longestLine = 16 << 10
 
+// muteTime is how long a log that cannot be written, as on a full disk, is left alone: what is said meanwhile is lost.
+const muteTime = time.Second
+
 func newLogWriter(path string, opt record.Log) *logWriter {
 	return &logWriter{path: path, opt: opt, part: make(map[string][]byte)}
 }
 
-// write takes what came over a stream. An error stops the log, not the container.
+// write takes what came over a stream. An error leaves a gap in the log, and does not stop the container.
 func (l *logWriter) write(stream string, p []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.opt.None || l.err != nil {
+	now := time.Now()
+	if l.opt.None || now.Before(l.mute) {
 		return
 	}
-	now := time.Now().UTC()
+	now = now.UTC()
 	var out []byte
 	buf := l.part[stream]
 	for _, c := range p {
 		buf = append(buf, c)
 		if c == '\n' || len(buf) >= longestLine {
-			out = appendLine(out, buf, stream, now)
-			buf = buf[:0]
+			end := wholeRunes(buf)
+			out = appendLine(out, buf[:end], stream, now)
+			buf = append(buf[:0], buf[end:]...)
 		}
 	}
 	l.part[stream] = buf
 	l.flush(out)
+}
+
+// wholeRunes is the length of b without a character that is cut off at its end.
+func wholeRunes(b []byte) int {
+	for i := len(b) - 1; i >= max(0, len(b)-utf8.UTFMax); i-- {
+		if utf8.RuneStart(b[i]) {
+			if !utf8.FullRune(b[i:]) && i > 0 {
+				return i
+			}
+			break
+		}
+	}
+	return len(b)
 }
 
 // close writes lines that never ended.
@@ -78,11 +98,17 @@ func (l *logWriter) close() error {
 }
 
 func (l *logWriter) flush(out []byte) {
-	if len(out) == 0 || l.err != nil {
+	if len(out) == 0 {
 		return
 	}
-	if err := l.append(out); err != nil {
+	err := l.append(out)
+	if err == nil {
+		return
+	}
+	l.mute = time.Now().Add(muteTime)
+	if l.err == nil {
 		l.err = fmt.Errorf("write the log: %w", err)
+		fmt.Fprintln(os.Stderr, l.err)
 	}
 }
 
@@ -96,7 +122,11 @@ func (l *logWriter) append(out []byte) error {
 		}
 	}
 	n, err := l.file.Write(out)
-	l.size += int64(n)
+	if err == nil {
+		l.size += int64(n)
+	} else if n > 0 {
+		_ = l.file.Truncate(l.size) // half a line would spoil the next one
+	}
 	return err
 }
 

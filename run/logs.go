@@ -45,6 +45,12 @@ func Logs(ctx context.Context, c *record.Container, opt LogOptions, stdout, stde
 	defer watch.Close()
 	stop := context.AfterFunc(ctx, func() { watch.Close() })
 	defer stop()
+	if c.State.Alive() {
+		// A log that is open can be read to its end, even if the container is removed meanwhile.
+		if f, err := os.OpenFile(c.LogPath(), os.O_RDONLY|os.O_CREATE, 0o600); err == nil {
+			f.Close()
+		}
+	}
 	buf := make([]byte, 4096)
 	for {
 		refreshErr := c.Refresh() // before the reading: what is written until the end is read
@@ -58,11 +64,23 @@ func Logs(ctx context.Context, c *record.Container, opt LogOptions, stdout, stde
 			return refreshErr
 		}
 		// A supervisor that dies writes nothing: look again now and then.
-		_ = watch.SetReadDeadline(time.Now().Add(2 * time.Second))
+		_ = watch.SetReadDeadline(nextLook(opt.Until))
 		if _, err := watch.Read(buf); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return ctx.Err()
 		}
+		if !opt.Until.IsZero() && time.Now().After(opt.Until) {
+			return p.look(c.LogPath())
+		}
 	}
+}
+
+// nextLook is when to look at a log again though nothing was heard of it.
+func nextLook(until time.Time) time.Time {
+	next := time.Now().Add(2 * time.Second)
+	if !until.IsZero() && until.Before(next) {
+		return until
+	}
+	return next
 }
 
 // watchDir hears of files that change in a directory.

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mica/run/control"
 	"mica/run/sandbox"
 )
@@ -17,19 +19,35 @@ type processIO struct {
 	stdin   *inputPipe // nil: no input
 	process *sandbox.Process
 	tty     *os.File
-	out     []source
+	out     []*source
 	wg      sync.WaitGroup
-	grace   atomic.Int64 // nanoseconds without output after which a stream counts as ended; 0: never
+	end     atomic.Pointer[outputEnd] // set when the process has ended
+}
+
+// outputEnd says how long the output of a process that has ended is waited for.
+type outputEnd struct {
+	deadline time.Time
+	grace    time.Duration
 }
 
 // source is one stream of output.
 type source struct {
 	kind control.Kind
 	file *os.File
+	left atomic.Int64 // what may not be read yet of what the process had written when it ended
 }
 
+// input says whether a process has input, and what the end of a client's is to it.
+type input int
+
+const (
+	noInput   input = iota
+	onceInput       // it ends with the first client's
+	keptInput       // it does not: others may come
+)
+
 // startProcess makes the streams of spec and starts it by way of start.
-func (sess *session) startProcess(spec *sandbox.Spec, input bool, start func(*sandbox.Spec) (*sandbox.Process, error)) (*sandbox.Process, *processIO, error) {
+func (sess *session) startProcess(spec *sandbox.Spec, in input, start func(*sandbox.Spec) (*sandbox.Process, error)) (*sandbox.Process, *processIO, error) {
 	io := new(processIO)
 	var theirs []*os.File
 	var stdin *os.File
@@ -48,7 +66,7 @@ func (sess *session) startProcess(spec *sandbox.Spec, input bool, start func(*sa
 		return nil, nil, err
 	}
 	if !spec.TTY {
-		if input {
+		if in != noInput {
 			r, w, err := os.Pipe()
 			if err != nil {
 				return fail(fmt.Errorf("make a pipe: %w", err))
@@ -63,7 +81,7 @@ func (sess *session) startProcess(spec *sandbox.Spec, input bool, start func(*sa
 			if err != nil {
 				return fail(fmt.Errorf("make a pipe: %w", err))
 			}
-			io.out = append(io.out, source{s.kind, r})
+			io.out = append(io.out, &source{kind: s.kind, file: r})
 			*s.file, theirs = w, append(theirs, w)
 		}
 	}
@@ -74,12 +92,12 @@ func (sess *session) startProcess(spec *sandbox.Spec, input bool, start func(*sa
 	io.process = p
 	if spec.TTY {
 		io.tty = p.TTY()
-		io.out = []source{{control.KindStdout, io.tty}}
-		if input {
+		io.out = []*source{{kind: control.KindStdout, file: io.tty}}
+		if in != noInput {
 			io.stdin = newInputPipe(keepOpen{io.tty}, false)
 		}
 	} else if stdin != nil {
-		io.stdin = newInputPipe(stdin, true)
+		io.stdin = newInputPipe(stdin, in == onceInput)
 	}
 	return p, io, nil
 }
@@ -90,28 +108,53 @@ type keepOpen struct{ f *os.File }
 func (k keepOpen) Write(p []byte) (int, error) { return k.f.Write(p) }
 func (k keepOpen) Close() error                { return nil }
 
+// outputChunk is how much output is read at once.
+const outputChunk = 32 << 10
+
+// waiting is how many bytes can be read without waiting.
+func (s *source) waiting() int64 {
+	n := 0
+	if c, err := s.file.SyscallConn(); err == nil {
+		_ = c.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	}
+	return int64(n)
+}
+
 // pump hands all output to sink, from goroutines of its own.
 func (io *processIO) pump(sink func(control.Kind, []byte)) {
 	for _, s := range io.out {
 		io.wg.Go(func() {
-			buf := make([]byte, 32<<10)
-			for {
-				if grace := io.grace.Load(); grace != 0 {
-					_ = s.file.SetReadDeadline(time.Now().Add(time.Duration(grace)))
-				}
+			buf := make([]byte, outputChunk)
+			for io.await(s) {
 				n, err := s.file.Read(buf)
+				s.left.Add(int64(-n))
 				if n > 0 {
 					sink(s.kind, buf[:n])
 				}
-				if errors.Is(err, os.ErrDeadlineExceeded) && n > 0 {
-					continue
-				}
-				if err != nil { // a terminal ends with EIO
+				if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) { // a terminal ends with EIO
 					return
 				}
 			}
 		})
 	}
+}
+
+// await sets how long the next read of a stream may take. It is false where nothing is waited for any more: the process has
+// ended some time ago, and all that it had written until then was read. Others may write on for ever.
+func (io *processIO) await(s *source) bool {
+	end := io.end.Load()
+	if end == nil {
+		return true
+	}
+	next := end.deadline
+	if now := time.Now(); now.After(next) {
+		if s.left.Load() <= 0 {
+			return false
+		}
+		next = now.Add(end.grace)
+	}
+	_ = s.file.SetReadDeadline(next)
+	return true
 }
 
 // discard reads output that nobody wants.
@@ -123,13 +166,16 @@ func (io *processIO) discard() {
 }
 
 // finish waits for the rest of the output and closes the streams. With a
-// grace, a stream that another process still holds open is given up when nothing has come for so
-// long; without, it is waited for to its end.
+// grace, a stream that another process still holds open is given up after that time; without, it is waited for to its end.
 func (io *processIO) finish(grace time.Duration) {
 	if grace > 0 {
-		io.grace.Store(int64(grace))
 		for _, s := range io.out {
-			_ = s.file.SetReadDeadline(time.Now().Add(grace))
+			s.left.Store(s.waiting() + outputChunk) // what was just read may not be taken off yet
+		}
+		end := &outputEnd{time.Now().Add(grace), grace}
+		io.end.Store(end)
+		for _, s := range io.out {
+			_ = s.file.SetReadDeadline(end.deadline)
 		}
 	}
 	io.wg.Wait()

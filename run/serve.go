@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"syscall"
 	"time"
@@ -99,21 +100,19 @@ func (s *supervisor) serveAttach(conn *control.Conn, a *control.Attach) {
 func (s *supervisor) handle(ctx context.Context, conn *control.Conn, req *control.Request) error {
 	switch req.Op {
 	case control.OpSignal:
+		if syscall.Signal(req.Signal) == syscall.SIGKILL && s.kill() {
+			return conn.SendJSON(control.KindOK, nil)
+		}
 		sess, err := s.current()
 		if err != nil {
 			return err
-		}
-		if syscall.Signal(req.Signal) == syscall.SIGKILL {
-			s.mu.Lock()
-			s.stopped = true
-			s.mu.Unlock()
 		}
 		if err := sess.box.Main().Signal(syscall.Signal(req.Signal)); err != nil {
 			return err
 		}
 		return conn.SendJSON(control.KindOK, nil)
 	case control.OpStop:
-		if err := s.stop(ctx, req.Signal, req.Timeout); err != nil {
+		if err := s.stop(ctx, req.Signal, req.Timeout, req.Keep); err != nil {
 			return err
 		}
 		return conn.SendJSON(control.KindOK, nil)
@@ -149,9 +148,16 @@ func (s *supervisor) exec(ctx context.Context, conn *control.Conn, x *control.Ex
 	if err != nil {
 		return err
 	}
-	p, io, err := sess.startProcess(spec, x.Stdin, func(spec *sandbox.Spec) (*sandbox.Process, error) {
+	in := noInput
+	if x.Stdin {
+		in = onceInput
+	}
+	p, io, err := sess.startProcess(spec, in, func(spec *sandbox.Spec) (*sandbox.Process, error) {
 		return sess.box.Exec(ctx, spec)
 	})
+	if errors.Is(err, sandbox.ErrEnded) {
+		return errNotRunning
+	}
 	if err != nil {
 		return codedError(err)
 	}
@@ -171,6 +177,9 @@ func (s *supervisor) exec(ctx context.Context, conn *control.Conn, x *control.Ex
 	io.pump(func(kind control.Kind, data []byte) { _ = conn.Send(kind, data) })
 	status, err := p.Wait()
 	io.finish(outputGrace)
+	if errors.Is(err, sandbox.ErrEnded) {
+		status.Code, err = 128+int(syscall.SIGKILL), nil // as all that is left when the main process ends
+	}
 	if err != nil {
 		return fmt.Errorf("wait for the process: %w", err)
 	}

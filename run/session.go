@@ -66,7 +66,7 @@ func (s *supervisor) begin(started func()) (_ *session, err error) {
 	if size != nil {
 		box.Process.Size = sandbox.Size(*size)
 	}
-	_, io, err := sess.startProcess(&box.Process, cfg.OpenStdin, func(spec *sandbox.Spec) (*sandbox.Process, error) {
+	_, io, err := sess.startProcess(&box.Process, inputOf(cfg), func(spec *sandbox.Spec) (*sandbox.Process, error) {
 		box.Process = *spec
 		b, err := sandbox.Start(context.Background(), box)
 		if err != nil {
@@ -82,6 +82,7 @@ func (s *supervisor) begin(started func()) (_ *session, err error) {
 	sess.io = io
 	s.hub.setInput(io.stdin)
 	if err := s.noteStart(sess); err != nil {
+		io.discard()
 		_ = sess.box.Kill()
 		_, _ = sess.box.Wait()
 		return nil, err
@@ -91,10 +92,24 @@ func (s *supervisor) begin(started func()) (_ *session, err error) {
 	return sess, nil
 }
 
+// inputOf says how the main process has its input.
+func inputOf(cfg *record.Config) input {
+	switch {
+	case !cfg.OpenStdin:
+		return noInput
+	case cfg.KeepStdin:
+		return keptInput
+	}
+	return onceInput
+}
+
 // noteStart records that the session runs.
 func (s *supervisor) noteStart(sess *session) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stopped {
+		return errStopped
+	}
 	st := &s.c.State
 	st.Status, st.PID, st.Supervisor = record.Running, sess.box.PID(), os.Getpid()
 	st.StartedAt, st.Error, st.ExitCode, st.Stopped, st.Health = time.Now().UTC(), "", 0, false, nil
@@ -152,6 +167,9 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 		return nil, err
 	}
 	sess.tree.ids = ids
+	if !ids.Helpers && slices.ContainsFunc(h.Ulimits, func(u record.Ulimit) bool { return u.Name == "locks" }) {
+		return nil, errors.New("--ulimit locks: with one id that limit holds the emulated users, and Linux ignores it anyway: leave it out")
+	}
 	if h.UserNS == "keep-id" && h.Desktop == nil {
 		if err := sess.addAccount(uint32(os.Getuid()), uint32(os.Getgid()), sess.homeWithKeptID()); err != nil {
 			return nil, err

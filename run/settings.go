@@ -31,6 +31,9 @@ func setNetwork(box *sandbox.Config, h *record.HostConfig) error {
 		box.Network = sandbox.NetworkNone
 	case "pasta":
 		box.Network = sandbox.NetworkPasta
+		if err := checkHostPorts(h.Ports); err != nil {
+			return err
+		}
 		for _, p := range h.Ports {
 			box.Ports = append(box.Ports, sandbox.Port{HostIP: p.HostIP, Host: p.Host, Sandbox: p.Container, Protocol: p.Protocol})
 		}

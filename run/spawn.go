@@ -64,11 +64,17 @@ func (e *Engine) start(c *Created, req *control.Start) (*control.Conn, error) {
 	return conn, nil
 }
 
-// Restart starts a container that has been started before, or was only made.
+// ErrRunning says that a container is running already.
+var ErrRunning = errors.New("the container is running")
+
+// Restart starts a container that has been started before, or was only made. [ErrRunning] says that it runs.
 func (e *Engine) Restart(ctx context.Context, c *record.Container, attach *control.Attach) (*control.Conn, error) {
-	lock, err := c.Lock()
+	lock, err := e.lockStopped(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("start container %s: %w", c.Config.Name, err)
+	}
+	if lock == nil {
+		return nil, ErrRunning
 	}
 	lowers, err := e.layersOf(ctx, c)
 	if err != nil {

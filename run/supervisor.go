@@ -51,6 +51,7 @@ type supervisor struct {
 	mu       sync.Mutex // guards all below, and c.State
 	session  *session   // what runs now; nil between two runs
 	stopped  bool       // the user wants it to end: no policy starts it again
+	keep     bool       // it is to be started again: it is not removed when it ends
 	ended    chan struct{}
 	exitCode int
 	vanished bool // a container that is removed when it ends has ended, and is out of sight
@@ -184,7 +185,11 @@ func (s *supervisor) loop(sess *session) {
 		}
 		delay = min(2*delay, longestDelay)
 		var err error
-		if sess, err = s.begin(func() {}); err != nil {
+		sess, err = s.begin(func() {})
+		if errors.Is(err, errStopped) {
+			return
+		}
+		if err != nil {
 			s.mu.Lock()
 			s.c.State.Error = err.Error()
 			s.exitCode = 125
@@ -239,7 +244,11 @@ func restartWanted(p record.RestartPolicy, code, restarts int) bool {
 func (s *supervisor) vanish(code int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.vanished || !s.c.Config.Host.AutoRemove || s.c.Vanish() != nil {
+	if s.vanished || !s.c.Config.Host.AutoRemove || s.keep {
+		return
+	}
+	_ = s.hub.log.close() // who reads it must have seen its end
+	if s.c.Vanish() != nil {
 		return
 	}
 	s.vanished, s.exitCode = true, code
@@ -292,16 +301,17 @@ func (s *supervisor) obeySignals() {
 	signal.Notify(ch, unix.SIGTERM, unix.SIGINT)
 	signal.Ignore(unix.SIGHUP)
 	for range ch {
-		_ = s.stop(context.Background(), 0, nil)
+		_ = s.stop(context.Background(), 0, nil, false)
 	}
 }
 
 // stop asks the main process to end and kills the container when it has not
-// done so in time. sig 0 is the container's own stop signal. It returns when it has
-// ended for good.
-func (s *supervisor) stop(ctx context.Context, sig int, timeout *float64) error {
+// done so in time. sig 0 is the container's own stop signal; keep says that it is to
+// be started again. It returns when it has ended for good.
+func (s *supervisor) stop(ctx context.Context, sig int, timeout *float64, keep bool) error {
 	s.mu.Lock()
 	s.stopped = true
+	s.keep = s.keep || keep
 	sess := s.session
 	s.mu.Unlock()
 	if sess != nil {
@@ -345,5 +355,16 @@ func (s *supervisor) current() (*session, error) {
 	}
 	return s.session, nil
 }
+
+// kill sees to it that no policy starts the container again. One that waits to be started again ends by that alone.
+func (s *supervisor) kill() (waiting bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+	return s.session == nil
+}
+
+// errStopped says that the user has stopped the container while it was being started again.
+var errStopped = errors.New("the container was stopped")
 
 var errNotRunning = errors.New("the container is not running")

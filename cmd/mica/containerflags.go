@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -21,7 +23,7 @@ type containerFlags struct {
 	name, entrypoint, workdir, user, hostname, domainname, stopSignal, network, userns, restart, cidfile, pull, platform string
 	env, envFiles, volumes, mounts, tmpfs, labels, labelFiles, ports, expose, capAdd, capDrop, securityOpt, ulimits      []string
 	addHosts, dns, dnsSearch, dnsOptions, devices, groupAdd, attach, volumesFrom                                         []string
-	tty, interactive, remove, readOnly, privileged, initFlag, publishAll                                                 bool
+	tty, interactive, remove, readOnly, privileged, initFlag, publishAll, detached                                       bool
 	shmSize, memory, cpus                                                                                                string
 	pidsLimit                                                                                                            int64
 	stopTimeout                                                                                                          int
@@ -90,7 +92,7 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOptions, error) {
 	opt := run.CreateOptions{
 		Image: args[0], Command: args[1:], Name: f.name, WorkingDir: f.workdir, User: f.user, Hostname: f.hostname, Domainname: f.domainname,
-		StopSignal: f.stopSignal, TTY: f.tty, OpenStdin: f.interactive, VolumesFrom: f.volumesFrom, PublishAll: f.publishAll,
+		StopSignal: f.stopSignal, TTY: f.tty, OpenStdin: f.interactive, KeepStdin: f.detached, VolumesFrom: f.volumesFrom, PublishAll: f.publishAll,
 		Host: record.HostConfig{
 			AutoRemove: f.remove, ReadOnly: f.readOnly, Privileged: f.privileged, UserNS: f.userns, GroupAdd: f.groupAdd,
 			CapAdd: f.capAdd, CapDrop: f.capDrop, ExtraHosts: f.addHosts, DNS: f.dns, DNSSearch: f.dnsSearch, DNSOptions: f.dnsOptions,
@@ -106,6 +108,7 @@ func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOpt
 	}
 	steps := []func() error{
 		func() error { return checkPlatform(f.platform) },
+		func() error { return checkStreams(f.attach) },
 		func() error { return checkPull(f.pull) },
 		func() (err error) { h.Log, err = parseLog(f.logDriver, f.logOpts); return },
 		func() error { return checkDNS(f.dns) },
@@ -154,7 +157,8 @@ func (f *containerFlags) limits(h *record.HostConfig) error {
 		h.Memory = n
 	}
 	if f.cpus != "" {
-		if _, err := fmt.Sscanf(f.cpus, "%g", &h.CPUs); err != nil || h.CPUs <= 0 {
+		var err error
+		if h.CPUs, err = strconv.ParseFloat(f.cpus, 64); err != nil || !(h.CPUs > 0) || math.IsInf(h.CPUs, 0) {
 			return fmt.Errorf("--cpus %q: want a number such as 1.5", f.cpus)
 		}
 	}

@@ -102,7 +102,7 @@ type configDoc struct {
 	Hostname, Domainname       string
 	AttachStdin                bool
 	AttachStdout, AttachStderr bool
-	Tty, OpenStdin             bool
+	Tty, OpenStdin, StdinOnce  bool
 	Image                      string
 	Entrypoint, Cmd, Env       []string
 	User, WorkingDir           string
@@ -147,7 +147,7 @@ func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
 		NetworkSettings: networkDoc{Ports: bindings, Networks: map[string]struct{}{networkShown(cfg): {}}},
 		Config: configDoc{
 			ContainerConfig: cfg.Container, Hostname: cfg.Container.Hostname, Domainname: cfg.Container.Domainname,
-			AttachStdin: cfg.OpenStdin, AttachStdout: true, AttachStderr: true, Tty: cfg.TTY, OpenStdin: cfg.OpenStdin, Image: cfg.Image,
+			AttachStdin: cfg.OpenStdin, AttachStdout: true, AttachStderr: true, Tty: cfg.TTY, OpenStdin: cfg.OpenStdin, StdinOnce: cfg.OpenStdin && !cfg.KeepStdin, Image: cfg.Image,
 			Entrypoint: cfg.Container.Entrypoint, Cmd: cfg.Container.Cmd, Env: cfg.Container.Env, User: cfg.Container.User,
 			WorkingDir: cfg.Container.WorkingDir, Labels: cfg.Container.Labels,
 		},

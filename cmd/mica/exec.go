@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
+	"strconv"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -57,6 +59,9 @@ func (a *app) newExecCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if x.WorkingDir != "" && !path.IsAbs(x.WorkingDir) {
+			return fmt.Errorf("--workdir %q: want an absolute path", x.WorkingDir)
+		}
 		x.Args, x.Stdin = args[1:], interactive && !x.Detach
 		if x.TTY {
 			x.Size = run.TerminalSize(os.Stdin)
@@ -91,12 +96,12 @@ func (a *app) newLogsCommand() *cobra.Command {
 	c.Flags().StringVar(&until, "until", "", "leave out what is newer: a time, or a duration such as 10m")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		opt.Tail = -1
+		var err error
 		if tail != "all" {
-			if _, err := fmt.Sscanf(tail, "%d", &opt.Tail); err != nil || opt.Tail < 0 {
+			if opt.Tail, err = strconv.Atoi(tail); err != nil {
 				return fmt.Errorf("--tail %q: want a number of lines, or all", tail)
 			}
 		}
-		var err error
 		if opt.Since, err = parseMoment(since); err != nil {
 			return err
 		}

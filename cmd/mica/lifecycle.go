@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,6 +33,35 @@ func (a *app) each(args []string, do func(*run.Engine, *record.Container) error)
 			continue
 		}
 		fmt.Fprintln(stdout, ref)
+	}
+	return allOf(failed)
+}
+
+// atOnce is each for things that take their time beside each other.
+func (a *app) atOnce(args []string, do func(*run.Engine, *record.Container) error) error {
+	e, err := a.open()
+	if err != nil {
+		return err
+	}
+	errs := make([]error, len(args))
+	var wg sync.WaitGroup
+	for i, ref := range args {
+		wg.Go(func() {
+			c, err := e.Containers.Find(ref)
+			if err == nil {
+				err = do(e, c)
+			}
+			errs[i] = err
+		})
+	}
+	wg.Wait()
+	var failed []error
+	for i, ref := range args {
+		if errs[i] != nil {
+			failed = append(failed, errs[i])
+		} else {
+			fmt.Fprintln(stdout, ref)
+		}
 	}
 	return allOf(failed)
 }
@@ -84,6 +114,9 @@ func (a *app) newStartCommand() *cobra.Command {
 			att.Size = run.TerminalSize(os.Stdin)
 		}
 		conn, err := e.Restart(c.Context(), ct, att)
+		if errors.Is(err, run.ErrRunning) {
+			conn, err = e.Attach(ct, att)
+		}
 		if err != nil {
 			return err
 		}
@@ -99,6 +132,9 @@ func startDetached(ctx context.Context, e *run.Engine, c *record.Container) erro
 	}
 	e.Use(run.Prepare())
 	conn, err := e.Restart(ctx, c, nil)
+	if errors.Is(err, run.ErrRunning) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -118,21 +154,19 @@ func (f *stopFlags) register(c *cobra.Command) {
 	_ = c.Flags().MarkHidden("time")
 }
 
-// stop stops a container that runs.
-func (f *stopFlags) stop(c *cobra.Command, e *run.Engine, ct *record.Container) error {
-	var timeout *float64
+// options puts the flags together.
+func (f *stopFlags) options(c *cobra.Command) (opt run.StopOptions, err error) {
 	if c.Flags().Changed("timeout") || c.Flags().Changed("time") {
-		timeout = &f.timeout
+		opt.Timeout = &f.timeout
 	}
-	sig := 0
 	if f.signal != "" {
-		s, err := run.ParseSignal(f.signal)
+		sig, err := run.ParseSignal(f.signal)
 		if err != nil {
-			return err
+			return opt, err
 		}
-		sig = int(s)
+		opt.Signal = int(sig)
 	}
-	return e.Stop(c.Context(), ct, sig, timeout)
+	return opt, nil
 }
 
 func (a *app) newStopCommand() *cobra.Command {
@@ -146,7 +180,11 @@ func (a *app) newStopCommand() *cobra.Command {
 	}
 	f.register(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		return a.each(args, func(e *run.Engine, ct *record.Container) error { return f.stop(c, e, ct) })
+		opt, err := f.options(c)
+		if err != nil {
+			return err
+		}
+		return a.atOnce(args, func(e *run.Engine, ct *record.Container) error { return e.Stop(c.Context(), ct, opt) })
 	}
 	return c
 }
@@ -162,8 +200,13 @@ func (a *app) newRestartCommand() *cobra.Command {
 	}
 	f.register(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
+		opt, err := f.options(c)
+		if err != nil {
+			return err
+		}
+		opt.Keep = true
 		return a.each(args, func(e *run.Engine, ct *record.Container) error {
-			if err := f.stop(c, e, ct); err != nil {
+			if err := e.Stop(c.Context(), ct, opt); err != nil {
 				return err
 			}
 			if err := ct.Refresh(); err != nil {

@@ -89,6 +89,9 @@ func TestDeadSupervisor(t *testing.T) {
 	until(t, "the file", func() bool { return c.run("exec", "dead", "cat", "/kept").code == 0 })
 	killSupervisor(t, c, "dead")
 	until(t, "the container to be seen as dead", func() bool { return c.ok("ps", "-a", "--filter", "name=dead", "--format", "{{.State}}") == "dead" })
+	if out := c.ok("wait", "dead"); out != "137" {
+		t.Errorf("its exit code is %s, want that of a killed process", out)
+	}
 	c.fails(125, "not running", "exec", "dead", "true")
 	c.ok("start", "dead")
 	until(t, "what the first run wrote", func() bool { return c.ok("logs", "dead") == "kept" })

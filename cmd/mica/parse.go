@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -106,7 +107,12 @@ func parseMount(s string) (record.Mount, error) {
 	var options []string
 	for _, field := range fields {
 		key, value, has := strings.Cut(field, "=")
-		on := !has || value == "true" || value == "1"
+		on := true
+		if has && slices.Contains([]string{"readonly", "ro", "volume-nocopy", "bind-nonrecursive"}, strings.ToLower(key)) {
+			if on, err = strconv.ParseBool(value); err != nil {
+				return m, fmt.Errorf("mount %q: %s=%q: want true or false", s, key, value)
+			}
+		}
 		switch strings.ToLower(key) {
 		case "type":
 			m.Type = record.MountType(value)
@@ -129,10 +135,17 @@ func parseMount(s string) (record.Mount, error) {
 				return m, fmt.Errorf("mount %q: mode %q: want an octal number", s, value)
 			}
 			options = append(options, "mode="+value)
-		case "bind-propagation", "consistency", "bind-nonrecursive", "volume-driver":
+		case "bind-propagation":
+			if !slices.Contains([]string{"private", "rprivate", "slave", "rslave", "shared", "rshared"}, value) {
+				return m, fmt.Errorf("mount %q: propagation %q: want private, slave or shared, or one of these with an r before", s, value)
+			}
+		case "consistency", "bind-nonrecursive", "volume-driver":
 		default:
 			return m, fmt.Errorf("mount %q: unknown key %q; want type, source, target, readonly, tmpfs-size or tmpfs-mode", s, key)
 		}
+	}
+	if len(options) > 0 && m.Type != record.MountTmpfs {
+		return m, fmt.Errorf("mount %q: tmpfs-size and tmpfs-mode are for type=tmpfs", s)
 	}
 	switch m.Type {
 	case record.MountBind:
@@ -192,7 +205,7 @@ func parseTmpfs(s string) (record.Mount, error) {
 }
 
 // parsePorts reads [[IP:][HOST]:]CONTAINER[/PROTOCOL], each port possibly a range. Without HOST the port of the host is 0:
-// one is chosen when the container is made.
+// one is chosen when the container is made, as from a range of the host for one port of the container.
 func parsePorts(flags []string) ([]record.Port, error) {
 	var list []record.Port
 	for _, s := range flags {
@@ -227,16 +240,22 @@ func parsePorts(flags []string) ([]record.Port, error) {
 		if err != nil {
 			return nil, bad
 		}
-		h1, step := 0, 0
-		if host != "" {
-			h2 := 0
-			if h1, h2, err = portRange(host); err != nil || h2-h1 != c2-c1 {
-				return nil, bad
+		if host == "" || host == "0" {
+			for c := c1; c <= c2; c++ {
+				list = append(list, record.Port{HostIP: ip, Container: uint16(c), Protocol: protocol})
 			}
-			step = 1
+			continue
+		}
+		h1, h2, err := portRange(host)
+		switch {
+		case err != nil || c1 != c2 && h2-h1 != c2-c1:
+			return nil, bad
+		case c1 == c2 && h1 != h2: // whichever is free
+			list = append(list, record.Port{HostIP: ip, Host: uint16(h1), HostLast: uint16(h2), Container: uint16(c1), Protocol: protocol})
+			continue
 		}
 		for i := 0; i <= c2-c1; i++ {
-			list = append(list, record.Port{HostIP: ip, Host: uint16(h1 + i*step), Container: uint16(c1 + i), Protocol: protocol})
+			list = append(list, record.Port{HostIP: ip, Host: uint16(h1 + i), Container: uint16(c1 + i), Protocol: protocol})
 		}
 	}
 	return list, nil
@@ -309,6 +328,16 @@ func parseLog(driver string, opts []string) (record.Log, error) {
 	return l, nil
 }
 
+// checkStreams refuses what -a cannot attach to.
+func checkStreams(names []string) error {
+	for _, s := range names {
+		if !slices.Contains([]string{"stdin", "stdout", "stderr"}, strings.ToLower(s)) {
+			return fmt.Errorf("--attach %q: want stdin, stdout or stderr", s)
+		}
+	}
+	return nil
+}
+
 // checkDNS refuses name servers that resolvers could not read.
 func checkDNS(servers []string) error {
 	for _, s := range servers {
@@ -363,14 +392,19 @@ func parseDevices(flags []string) ([]record.DeviceMapping, error) {
 	for _, s := range flags {
 		parts := strings.Split(s, ":")
 		d := record.DeviceMapping{Source: parts[0], Target: parts[0]}
-		if len(parts) > 1 && strings.HasPrefix(parts[1], "/") {
-			d.Target = parts[1]
+		rest := parts[1:]
+		if len(rest) > 0 && strings.HasPrefix(rest[0], "/") {
+			d.Target, rest = rest[0], rest[1:]
 		}
-		if len(parts) > 3 || !path.IsAbs(d.Source) {
-			return nil, fmt.Errorf("device %q: want SRC[:DST]", s)
+		if len(rest) > 1 || !path.IsAbs(d.Source) || len(rest) == 1 && (rest[0] == "" || strings.Trim(rest[0], "rwm") != "") {
+			return nil, fmt.Errorf("device %q: want SRC[:DST][:PERMISSIONS], such as /dev/fuse or /dev/ttyS0:/dev/modem:rw", s)
 		}
-		if _, err := os.Stat(d.Source); err != nil {
+		fi, err := os.Stat(d.Source)
+		if err != nil {
 			return nil, fmt.Errorf("device %q: %w", s, err)
+		}
+		if fi.Mode()&os.ModeDevice == 0 && !fi.IsDir() {
+			return nil, fmt.Errorf("device %q: %s is no device", s, d.Source)
 		}
 		list = append(list, d)
 	}
@@ -416,21 +450,35 @@ func (f *healthFlags) register(fl *pflag.FlagSet) {
 	fl.BoolVar(&f.none, "no-healthcheck", false, "leave the image's health check out")
 }
 
-// check gives the health check that the flags describe, nil for the image's.
+// check gives the health check that the flags describe, nil for the image's. Without a command it is what they change in
+// the image's.
 func (f *healthFlags) check(c *cobra.Command) (*layerstore.Healthcheck, error) {
+	changed := func(name string) bool { return c.Flags().Changed(name) }
 	if f.none {
-		return &layerstore.Healthcheck{Test: []string{"NONE"}}, nil
-	}
-	if f.cmd == "" {
-		for _, name := range []string{"health-interval", "health-timeout", "health-start-period", "health-start-interval", "health-retries"} {
-			if c.Flags().Changed(name) {
-				return nil, fmt.Errorf("--%s needs --health-cmd", name)
+		for _, name := range []string{"health-cmd", "health-interval", "health-timeout", "health-start-period", "health-start-interval", "health-retries"} {
+			if changed(name) {
+				return nil, fmt.Errorf("--no-healthcheck and --%s exclude each other: leave one out", name)
 			}
 		}
+		return &layerstore.Healthcheck{Test: []string{"NONE"}}, nil
+	}
+	for name, d := range map[string]time.Duration{
+		"health-interval": f.interval, "health-timeout": f.timeout, "health-start-period": f.startPeriod, "health-start-interval": f.startInterval,
+	} {
+		if changed(name) && d != 0 && d < time.Millisecond {
+			return nil, fmt.Errorf("--%s %s: want at least 1ms", name, d)
+		}
+	}
+	if f.retries < 0 {
+		return nil, fmt.Errorf("--health-retries %d: want a number from 0", f.retries)
+	}
+	check := layerstore.Healthcheck{
+		Interval: f.interval, Timeout: f.timeout, StartPeriod: f.startPeriod, StartInterval: f.startInterval, Retries: f.retries,
+	}
+	if f.cmd != "" {
+		check.Test = []string{"CMD-SHELL", f.cmd}
+	} else if reflect.DeepEqual(check, layerstore.Healthcheck{}) {
 		return nil, nil
 	}
-	return &layerstore.Healthcheck{
-		Test: []string{"CMD-SHELL", f.cmd}, Interval: f.interval, Timeout: f.timeout,
-		StartPeriod: f.startPeriod, StartInterval: f.startInterval, Retries: f.retries,
-	}, nil
+	return &check, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -53,7 +54,19 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 		if err := f.desk.check(f.network, f.publishes()); err != nil {
 			return err
 		}
-		e, created, err := a.create(c, &f, args)
+		f.detached = detach
+		ctx, signals := run.CatchSignals(c.Context())
+		defer signals.Release()
+		e, created, err := a.create(ctx, c, &f, args)
+		if code, ended := signals.Ended(); ended {
+			if err == nil {
+				err = created.Remove(created.Lock)
+				if f.cidfile != "" {
+					os.Remove(f.cidfile)
+				}
+			}
+			return errors.Join(err, exitCode(code))
+		}
 		if err != nil {
 			return err
 		}
@@ -76,13 +89,15 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 		if err != nil {
 			return err
 		}
-		return finishAttach(run.Stream(conn, streams(att, f.tty, sigProxy, keys)))
+		opt := streams(att, f.tty, sigProxy, keys)
+		opt.Signals = signals
+		return finishAttach(run.Stream(conn, opt))
 	}
 	return c
 }
 
 // create makes the container that flags and arguments describe, and its cidfile.
-func (a *app) create(c *cobra.Command, f *containerFlags, args []string) (*run.Engine, *run.Created, error) {
+func (a *app) create(ctx context.Context, c *cobra.Command, f *containerFlags, args []string) (*run.Engine, *run.Created, error) {
 	opt, err := f.options(c, args)
 	if err != nil {
 		return nil, nil, err
@@ -99,7 +114,7 @@ func (a *app) create(c *cobra.Command, f *containerFlags, args []string) (*run.E
 		}
 		defer cidfile.Close()
 	}
-	created, err := e.Create(c.Context(), opt)
+	created, err := e.Create(ctx, opt)
 	if err != nil {
 		if cidfile != nil {
 			os.Remove(f.cidfile)
@@ -180,7 +195,7 @@ func (a *app) newCreateCommand() *cobra.Command {
 	c.Flags().Bool("help", false, "help for create")
 	f.register(c.Flags())
 	c.RunE = func(c *cobra.Command, args []string) error {
-		_, created, err := a.create(c, &f, args)
+		_, created, err := a.create(c.Context(), c, &f, args)
 		if err != nil {
 			return err
 		}

@@ -48,8 +48,8 @@ const (
 	KindAck                      // JSON number: so many bytes of Stdin are taken
 )
 
-// maxFrame bounds a payload. Writers split streams well below it.
-const maxFrame = 1 << 20
+// maxFrame bounds a payload: an environment or a command line may have some MiB. Writers split streams well below it.
+const maxFrame = 64 << 20
 
 // StdinWindow is how many bytes of standard input may be on their way.
 const StdinWindow = 256 << 10

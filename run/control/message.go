@@ -37,6 +37,7 @@ type Request struct {
 	Exec    *Exec        `json:",omitempty"`
 	Signal  int          `json:",omitempty"`
 	Timeout *float64     `json:",omitempty"` // seconds before a stop kills
+	Keep    bool         `json:",omitempty"` // a stop is followed by a start: the container is not removed
 	Size    *Size        `json:",omitempty"`
 	Commit  *Commit      `json:",omitempty"`
 	Path    string       `json:",omitempty"` // in the container

@@ -24,6 +24,7 @@ type Config struct {
 
 	TTY       bool
 	OpenStdin bool
+	KeepStdin bool `json:",omitempty"` // the end of a client's input is not that of the container's
 	Host      HostConfig
 }
 
@@ -69,6 +70,7 @@ type Log struct {
 type Port struct {
 	HostIP    string `json:",omitempty"`
 	Host      uint16
+	HostLast  uint16 `json:",omitempty"` // until one is chosen: the last of those that it may be
 	Container uint16
 	Protocol  string // tcp, udp
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // Container is one container as it was when it was read.
@@ -35,6 +37,9 @@ func (c *Container) LogPath() string { return filepath.Join(c.dir, "log") }
 // Lock takes the lock, and fails with [ErrLocked] where another process has it.
 func (c *Container) Lock() (*Lock, error) { return acquire(filepath.Join(c.dir, "lock")) }
 
+// killedCode is the exit code of a container that ended with its supervisor, by SIGKILL.
+const killedCode = 128 + 9
+
 // Refresh reads the state again. A container whose supervisor is gone is Dead.
 func (c *Container) Refresh() error {
 	s, err := c.readState()
@@ -52,7 +57,7 @@ func (c *Container) Refresh() error {
 				return err
 			}
 			if s.Alive() {
-				s.Status, s.PID, s.Supervisor = Dead, 0, 0
+				s.Status, s.PID, s.Supervisor, s.ExitCode = Dead, 0, 0, killedCode
 			}
 		}
 	}
@@ -79,8 +84,19 @@ func (c *Container) readState() (State, error) {
 	return s, nil
 }
 
-// WriteState saves the state. The caller holds the lock.
-func (c *Container) WriteState() error { return replaceJSON(c.dir, "state.json", &c.State, false) }
+// WriteState saves the state, also on a full disk. The caller holds the lock.
+func (c *Container) WriteState() error {
+	const name = "state.json"
+	err := replaceJSON(c.dir, name, &c.State, false)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		path := filepath.Join(c.dir, name)
+		_ = os.Remove(path + ".tmp")
+		if writeJSON(path, &c.State, false) == nil { // into the space that it has
+			return nil
+		}
+	}
+	return err
+}
 
 // writeConfig saves the configuration, without which the container is of no use: it has to survive a power loss, unless
 // the container does not.
@@ -119,17 +135,25 @@ func (c *Container) Vanish() error {
 	if err := os.Rename(c.dir, gone); err != nil {
 		return fmt.Errorf("remove the container: %w", err)
 	}
-	(&Dir{filepath.Clean(parent)}).unlink(c.Config.Name, id)
 	c.dir = gone
+	name := c.Config.Name
+	if now, err := readConfig(gone); err == nil {
+		name = now.Name // it may have been renamed since
+	}
+	(&Dir{filepath.Clean(parent)}).unlink(name, id)
 	return nil
 }
 
 // Discard deletes what [Container.Vanish] has put out of sight.
 func (c *Container) Discard() error {
-	if err := os.RemoveAll(c.dir); err != nil {
-		return fmt.Errorf("remove the container: %w", err)
+	err := os.RemoveAll(c.dir)
+	for range 10 { // another process may be at it too, which RemoveAll does not expect
+		if err == nil {
+			return nil
+		}
+		err = os.RemoveAll(c.dir)
 	}
-	return nil
+	return fmt.Errorf("remove the container: %w", err)
 }
 
 // Remove deletes the container and gives its lock back.
@@ -159,11 +183,14 @@ func writeJSON(path string, v any, durable bool) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
+	if err == nil {
+		err = f.Truncate(int64(len(data)))
+	}
 	if err == nil && durable {
 		err = f.Sync()
 	}

@@ -258,8 +258,8 @@ func (d *Dir) ids() ([]string, error) {
 
 // Tidy clears away what crashes have left: containers that were never
 // finished or never quite removed, and those that were to be removed when they ended but lost
-// their supervisor. It is cheap where there is nothing to do.
-func (d *Dir) Tidy() error {
+// their supervisor; gone hears of these. It is cheap where there is nothing to do.
+func (d *Dir) Tidy(gone func(*Config)) error {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
 		return fmt.Errorf("list containers: %w", err)
@@ -281,8 +281,8 @@ func (d *Dir) Tidy() error {
 			continue
 		}
 		if c, err := d.load(name); err == nil && c.Config.Host.AutoRemove && c.State.Status == Dead {
-			if lock, err := c.Lock(); err == nil {
-				c.Remove(lock)
+			if lock, err := c.Lock(); err == nil && c.Remove(lock) == nil {
+				gone(c.Config)
 			}
 		}
 	}
@@ -314,19 +314,34 @@ func (d *Dir) load(id string) (*Container, error) { return Load(filepath.Join(d.
 
 // Load reads the container in dir.
 func Load(dir string) (*Container, error) {
-	c := &Container{Config: new(Config), dir: dir}
-	data, err := os.ReadFile(filepath.Join(dir, "config.json"))
-	if errors.Is(err, os.ErrNotExist) {
+	c := &Container{dir: dir}
+	var err error
+	c.Config, err = readConfig(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, filepath.Base(dir))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read container: %w", err)
-	}
-	if err := json.Unmarshal(data, c.Config); err != nil {
+	case errors.Is(err, errDamaged):
 		c.lost(err)
+	case err != nil:
+		return nil, fmt.Errorf("read container: %w", err)
 	}
 	if err := c.Refresh(); err != nil {
 		return nil, err
+	}
+	return c, nil
+}
+
+// errDamaged says that a configuration does not parse.
+var errDamaged = errors.New("config.json is damaged")
+
+func readConfig(dir string) (*Config, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	if err != nil {
+		return nil, err
+	}
+	c := new(Config)
+	if err := json.Unmarshal(data, c); err != nil {
+		return nil, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	return c, nil
 }
@@ -335,7 +350,7 @@ func Load(dir string) (*Container, error) {
 func (c *Container) lost(err error) {
 	parent, id := filepath.Split(c.dir)
 	c.Config = &Config{ID: id, Name: (&Dir{filepath.Clean(parent)}).nameOf(id)}
-	c.Broken = fmt.Errorf("its config.json is damaged (%w): what it wrote is in %s; take what you need and remove it with \"mica rm %.12s\"", err, c.Upper(), id)
+	c.Broken = fmt.Errorf("its %w: what it wrote is in %s; take what you need and remove it with \"mica rm %.12s\"", err, c.Upper(), id)
 }
 
 // nameOf finds the name that leads to a container, or else shortens the ID.

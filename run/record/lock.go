@@ -26,6 +26,9 @@ func InheritLock(file *os.File) *Lock { return &Lock{file} }
 
 func acquire(path string) (*Lock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, ErrNotFound // removed meanwhile
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open the container's lock: %w", err)
 	}
@@ -43,6 +46,9 @@ func acquire(path string) (*Lock, error) {
 // held tells whether some process holds the lock, without taking it.
 func held(path string) (bool, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, ErrNotFound // removed meanwhile
+	}
 	if err != nil {
 		return false, fmt.Errorf("open the container's lock: %w", err)
 	}

@@ -140,14 +140,14 @@ func TestTidy(t *testing.T) {
 	if err := os.Chtimes(stale, old, old); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Tidy(); err != nil {
+	if err := d.Tidy(func(*Config) {}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Find("once"); err != nil {
 		t.Errorf("removed while it ran: %v", err)
 	}
 	lock.Release() // the supervisor dies
-	if err := d.Tidy(); err != nil {
+	if err := d.Tidy(func(*Config) {}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Find("once"); !errors.Is(err, ErrNotFound) {

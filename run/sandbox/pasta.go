@@ -36,7 +36,7 @@ func (s *Sandbox) connectPasta() error {
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "mica-pasta-")
+	dir, err := os.MkdirTemp(tempDir(), "mica-pasta-")
 	if err != nil {
 		return fmt.Errorf("connect network: %w", err)
 	}
@@ -84,6 +84,16 @@ func (s *Sandbox) connectPasta() error {
 		return fmt.Errorf("connect network: pasta failed: %s", lastLine(said.String()))
 	}
 	return nil
+}
+
+// tempDir is where to put a file for another program: $TMPDIR if that is of any use, which it need not be here, since the
+// caller's working directory was another one.
+func tempDir() string {
+	dir := os.TempDir()
+	if fi, err := os.Stat(dir); err != nil || !fi.IsDir() || !filepath.IsAbs(dir) {
+		return "/tmp"
+	}
+	return dir
 }
 
 // portArgs are the options for the ports to forward: none, unless listed.

@@ -132,6 +132,9 @@ func (c *conn) send(m *message, fds ...int) error {
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
+		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+			return ErrEnded
+		}
 		if err != nil {
 			return fmt.Errorf("send %s message: %w", m.Op, err)
 		}

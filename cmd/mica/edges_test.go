@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What happens when two things come together: a stop and a restart, an end and a reader, a signal and a start.
+
+// TestStopDuringRestart stops containers that are just being started again by their policy: none runs on.
+func TestStopDuringRestart(t *testing.T) {
+	c := newCLI(t)
+	for i := range 12 {
+		dir, name := t.TempDir(), fmt.Sprint("restarted-", i)
+		c.remove(name)
+		c.ok("run", "-d", "--name", name, "--restart", "always", "-v", dir+":/v", "base", "sh", "-c", "test -e /v/a && exec sleep 300; touch /v/a; exit 1")
+		time.Sleep(time.Duration(100+5*i) * time.Millisecond) // the pause before the restart is 100 ms
+		c.ok("stop", "-t", "0", name)
+		if out := c.ok("ps", "-a", "--filter", "name="+name, "--format", "{{.State}}"); out != "exited" {
+			t.Errorf("after a stop %d ms after the start it is %s", 100+5*i, out)
+		}
+	}
+}
+
+// TestKillBetweenRestarts ends a container that waits to be started again.
+func TestKillBetweenRestarts(t *testing.T) {
+	c := newCLI(t)
+	c.remove("looping")
+	c.ok("run", "-d", "--name", "looping", "--restart", "always", "base", "false")
+	until(t, "a longer pause", func() bool { return c.ok("inspect", "-f", "{{.RestartCount}}", "looping") >= "4" })
+	c.ok("kill", "looping")
+	if out := c.ok("ps", "-a", "--filter", "name=looping", "--format", "{{.Status}}"); !strings.HasPrefix(out, "Exited (1)") {
+		t.Errorf("after the kill: %s", out)
+	}
+}
+
+// TestRestartOfRemoved: a container that is removed when it ends is not when it is restarted.
+func TestRestartOfRemoved(t *testing.T) {
+	c := newCLI(t)
+	c.remove("once")
+	c.ok("run", "-d", "--rm", "--name", "once", "base", "sh", "-c", "test -e /there && echo again; echo > /there; exec sleep 300")
+	until(t, "the file", func() bool { return c.run("exec", "once", "sh", "-c", "test -e /there").code == 0 })
+	c.ok("restart", "-t", "0", "once")
+	until(t, "the second start", func() bool { return strings.Contains(c.ok("logs", "once"), "again") })
+	c.ok("stop", "-t", "0", "once")
+	until(t, "the removal", func() bool { return c.ok("ps", "-aq", "--filter", "name=once") == "" })
+}
+
+// TestLogsOfRemoved follows the log of a container that is removed when it ends, to its last byte.
+func TestLogsOfRemoved(t *testing.T) {
+	c := newCLI(t)
+	for i := range 6 {
+		name := fmt.Sprint("short-", i)
+		c.ok("run", "-d", "--rm", "--name", name, "base", "sh", "-c", "sleep 0.3; echo line; printf rest")
+		if out := c.ok("logs", "-f", name); out != "line\nrest" {
+			t.Errorf("%q", out)
+		}
+	}
+}
+
+// TestExecLeavesWriter: a command that leaves another one behind, which writes on for ever, has ended all the same, and all
+// that it wrote itself is there.
+func TestExecLeavesWriter(t *testing.T) {
+	c := newCLI(t)
+	c.remove("busy")
+	c.ok("run", "-d", "--name", "busy", "base", "sleep", "300")
+	r := c.run("exec", "busy", "sh", "-c", "(while :; do echo tick; sleep 0.02; done) & seq 1 3000; exit 5")
+	if r.code != 5 || !strings.Contains(r.stdout, "\n3000\n") {
+		t.Errorf("exit code %d, %d bytes", r.code, len(r.stdout))
+	}
+}
+
+// TestHealthLeavesWriter is the same for a health check.
+func TestHealthLeavesWriter(t *testing.T) {
+	c := newCLI(t)
+	c.remove("checked")
+	c.ok("run", "-d", "--name", "checked", "--health-cmd", "(while :; do echo x; sleep 0.02; done) & true", "--health-interval", "100ms", "base", "sleep", "300")
+	until(t, "a healthy container", func() bool { return c.ok("inspect", "-f", "{{.State.Health.Status}}", "checked") == "healthy" })
+}
+
+// TestExecWithMuch passes arguments and variables of nearly as much as Linux takes.
+func TestExecWithMuch(t *testing.T) {
+	c := newCLI(t)
+	c.remove("much")
+	c.ok("run", "-d", "--name", "much", "base", "sleep", "300")
+	args := []string{"exec", "much", "sh", "-c", `echo $#`, "sh"}
+	for range 1500 {
+		args = append(args, strings.Repeat("x", 1000))
+	}
+	if out := c.ok(args...); out != "1500" {
+		t.Errorf("%s arguments arrived", out)
+	}
+}
+
+// TestExecWhenItEnds: what runs beside the main process ends with it, and says so as a killed process does.
+func TestExecWhenItEnds(t *testing.T) {
+	c := newCLI(t)
+	c.remove("ending")
+	c.ok("run", "-d", "--name", "ending", "base", "sleep", "300")
+	done := make(chan result, 1)
+	go func() { done <- c.run("exec", "ending", "sh", "-c", "echo > /there; sleep 300") }()
+	until(t, "the command", func() bool { return c.run("exec", "ending", "sh", "-c", "test -e /there").code == 0 })
+	c.ok("stop", "-t", "0", "ending")
+	if r := <-done; r.code != 137 || r.stderr != "" {
+		t.Errorf("exit code %d, %q", r.code, r.stderr)
+	}
+}
+
+// TestRemoveWhatEnds removes containers that are just ending, and lists others meanwhile.
+func TestRemoveWhatEnds(t *testing.T) {
+	c := newCLI(t)
+	for i := range 30 {
+		name := fmt.Sprint("brief-", i)
+		c.ok("run", "-d", "--name", name, "base", "true")
+		c.ok("rm", "-f", name)
+		c.ok("run", "-d", "--rm", "base", "true")
+		c.ok("ps", "-a")
+	}
+	if out := c.ok("ps", "-aq", "--filter", "name=^brief-"); out != "" {
+		t.Errorf("left: %s", out)
+	}
+}
+
+// TestStartAttachedToRunning attaches to a container that runs already.
+func TestStartAttachedToRunning(t *testing.T) {
+	c := newCLI(t)
+	c.remove("talks")
+	c.ok("run", "-d", "--name", "talks", "base", "sh", "-c", "while ! test -e /go; do sleep 0.05; done; echo heard; exit 3")
+	done := make(chan result, 1)
+	go func() { done <- c.run("start", "-a", "talks") }()
+	time.Sleep(100 * time.Millisecond) // either way it must end with the container
+	c.ok("exec", "talks", "sh", "-c", "echo > /go")
+	if r := <-done; r.code != 3 {
+		t.Errorf("exit code %d, %q, %q", r.code, r.stdout, r.stderr)
+	}
+}
+
+// TestInputStays: the input of a container that was started in the background outlives its clients.
+func TestInputStays(t *testing.T) {
+	c := newCLI(t)
+	c.remove("echoes")
+	c.ok("run", "-d", "-i", "--name", "echoes", "base", "cat")
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for _, word := range []string{"one", "two"} {
+		cmd := c.command(ctx, "attach", "echoes")
+		cmd.Stdin = strings.NewReader(word + "\n")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		until(t, word, func() bool { return strings.HasSuffix(c.ok("logs", "echoes"), word) })
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+}
+
+// TestStopAtOnce stops containers that do not listen side by side.
+func TestStopAtOnce(t *testing.T) {
+	c := newCLI(t)
+	args := []string{"stop", "-t", "2"}
+	for i := range 4 {
+		name := fmt.Sprint("deaf-", i)
+		c.remove(name)
+		c.ok("run", "-d", "--name", name, "base", "sh", "-c", "trap '' TERM; echo > /deaf; while :; do sleep 0.1; done")
+		until(t, "the trap", func() bool { return c.run("exec", name, "sh", "-c", "test -e /deaf").code == 0 })
+		args = append(args, name)
+	}
+	began := time.Now()
+	c.ok(args...)
+	if took := time.Since(began); took > 6*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+// TestNameOfRenamedGoes: a container that was renamed while it ran, and is removed when it ends, takes its name along.
+func TestNameOfRenamedGoes(t *testing.T) {
+	c := newCLI(t)
+	c.ok("run", "-d", "--rm", "--name", "before", "base", "sleep", "300")
+	c.ok("rename", "before", "after-it")
+	c.ok("stop", "-t", "0", "after-it")
+	if _, err := os.Lstat(filepath.Join(c.root, "containers", "names", "after-it")); err == nil {
+		t.Error("the name is still there")
+	}
+}
+
+// TestAnonymousVolumesOfKilled: they go with a container that is to be removed when it ends, also if its supervisor is
+// killed.
+func TestAnonymousVolumesOfKilled(t *testing.T) {
+	c := newCLI(t)
+	c.ok("run", "-d", "--rm", "--name", "killed-volume", "-v", "/anon", "base", "sleep", "300")
+	volume := c.ok("inspect", "-f", "{{(index .Mounts 0).Name}}", "killed-volume")
+	killSupervisor(t, c, "killed-volume")
+	until(t, "the removal", func() bool { return c.ok("ps", "-aq", "--filter", "name=killed-volume") == "" })
+	if out := c.ok("volume", "ls", "-q"); strings.Contains(out, volume) {
+		t.Error("the volume stays")
+	}
+}
+
+// TestTerminalIsRestored: a client on a terminal that is told to end leaves the terminal as it was.
+func TestTerminalIsRestored(t *testing.T) {
+	c := newCLI(t)
+	c.remove("raw")
+	tt := c.terminal(24, 80, "run", "-it", "--name", "raw", "base", "sh", "-c", "echo ready; exec sleep 300")
+	tt.expect("ready")
+	lines := func() bool {
+		s, err := unix.IoctlGetTermios(int(tt.pty.Fd()), unix.TCGETS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Lflag&unix.ICANON != 0
+	}
+	if lines() {
+		t.Fatal("the terminal is not raw")
+	}
+	if err := tt.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := tt.code(); code != 143 {
+		t.Errorf("exit code %d", code)
+	}
+	if !lines() {
+		t.Error("the terminal stays raw")
+	}
+	if out := c.ok("ps", "--filter", "name=raw", "--format", "{{.Names}}"); out != "raw" {
+		t.Errorf("the container has ended, too: %q", out)
+	}
+}
+
+// TestSignalDuringStart: a client that is told to end while it starts a container leaves none that runs on.
+func TestSignalDuringStart(t *testing.T) {
+	c := newCLI(t)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for i := range 20 {
+		name := "early-" + strconv.Itoa(i)
+		cmd := c.command(ctx, "run", "--rm", "--name", name, "base", "sleep", "300")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(10+2*i) * time.Millisecond) // until then nothing is caught yet, or all is
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+		until(t, "the end", func() bool { return c.ok("ps", "-aq", "--filter", "name="+name) == "" })
+	}
+}

@@ -1,0 +1,87 @@
+package run
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"slices"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Signals are those that this process gets. They are kept until somebody says what to do with them: one that comes while a
+// container is being started is for the container.
+type Signals struct {
+	ch     chan os.Signal
+	cancel context.CancelFunc
+
+	mu   sync.Mutex // guards all below
+	held []syscall.Signal
+	to   func(syscall.Signal) // nil: nobody yet
+}
+
+// CatchSignals takes over every signal that does not concern this process alone. The context that it gives is cancelled
+// by one that would have ended the process. The caller must Release.
+func CatchSignals(ctx context.Context) (context.Context, *Signals) {
+	ctx, cancel := context.WithCancel(ctx)
+	s := &Signals{ch: make(chan os.Signal, 16), cancel: cancel}
+	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGTERM,
+		unix.SIGCONT, unix.SIGIO, unix.SIGPWR, unix.SIGVTALRM, unix.SIGXCPU, unix.SIGXFSZ} {
+		if !signal.Ignored(sig) { // as by nohup
+			signal.Notify(s.ch, sig)
+		}
+	}
+	go func() {
+		for sig := range s.ch {
+			s.take(sig.(syscall.Signal))
+		}
+	}()
+	return ctx, s
+}
+
+// ends tells whether a signal asks a process to end.
+func ends(sig syscall.Signal) bool {
+	return slices.Contains([]syscall.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM}, sig)
+}
+
+func (s *Signals) take(sig syscall.Signal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.to != nil {
+		s.to(sig)
+		return
+	}
+	s.held = append(s.held, sig)
+	if ends(sig) {
+		s.cancel()
+	}
+}
+
+// handOver says where signals go from now on, with those that have come already.
+func (s *Signals) handOver(to func(syscall.Signal)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sig := range s.held {
+		to(sig)
+	}
+	s.held, s.to = nil, to
+}
+
+// Ended tells whether a signal has come that asks the process to end, and with which exit code a shell would report that.
+func (s *Signals) Ended() (code int, ended bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.IndexFunc(s.held, ends); i >= 0 {
+		return 128 + int(s.held[i]), true
+	}
+	return 0, false
+}
+
+// Release gives the signals their usual effect back.
+func (s *Signals) Release() {
+	signal.Stop(s.ch)
+	close(s.ch)
+	s.cancel()
+}
