@@ -10,17 +10,13 @@ import (
 )
 
 func (a *app) newTopCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:                "top CONTAINER [PS OPTIONS]",
-		Short:              "List the processes of a container",
-		Example:            lines("mica top web", "mica top web -o pid,comm,rss"),
-		Args:               cobra.MinimumNArgs(1),
-		DisableFlagParsing: true,
-		ValidArgsFunction:  a.completeContainers(runningOnly, 1),
-		RunE: func(c *cobra.Command, args []string) error {
-			if args[0] == "-h" || args[0] == "--help" {
-				return c.Help()
-			}
+	c := &cobra.Command{
+		Use:               "top CONTAINER [PS OPTIONS]",
+		Short:             "List the processes of a container",
+		Example:           lines("mica top web", "mica top web -o pid,comm,rss"),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeContainers(runningOnly, 1),
+		RunE: func(_ *cobra.Command, args []string) error {
 			e, err := a.open()
 			if err != nil {
 				return err
@@ -40,6 +36,8 @@ func (a *app) newTopCommand() *cobra.Command {
 			return showProcesses(pids, options)
 		},
 	}
+	c.Flags().SetInterspersed(false) // those behind the container are for ps
+	return c
 }
 
 // showProcesses has ps list all processes and prints the lines of some. ps must show the process id.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"sort"
 	"strconv"
@@ -230,6 +231,12 @@ func containerFilter(e *run.Engine, f filters) (func(*record.Container) bool, er
 			return nil, fmt.Errorf("filter exited=%s: want an exit code", s)
 		}
 	}
+	names := make(map[string]*regexp.Regexp)
+	for _, s := range f["name"] {
+		if names[s], err = regexp.Compile(s); err != nil {
+			return nil, fmt.Errorf("filter name=%s: %w", s, err)
+		}
+	}
 	ancestors := make(map[string]bool)
 	for _, ref := range f["ancestor"] {
 		ancestors[ref] = true
@@ -244,9 +251,7 @@ func containerFilter(e *run.Engine, f filters) (func(*record.Container) bool, er
 			health = ct.State.Health.Status
 		}
 		return f.any("id", func(v string) bool { return strings.HasPrefix(cfg.ID, v) }) &&
-			f.any("name", func(v string) bool {
-				return strings.Contains(cfg.Name, strings.Trim(v, "^$/")) && exactName(cfg.Name, v)
-			}) &&
+			f.any("name", func(v string) bool { return names[v].MatchString(cfg.Name) || names[v].MatchString("/"+cfg.Name) }) &&
 			f.any("status", func(v string) bool { return string(ct.State.Status) == v }) &&
 			f.any("exited", func(v string) bool {
 				return ct.State.Status == record.Exited && strconv.Itoa(ct.State.ExitCode) == v
@@ -261,20 +266,6 @@ func containerFilter(e *run.Engine, f filters) (func(*record.Container) bool, er
 			f.any("ancestor", func(string) bool { return ancestors[cfg.Image] || ancestors[cfg.ImageID] }) &&
 			f.labels(cfg.Container.Labels) && before(cfg.Created) && since(cfg.Created)
 	}, nil
-}
-
-// exactName honours the anchors that scripts put into name=^web$.
-func exactName(name, pattern string) bool {
-	if p, ok := strings.CutPrefix(pattern, "^"); ok {
-		if whole, ok := strings.CutSuffix(p, "$"); ok {
-			return name == strings.TrimPrefix(whole, "/")
-		}
-		return strings.HasPrefix(name, strings.TrimPrefix(p, "/"))
-	}
-	if p, ok := strings.CutSuffix(pattern, "$"); ok {
-		return strings.HasSuffix(name, p)
-	}
-	return true
 }
 
 func portListed(ports []record.Port, want string, host bool) bool {

@@ -152,7 +152,7 @@ func explainArgs(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
 			if err := check(c, args); err != nil {
-				return pointToHelp(c, err)
+				return pointToHelp(c, fmt.Errorf("%s given; want: %s", countArguments(args), c.UseLine()))
 			}
 			return nil
 		}
@@ -160,6 +160,16 @@ func explainArgs(c *cobra.Command) {
 	for _, sub := range c.Commands() {
 		explainArgs(sub)
 	}
+}
+
+func countArguments(args []string) string {
+	switch len(args) {
+	case 0:
+		return "no argument"
+	case 1:
+		return "one argument"
+	}
+	return fmt.Sprintf("%d arguments", len(args))
 }
 
 // group makes a command that only has others below it.

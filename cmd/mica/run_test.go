@@ -97,9 +97,9 @@ func TestDefaultCommand(t *testing.T) {
 func TestUsageErrors(t *testing.T) {
 	c := newCLI(t)
 	for line, want := range map[string]string{
-		"run":                  `mica: requires at least 1 arg(s), only received 0; see "mica run --help"`,
+		"run":                  `mica: no argument given; want: mica run [flags] IMAGE [COMMAND [ARG...]]; see "mica run --help"`,
 		"run --badflag base":   `mica: unknown flag: --badflag; see "mica run --help"`,
-		"rm":                   `mica: requires at least 1 arg(s), only received 0; see "mica rm --help"`,
+		"rm":                   `mica: no argument given; want: mica rm [flags] CONTAINER...; see "mica rm --help"`,
 		"container ls --nope":  `mica: unknown flag: --nope; see "mica container ls --help"`,
 		"exec --nope x true":   `mica: unknown flag: --nope; see "mica exec --help"`,
 		"run --memory x base":  `mica: --memory "x": want a size of at least 6m`,
