@@ -113,12 +113,17 @@ func (t *session) newBlob() (*blobWriter, error) {
 
 func (w *blobWriter) run(f *os.File) {
 	var err error
+	var off int64
 	for b := range w.full {
 		if err == nil {
 			w.hash.Write(b)
-			_, err = f.Write(b)
+			err = writeSparse(int(f.Fd()), b, off) // all but the last are whole chunks
+			off += int64(len(b))
 		}
 		w.empty <- b[:0]
+	}
+	if err == nil {
+		err = f.Truncate(off)
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr

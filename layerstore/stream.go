@@ -83,6 +83,16 @@ func (c compression) decompress(r io.Reader) (out io.Reader, close func(), err e
 	return r, none, nil
 }
 
+// Decompress gives the plain content of an archive of whatever compression, and what frees the decoder.
+func Decompress(r io.Reader) (out io.Reader, close func(), err error) {
+	br := buffered(r)
+	kind, err := detect(br)
+	if err != nil {
+		return nil, nil, err
+	}
+	return kind.decompress(br)
+}
+
 // layerStream reads one layer's archive, of any compression: the reader gives the
 // plain tar while the blob to store and both digests come about on the way.
 type layerStream struct {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -64,15 +65,24 @@ func (t *tree) readArchive(r io.Reader, base string, keepOwners bool, changed ch
 	return nil
 }
 
+// entryPath is where an entry lies below the directory that an archive is unpacked into; absolute names begin there, too.
+func entryPath(name string) (string, error) {
+	p := path.Clean(strings.TrimLeft(name, "/"))
+	if p == ".." || strings.HasPrefix(p, "../") {
+		return "", errEscapes
+	}
+	return p, nil
+}
+
 var errEscapes = errors.New("the name leads out of the directory")
 
 func (u *unarchiver) entry(h *tar.Header, content io.Reader) error {
-	name := path.Clean(h.Name)
-	if name == "." || path.IsAbs(name) && name == "/" {
-		return nil
+	name, err := entryPath(h.Name)
+	if err != nil {
+		return err
 	}
-	if path.IsAbs(name) || name == ".." || strings.HasPrefix(name, "../") {
-		return errEscapes
+	if name == "." {
+		return nil
 	}
 	full := path.Join(u.base, name)
 	parentPath, last := path.Dir(full), path.Base(full)
@@ -108,7 +118,7 @@ func (u *unarchiver) entry(h *tar.Header, content io.Reader) error {
 		u.changed(parent, last, n)
 	}
 	if h.Typeflag == tar.TypeDir {
-		u.times = append(u.times, pendingTime{full, modTime(h)})
+		u.times = append(u.times, pendingTime{full, timespec(h.ModTime)})
 	}
 	return nil
 }
@@ -117,7 +127,7 @@ func (u *unarchiver) entry(h *tar.Header, content io.Reader) error {
 func tarMode(h *tar.Header) (uint32, bool) {
 	mode := uint32(h.Mode) & 0o7777
 	switch h.Typeflag {
-	case tar.TypeReg:
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		return mode | unix.S_IFREG, true
 	case tar.TypeDir:
 		return mode | unix.S_IFDIR, true
@@ -134,33 +144,21 @@ func tarMode(h *tar.Header) (uint32, bool) {
 }
 
 // place makes the object, in place of whatever has its name: a directory stays
-// if it is one, and a file keeps its inode.
+// if it is one. A file does not keep its inode, which may have other names.
 func (u *unarchiver) place(parent *cow.Node, name string, mode uint32, h *tar.Header) (*cow.Node, cow.Attr, error) {
 	var attr cow.Attr
 	typ := mode & unix.S_IFMT
 	old, err := u.t.union.Lookup(parent, name, &attr)
 	if err == nil {
 		oldType := attr.Mode & unix.S_IFMT
-		if oldType == typ && (typ == unix.S_IFDIR || typ == unix.S_IFREG) {
-			if typ == unix.S_IFREG {
-				zero := int64(0)
-				err = u.t.union.Setattr(old, cow.SetAttr{Size: &zero}, &attr)
-			}
-			if err != nil {
-				u.t.forget(old)
-				return nil, attr, err
-			}
+		if oldType == unix.S_IFDIR && typ == unix.S_IFDIR {
 			return old, attr, nil
 		}
 		u.t.forget(old)
-		switch {
-		case oldType == unix.S_IFDIR && typ == unix.S_IFDIR:
-		case oldType == unix.S_IFDIR:
+		if oldType == unix.S_IFDIR {
 			return nil, attr, errors.New("cannot replace a directory by something else")
-		default:
-			err = u.t.union.Unlink(parent, name)
 		}
-		if err != nil {
+		if err := u.t.union.Unlink(parent, name); err != nil {
 			return nil, attr, err
 		}
 	} else if err != unix.ENOENT {
@@ -220,21 +218,22 @@ func (u *unarchiver) attributes(n *cow.Node, h *tar.Header, mode uint32, attr *c
 			return fmt.Errorf("set attribute %s: %w", name, err)
 		}
 	}
-	mtime := modTime(h)
+	mtime := timespec(h.ModTime)
 	return u.t.union.Setattr(n, cow.SetAttr{Atime: &mtime, Mtime: &mtime}, attr)
 }
 
 // noID is what the kernel takes for no user.
 const noID = 1<<32 - 1
 
-func modTime(h *tar.Header) unix.Timespec {
-	return unix.Timespec{Sec: h.ModTime.Unix(), Nsec: int64(h.ModTime.Nanosecond())}
+// timespec is a time of any century, which a number of nanoseconds would not hold.
+func timespec(t time.Time) unix.Timespec {
+	return unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
 }
 
 func (u *unarchiver) link(h *tar.Header, parent *cow.Node, name string) error {
-	target := path.Clean(h.Linkname)
-	if path.IsAbs(target) || target == ".." || strings.HasPrefix(target, "../") {
-		return errEscapes
+	target, err := entryPath(h.Linkname)
+	if err != nil {
+		return err
 	}
 	n, _, err := u.t.lookup(path.Join(u.base, target), false)
 	if err != nil {

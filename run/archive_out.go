@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -80,18 +81,18 @@ func (a *archiver) object(ctx context.Context, n *cow.Node, attr *cow.Attr, name
 		Name: name, Mode: int64(attr.Mode & 0o7777), Uid: int(attr.UID), Gid: int(attr.GID),
 		ModTime: time.Unix(attr.Mtime.Sec, int64(attr.Mtime.Nsec)), Format: tar.FormatPAX,
 	}
+	if attr.Nlink > 1 && attr.Mode&unix.S_IFMT != unix.S_IFDIR {
+		if first, ok := a.links[attr.Ino]; ok {
+			h.Typeflag, h.Linkname = tar.TypeLink, first
+			return a.header(h)
+		}
+		a.links[attr.Ino] = name
+	}
 	switch attr.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		h.Typeflag, h.Name = tar.TypeDir, name+"/"
 	case unix.S_IFREG:
 		h.Typeflag, h.Size = tar.TypeReg, attr.Size
-		if first, ok := a.links[attr.Ino]; ok && attr.Nlink > 1 {
-			h.Typeflag, h.Size, h.Linkname = tar.TypeLink, 0, first
-			return a.header(h)
-		}
-		if attr.Nlink > 1 {
-			a.links[attr.Ino] = name
-		}
 	case unix.S_IFLNK:
 		target, err := a.t.union.Readlink(n)
 		if err != nil {
@@ -131,6 +132,7 @@ func (a *archiver) header(h *tar.Header) error {
 	return nil
 }
 
+// xattrs adds the attributes that an archive can spell.
 func (a *archiver) xattrs(n *cow.Node, h *tar.Header) error {
 	names, err := a.t.union.Listxattr(n)
 	if err == unix.EOPNOTSUPP {
@@ -140,7 +142,13 @@ func (a *archiver) xattrs(n *cow.Node, h *tar.Header) error {
 		return err
 	}
 	for _, attr := range names {
+		if strings.Contains(attr, "=") {
+			continue
+		}
 		size, err := a.t.union.Getxattr(n, attr, nil)
+		if err == unix.EOPNOTSUPP || err == unix.ENODATA { // of no namespace, or removed meanwhile
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -11,7 +11,11 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 
+	"golang.org/x/sys/unix"
+
+	"mica/run/control"
 	"mica/run/record"
 )
 
@@ -24,26 +28,29 @@ type CopyOptions struct {
 // contentOf tells whether a path asks for a directory's content, as "dir/." does.
 func contentOf(p string) bool { return strings.HasSuffix(p, "/.") || p == "." }
 
+// asDirectory tells whether a path can only be that of a directory, whose symlinks are followed.
+func asDirectory(p string) bool { return strings.HasSuffix(p, "/") || contentOf(p) }
+
 // CopyToHost copies a path of the container to the host, by the rules of cp.
 func (e *Engine) CopyToHost(ctx context.Context, c *record.Container, src, dst string, opt CopyOptions) error {
-	st, err := e.Stat(ctx, c, src, opt.FollowLink || strings.HasSuffix(src, "/"))
+	follow := opt.FollowLink || asDirectory(src)
+	st, err := e.Stat(ctx, c, src, follow)
 	if err != nil {
 		return err
 	}
 	if st == nil {
 		return fmt.Errorf("there is no %s in container %s", src, c.Config.Name)
 	}
-	dir, name, err := target(st.IsDir(), st.Name, src, dst, func(p string) (isDir, exists bool) {
-		fi, err := os.Stat(p)
-		return err == nil && fi.IsDir(), err == nil
-	})
+	if asDirectory(src) && !st.IsDir() {
+		return fmt.Errorf("%s is not a directory in container %s", src, c.Config.Name)
+	}
+	abs, err := filepath.Abs(dst)
 	if err != nil {
 		return err
 	}
-	if name == "" {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
+	dir, name, err := target(st.IsDir(), st.Name, src, abs+trailing(dst), hostStat)
+	if err != nil {
+		return err
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -51,16 +58,20 @@ func (e *Engine) CopyToHost(ctx context.Context, c *record.Container, src, dst s
 	}
 	defer root.Close()
 	r, w := io.Pipe()
-	go func() { w.CloseWithError(e.CopyOut(ctx, c, src, name, opt.FollowLink, w)) }()
+	go func() { w.CloseWithError(e.CopyOut(ctx, c, src, name, follow, w)) }()
 	defer r.Close()
-	return unpack(r, root, opt.Archive && os.Geteuid() == 0)
+	return unpack(r, root, opt.Archive && os.Geteuid() == 0, false)
 }
 
 // CopyFromHost copies a path of the host into the container, by the rules of
 // cp.
 func (e *Engine) CopyFromHost(ctx context.Context, c *record.Container, src, dst string, opt CopyOptions) error {
+	if src == "" {
+		return errors.New("cp: the source is empty")
+	}
+	follow := opt.FollowLink || asDirectory(src)
 	stat := os.Lstat
-	if opt.FollowLink || strings.HasSuffix(src, "/") || contentOf(src) {
+	if follow {
 		stat = os.Stat
 	}
 	fi, err := stat(src)
@@ -71,21 +82,12 @@ func (e *Engine) CopyFromHost(ctx context.Context, c *record.Container, src, dst
 	if err != nil {
 		return err
 	}
-	var statErr error
-	dir, name, err := target(fi.IsDir(), filepath.Base(abs), src, dst, func(p string) (isDir, exists bool) {
-		st, err := e.Stat(ctx, c, p, true)
-		if err != nil {
-			statErr = err
-		}
-		return st != nil && st.IsDir(), st != nil
-	})
-	if statErr != nil {
-		return statErr
-	}
+	inContainer := func(p string) (*control.PathStat, error) { return e.Stat(ctx, c, p, false) }
+	dir, name, err := target(fi.IsDir(), filepath.Base(abs), src, path.Clean("/"+dst)+trailing(dst), inContainer)
 	if err != nil {
 		return err
 	}
-	if opt.FollowLink {
+	if follow {
 		if abs, err = filepath.EvalSymlinks(abs); err != nil {
 			return err
 		}
@@ -96,39 +98,86 @@ func (e *Engine) CopyFromHost(ctx context.Context, c *record.Container, src, dst
 	return e.CopyIn(ctx, c, dir, opt.Archive, r)
 }
 
-// target finds the directory into which a source goes and the name that it
-// gets there; with the empty name its content goes into the directory itself.
-func target(srcIsDir bool, srcName, src, dst string, look func(string) (isDir, exists bool)) (dir, name string, err error) {
-	if dst == "" {
-		dst = "/"
-	}
-	isDir, exists := look(dst)
+// trailing keeps the end of a path that means something: "/" and "/.".
+func trailing(p string) string {
 	switch {
-	case srcIsDir && exists && !isDir:
-		return "", "", fmt.Errorf("cannot copy the directory %s over the file %s", src, dst)
-	case srcIsDir && contentOf(src), srcIsDir && !exists:
-		if !exists {
-			if parentIsDir, _ := look(path.Dir(path.Clean(dst))); !parentIsDir {
-				return "", "", fmt.Errorf("there is no directory %s to copy to", path.Dir(path.Clean(dst)))
-			}
-		}
+	case contentOf(p):
+		return "/."
+	case strings.HasSuffix(p, "/"):
+		return "/"
+	}
+	return ""
+}
+
+// target finds the directory into which a source goes and the name that it
+// gets there; with the empty name its content goes into the directory itself. dst is absolute, and a symlink is followed to
+// where it leads, even if there is nothing yet. lstat describes a path, nil where there is nothing.
+func target(srcIsDir bool, srcName, src, dst string, lstat func(string) (*control.PathStat, error)) (dir, name string, err error) {
+	onlyDir := asDirectory(dst)
+	dst, st, err := followLinks(path.Clean(dst), lstat)
+	if err != nil {
+		return "", "", err
+	}
+	switch {
+	case st != nil && st.IsDir() && srcIsDir && contentOf(src):
 		return dst, "", nil
-	case isDir:
+	case st != nil && st.IsDir():
 		return dst, srcName, nil
-	case strings.HasSuffix(dst, "/"):
+	case st != nil && srcIsDir:
+		return "", "", fmt.Errorf("cannot copy the directory %s over the file %s", src, dst)
+	case onlyDir && !srcIsDir:
 		return "", "", fmt.Errorf("there is no directory %s to copy to", dst)
 	}
-	dir = path.Dir(dst)
-	if parentIsDir, _ := look(dir); !parentIsDir {
-		return "", "", fmt.Errorf("there is no directory %s to copy to", dir)
+	dir, parent, err := followLinks(path.Dir(dst), lstat)
+	if err != nil {
+		return "", "", err
+	}
+	if parent == nil || !parent.IsDir() {
+		return "", "", fmt.Errorf("there is no directory %s to copy to", path.Dir(dst))
 	}
 	return dir, path.Base(dst), nil
+}
+
+// followLinks finds where a path leads that may be a symlink, and what is there, nil for nothing.
+func followLinks(p string, lstat func(string) (*control.PathStat, error)) (string, *control.PathStat, error) {
+	for range maxLinks {
+		st, err := lstat(p)
+		if err != nil || st == nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
+			return p, st, err
+		}
+		if path.IsAbs(st.Target) {
+			p = path.Clean(st.Target)
+		} else {
+			p = path.Join(path.Dir(p), st.Target)
+		}
+	}
+	return "", nil, fmt.Errorf("%s: too many symlinks", p)
+}
+
+// hostStat describes a path of the host, nil where there is nothing.
+func hostStat(p string) (*control.PathStat, error) {
+	fi, err := os.Lstat(p)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	st := &control.PathStat{Name: fi.Name(), Size: fi.Size(), Mtime: fi.ModTime().UTC()}
+	if sys, ok := fi.Sys().(*syscall.Stat_t); ok {
+		st.Mode = sys.Mode
+	}
+	if fi.Mode()&fs.ModeSymlink != 0 {
+		st.Target, err = os.Readlink(p)
+	}
+	return st, err
 }
 
 // packHost writes a file or directory of the host as a tar stream in which it
 // is called name; with the empty name a directory's content stands at the top.
 func packHost(w io.Writer, src, name string) error {
 	tw := tar.NewWriter(w)
+	links := make(hostLinks)
 	err := filepath.WalkDir(src, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -141,7 +190,7 @@ func packHost(w io.Writer, src, name string) error {
 		if entry == "." {
 			return nil
 		}
-		return packEntry(tw, p, entry)
+		return packEntry(tw, p, entry, links)
 	})
 	if err != nil {
 		return err
@@ -149,7 +198,23 @@ func packHost(w io.Writer, src, name string) error {
 	return tw.Close()
 }
 
-func packEntry(tw *tar.Writer, p, name string) error {
+// hostLinks are the names in an archive of files of the host that have several.
+type hostLinks map[[2]uint64]string
+
+// seen tells under which name a file is in the archive already; if it is not, its name is noted.
+func (l hostLinks) seen(fi fs.FileInfo, name string) (first string, ok bool) {
+	st, isStat := fi.Sys().(*syscall.Stat_t)
+	if !isStat || fi.IsDir() || st.Nlink < 2 {
+		return "", false
+	}
+	id := [2]uint64{uint64(st.Dev), st.Ino}
+	if first, ok = l[id]; !ok {
+		l[id] = name
+	}
+	return first, ok
+}
+
+func packEntry(tw *tar.Writer, p, name string, links hostLinks) error {
 	fi, err := os.Lstat(p)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -157,36 +222,53 @@ func packEntry(tw *tar.Writer, p, name string) error {
 	if err != nil {
 		return err
 	}
-	if fi.Mode()&fs.ModeSocket != 0 {
-		return nil
-	}
-	link := ""
-	if fi.Mode()&fs.ModeSymlink != 0 {
-		if link, err = os.Readlink(p); err != nil {
-			return err
-		}
-	}
-	h, err := tar.FileInfoHeader(fi, link)
-	if err != nil {
+	h, err := hostHeader(fi, name, links, func() (string, error) { return os.Readlink(p) })
+	if err != nil || h == nil {
 		return err
 	}
-	h.Name, h.Format, h.Uname, h.Gname = name, tar.FormatPAX, "", ""
-	if fi.IsDir() {
-		h.Name += "/"
-	}
-	if err := tw.WriteHeader(h); err != nil {
-		return err
-	}
-	if !fi.Mode().IsRegular() {
-		return nil
+	if h.Typeflag != tar.TypeReg {
+		return tw.WriteHeader(h)
 	}
 	f, err := os.Open(p)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	return packContent(tw, h, f)
+}
+
+// hostHeader describes a file of the host as an entry of an archive, nil for a socket.
+func hostHeader(fi fs.FileInfo, name string, links hostLinks, readlink func() (string, error)) (*tar.Header, error) {
+	if fi.Mode()&fs.ModeSocket != 0 {
+		return nil, nil
+	}
+	target := ""
+	if fi.Mode()&fs.ModeSymlink != 0 {
+		var err error
+		if target, err = readlink(); err != nil {
+			return nil, err
+		}
+	}
+	h, err := tar.FileInfoHeader(fi, target)
+	if err != nil {
+		return nil, err
+	}
+	h.Name, h.Format, h.Uname, h.Gname = name, tar.FormatPAX, "", ""
+	if fi.IsDir() {
+		h.Name += "/"
+	} else if first, ok := links.seen(fi, name); ok {
+		h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
+	}
+	return h, nil
+}
+
+// packContent writes an entry with the content of f.
+func packContent(tw *tar.Writer, h *tar.Header, f *os.File) error {
+	if err := tw.WriteHeader(h); err != nil {
+		return err
+	}
 	if _, err := io.CopyN(tw, f, h.Size); err != nil {
-		return fmt.Errorf("read %s: %w", p, err)
+		return fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	return nil
 }

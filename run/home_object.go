@@ -50,7 +50,7 @@ func stageObject(dir int, name string, c *cow.Change) error {
 			return err
 		}
 	}
-	mtime := unix.NsecToTimespec(c.Mtime.UnixNano())
+	mtime := timespec(c.Mtime)
 	return unix.UtimesNanoAt(dir, name, []unix.Timespec{mtime, mtime}, unix.AT_SYMLINK_NOFOLLOW)
 }
 

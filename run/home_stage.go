@@ -264,7 +264,7 @@ func (s *homeStage) removal(rel string, at stagedFile) step {
 // dress gives a directory its mode, and a new one its times, when everything
 // is in it.
 func (s *homeStage) dress(c *cow.Change, isNew bool) {
-	mode, mtime, before := c.Meta.Perm(), unix.NsecToTimespec(c.Mtime.UnixNano()), uint32(0o700)
+	mode, mtime, before := c.Meta.Perm(), timespec(c.Mtime), uint32(0o700)
 	rel := c.Path
 	s.last = append(s.last, step{path: rel, do: func() error {
 		return s.in(rel, func(dir int, name string) error {

@@ -175,7 +175,7 @@ func (h *hostPlace) pack(w io.Writer, name string, follow bool) error {
 		root, start = sub, "."
 	}
 	tw := tar.NewWriter(w)
-	if err := packTree(tw, root, start, name, follow); err != nil {
+	if err := packTree(tw, root, start, name, follow, make(hostLinks)); err != nil {
 		return err
 	}
 	return tw.Close()
@@ -183,9 +183,9 @@ func (h *hostPlace) pack(w io.Writer, name string, follow bool) error {
 
 // packTree writes an object, under a name unless that is empty, and all below it. Package fs cannot walk here: it refuses
 // names that are not UTF-8.
-func packTree(tw *tar.Writer, root *os.Root, p, name string, follow bool) error {
+func packTree(tw *tar.Writer, root *os.Root, p, name string, follow bool, links hostLinks) error {
 	if name != "" {
-		if err := packRooted(tw, root, p, name, follow); err != nil {
+		if err := packRooted(tw, root, p, name, follow, links); err != nil {
 			return err
 		}
 	}
@@ -211,7 +211,7 @@ func packTree(tw *tar.Writer, root *os.Root, p, name string, follow bool) error 
 	}
 	slices.SortFunc(entries, func(a, b os.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	for _, e := range entries {
-		if err := packTree(tw, root, path.Join(p, e.Name()), path.Join(name, e.Name()), false); err != nil {
+		if err := packTree(tw, root, path.Join(p, e.Name()), path.Join(name, e.Name()), false, links); err != nil {
 			return err
 		}
 	}
@@ -219,7 +219,7 @@ func packTree(tw *tar.Writer, root *os.Root, p, name string, follow bool) error 
 }
 
 // packRooted writes one object.
-func packRooted(tw *tar.Writer, root *os.Root, p, name string, follow bool) error {
+func packRooted(tw *tar.Writer, root *os.Root, p, name string, follow bool, links hostLinks) error {
 	look := root.Lstat
 	if follow {
 		look = root.Stat
@@ -231,41 +231,22 @@ func packRooted(tw *tar.Writer, root *os.Root, p, name string, follow bool) erro
 	if err != nil {
 		return err
 	}
-	link := ""
-	switch {
-	case fi.Mode()&fs.ModeSocket != 0:
-		return nil
-	case fi.Mode()&fs.ModeSymlink != 0:
-		if link, err = root.Readlink(p); err != nil {
-			return err
-		}
-	}
-	head, err := tar.FileInfoHeader(fi, link)
-	if err != nil {
+	h, err := hostHeader(fi, name, links, func() (string, error) { return root.Readlink(p) })
+	if err != nil || h == nil {
 		return err
 	}
-	head.Name, head.Format, head.Uname, head.Gname = name, tar.FormatPAX, "", ""
-	if head.Uid == os.Geteuid() { // where there is one owner, it is root to the container
-		head.Uid, head.Gid = 0, 0
+	if h.Uid == os.Geteuid() { // where there is one owner, it is root to the container
+		h.Uid, h.Gid = 0, 0
 	}
-	if fi.IsDir() {
-		head.Name += "/"
-	}
-	if !fi.Mode().IsRegular() {
-		return tw.WriteHeader(head)
+	if h.Typeflag != tar.TypeReg {
+		return tw.WriteHeader(h)
 	}
 	f, err := root.OpenFile(p, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := tw.WriteHeader(head); err != nil {
-		return err
-	}
-	if _, err := io.CopyN(tw, f, head.Size); err != nil {
-		return fmt.Errorf("read %s: %w", p, err)
-	}
-	return nil
+	return packContent(tw, h, f)
 }
 
 // unpack unpacks a tar stream into the place, a directory.
@@ -283,5 +264,5 @@ func (h *hostPlace) unpack(r io.Reader, owners bool) error {
 		return err
 	}
 	defer sub.Close()
-	return unpack(r, sub, owners)
+	return unpack(r, sub, owners, true)
 }

@@ -361,6 +361,15 @@ func (e *Engine) Export(ctx context.Context, c *record.Container, w io.Writer) e
 // CopyIn unpacks a tar stream into a directory of the container. Without
 // keepOwners all of it belongs to root.
 func (e *Engine) CopyIn(ctx context.Context, c *record.Container, dir string, keepOwners bool, r io.Reader) error {
+	src := &notedReader{r: r}
+	err := e.copyInAll(ctx, c, dir, keepOwners, src)
+	if src.err != nil {
+		return src.err // what came of it says less
+	}
+	return err
+}
+
+func (e *Engine) copyInAll(ctx context.Context, c *record.Container, dir string, keepOwners bool, r io.Reader) error {
 	if mounts := mountsBelow(c.Config, dir); len(mounts) > 0 {
 		return e.copyInWith(ctx, c, dir, keepOwners, mounts, r)
 	}
@@ -375,12 +384,19 @@ func (e *Engine) copyIn(ctx context.Context, c *record.Container, dir string, ke
 		}
 		return h.run(c.Config, r, nil, "unpack", "", keepOwners)
 	}
+	if c.Config.Host.ReadOnly {
+		return fmt.Errorf("write %s in the container: its root filesystem is read-only", dir)
+	}
 	return e.withTree(ctx, c, false, func(conn *control.Conn) error {
 		req := control.Request{Op: control.OpCopyIn, Path: dir, Copy: &control.CopyOptions{Archive: keepOwners}}
 		if err := ask(conn, req, nil); err != nil {
 			return err
 		}
-		_, err := io.Copy(control.StreamWriter{Conn: conn, Kind: control.KindData}, r)
+		noted := &notedReader{r: r}
+		_, err := io.Copy(control.StreamWriter{Conn: conn, Kind: control.KindData}, noted)
+		if noted.err != nil {
+			return noted.err // the supervisor gives up when the connection closes
+		}
 		if err == nil {
 			err = conn.Send(control.KindEnd, nil)
 		}
@@ -398,4 +414,18 @@ func ask(conn *control.Conn, req control.Request, result any) error {
 		return fmt.Errorf("%w: %w", control.ErrGone, err)
 	}
 	return conn.Expect(control.KindOK, result)
+}
+
+// notedReader keeps the error of a reader, for which a writer's own may be taken otherwise.
+type notedReader struct {
+	r   io.Reader
+	err error
+}
+
+func (n *notedReader) Read(p []byte) (int, error) {
+	got, err := n.r.Read(p)
+	if err != nil && err != io.EOF && n.err == nil {
+		n.err = err
+	}
+	return got, err
 }

@@ -7,17 +7,22 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mica/internal/sys"
 )
 
 // unpack unpacks a tar stream into an existing directory of the host, with the owners that it names if owners is set.
 // Symlinks are followed inside the directory only.
-func unpack(r io.Reader, root *os.Root, owners bool) error {
-	u := &unpacker{root: root, owners: owners}
+// A file that is there is written over if inPlace is set, since it may be mounted somewhere, and replaced if not.
+func unpack(r io.Reader, root *os.Root, owners, inPlace bool) error {
+	u := &unpacker{root: root, owners: owners, inPlace: inPlace}
 	in := tar.NewReader(r)
 	for {
 		h, err := in.Next()
@@ -34,51 +39,65 @@ func unpack(r io.Reader, root *os.Root, owners bool) error {
 }
 
 type unpacker struct {
-	root   *os.Root
-	owners bool
-	dirs   []*tar.Header // that get their modes and times at the end, when nothing is to be made in them any more
+	root    *os.Root
+	owners  bool
+	inPlace bool
+	dirs    []unpackedDir // that get their modes and times at the end, when nothing is to be made in them any more
+}
+
+type unpackedDir struct {
+	path string
+	head *tar.Header
 }
 
 func (u *unpacker) finish() error {
-	for _, h := range slices.Backward(u.dirs) {
-		if err := u.attributes(h); err != nil {
-			return fmt.Errorf("write %s: %w", filepath.Join(u.root.Name(), h.Name), err)
+	for _, d := range slices.Backward(u.dirs) {
+		if err := u.attributes(d.path, d.head); err != nil {
+			return fmt.Errorf("write %s: %w", filepath.Join(u.root.Name(), d.path), err)
 		}
 	}
 	return nil
 }
 
 func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
-	name := entryName(h)
+	name, err := entryPath(h.Name)
+	if err != nil {
+		return err
+	}
+	regular := h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeCont || h.Typeflag == tar.TypeGNUSparse
 	fi, err := u.root.Lstat(name)
 	exists := err == nil
 	isDir := exists && fi.IsDir()
 	switch {
 	case isDir && h.Typeflag != tar.TypeDir:
 		return errors.New("there is a directory of that name")
-	case h.Typeflag == tar.TypeLink && filepath.Clean(h.Linkname) == name:
+	case h.Typeflag == tar.TypeLink && strings.TrimLeft(path.Clean(h.Linkname), "/") == name:
 		return nil
-	case exists && !u.stays(h, fi):
+	case exists && !isDir && !(u.inPlace && regular && fi.Mode().IsRegular()):
 		if err := u.root.Remove(name); err != nil {
 			return err
 		}
 	}
 	switch h.Typeflag {
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
+		err = u.content(name, content, h.Size)
 	case tar.TypeDir:
-		u.dirs = append(u.dirs, h)
+		u.dirs = append(u.dirs, unpackedDir{name, h})
 		if err := u.root.MkdirAll(name, 0o700); err != nil || !isDir {
 			return err
 		}
 		return u.open(name, fi)
-	case tar.TypeReg:
-		err = u.content(name, content, h.Size)
 	case tar.TypeSymlink:
 		if err := u.root.Symlink(h.Linkname, name); err != nil {
 			return err
 		}
-		return u.chown(h)
+		return u.chown(name, h)
 	case tar.TypeLink:
-		return u.root.Link(filepath.Clean(h.Linkname), name)
+		target, err := entryPath(h.Linkname)
+		if err != nil {
+			return err
+		}
+		return u.root.Link(target, name)
 	case tar.TypeFifo:
 		err = u.fifo(name)
 	default:
@@ -87,21 +106,8 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	if err != nil {
 		return err
 	}
-	return u.attributes(h)
+	return u.attributes(name, h)
 }
-
-// stays tells whether what has the name of an entry becomes it.
-func (u *unpacker) stays(h *tar.Header, fi fs.FileInfo) bool {
-	switch h.Typeflag {
-	case tar.TypeDir:
-		return fi.IsDir() || fi.Mode()&fs.ModeSymlink != 0
-	case tar.TypeReg:
-		return fi.Mode().IsRegular()
-	}
-	return false
-}
-
-func entryName(h *tar.Header) string { return filepath.Clean(strings.TrimSuffix(h.Name, "/")) }
 
 // open lets its owner write in a directory until the end, since root may in any.
 func (u *unpacker) open(name string, fi fs.FileInfo) error {
@@ -137,26 +143,39 @@ func (u *unpacker) fifo(name string) error {
 	return unix.Mknodat(int(dir.Fd()), filepath.Base(name), unix.S_IFIFO|0o600, 0)
 }
 
-func (u *unpacker) chown(h *tar.Header) error {
+func (u *unpacker) chown(name string, h *tar.Header) error {
 	if !u.owners {
 		return nil
 	}
-	return u.root.Lchown(entryName(h), h.Uid, h.Gid)
+	return u.root.Lchown(name, h.Uid, h.Gid)
 }
 
 // attributes sets what an object has beside its content.
-func (u *unpacker) attributes(h *tar.Header) error {
-	if err := u.chown(h); err != nil {
+func (u *unpacker) attributes(name string, h *tar.Header) error {
+	if err := u.chown(name, h); err != nil {
 		return err
 	}
-	name := entryName(h)
 	if err := u.xattrs(name, h); err != nil {
 		return err
 	}
 	if err := u.root.Chmod(name, h.FileInfo().Mode()); err != nil {
 		return err
 	}
-	return u.root.Chtimes(name, h.ModTime, h.ModTime)
+	return u.setTime(name, h.ModTime)
+}
+
+// setTime sets the time of a file or directory, of any century.
+func (u *unpacker) setTime(name string, t time.Time) error {
+	if year := t.Year(); year > 1680 && year < 2260 { // what a number of nanoseconds can hold, which is what package os uses
+		return u.root.Chtimes(name, t, t)
+	}
+	f, err := u.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	ts := timespec(t)
+	return unix.UtimesNanoAt(unix.AT_FDCWD, sys.FdPath(int(f.Fd())), []unix.Timespec{ts, ts}, 0)
 }
 
 // xattrs sets extended attributes as far as the filesystem and the caller's rights allow. Those that grant something to

@@ -6,11 +6,11 @@ import (
 	"io"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"mica/layerstore"
 	"mica/run"
 	"mica/run/record"
 )
@@ -61,7 +61,11 @@ keeps owners. Volumes and host paths that are mounted in the container are copie
 				return err
 			}
 			if dst.path == "-" {
-				return e.CopyOut(c.Context(), ct, src.path, path.Base(path.Clean("/"+src.path)), opt.FollowLink, stdout)
+				name := path.Base(path.Clean("/" + src.path))
+				if name == "/" {
+					name = "" // its content at the top
+				}
+				return e.CopyOut(c.Context(), ct, src.path, name, opt.FollowLink, stdout)
 			}
 			return e.CopyToHost(c.Context(), ct, src.path, dst.path, opt)
 		}
@@ -77,22 +81,16 @@ keeps owners. Volumes and host paths that are mounted in the container are copie
 			if st == nil || !st.IsDir() {
 				return fmt.Errorf("%s is not a directory in the container: a tar stream needs one", dst.path)
 			}
-			return e.CopyIn(c.Context(), ct, dst.path, opt.Archive, os.Stdin)
+			archive, free, err := layerstore.Decompress(os.Stdin)
+			if err != nil {
+				return err
+			}
+			defer free()
+			return e.CopyIn(c.Context(), ct, dst.path, opt.Archive, archive)
 		}
-		return e.CopyFromHost(c.Context(), ct, filepath.Clean(src.path)+trailing(src.path), dst.path, opt)
+		return e.CopyFromHost(c.Context(), ct, src.path, dst.path, opt)
 	}
 	return c
-}
-
-// trailing keeps the end of a path that means something: "/" and "/.".
-func trailing(p string) string {
-	switch {
-	case strings.HasSuffix(p, "/."), p == ".":
-		return "/."
-	case strings.HasSuffix(p, "/"):
-		return "/"
-	}
-	return ""
 }
 
 func (a *app) newExportCommand() *cobra.Command {
