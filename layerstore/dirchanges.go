@@ -18,8 +18,9 @@ import (
 )
 
 // dirChanges gives a directory as it is on disk, in the order of names, with
-// its true owners: everything in it is added.
-func dirChanges(dir string) Changes {
+// its true owners: everything in it is added, but for another directory that is
+// left out, since it grows meanwhile.
+func dirChanges(dir, leftOut string) Changes {
 	return func(ctx context.Context, fn func(*cow.Change) error) error {
 		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -27,6 +28,10 @@ func dirChanges(dir string) Changes {
 		}
 		defer sys.Close(fd)
 		w := &dirWalk{ctx: ctx, fn: fn, links: make(map[fileID]string)}
+		var st unix.Statx_t
+		if sys.Stat(unix.AT_FDCWD, leftOut, &st) == nil {
+			w.leftOut = fileID{sys.Dev(&st), st.Ino}
+		}
 		return w.object(fd, "", ".")
 	}
 }
@@ -37,6 +42,8 @@ type dirWalk struct {
 	ctx   context.Context
 	fn    func(*cow.Change) error
 	links map[fileID]string // the first path of each file with several names
+
+	leftOut fileID
 }
 
 // object gives one object, called name in dirfd, and all below it.
@@ -56,6 +63,9 @@ func (w *dirWalk) object(dirfd int, name, path string) error {
 		Mtime: time.Unix(st.Mtime.Sec, int64(st.Mtime.Nsec)),
 	}
 	isDir := c.Meta.Type() == unix.S_IFDIR
+	if isDir && path != "." && w.leftOut == (fileID{sys.Dev(&st), st.Ino}) {
+		return nil
+	}
 	if st.Nlink > 1 && !isDir {
 		id := fileID{sys.Dev(&st), st.Ino}
 		if first, ok := w.links[id]; ok {

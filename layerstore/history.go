@@ -1,8 +1,6 @@
 package layerstore
 
 import (
-	"fmt"
-
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -34,10 +32,9 @@ func (s *Store) History(img *Image) ([]HistoryRow, error) {
 		if h.EmptyLayer {
 			continue
 		}
-		if layer == len(img.Layers) {
-			return nil, fmt.Errorf("image %s: its history has more layers than the image", img.ID)
+		if layer < len(img.Layers) { // the history of an image from elsewhere need not agree with it
+			row.Size = img.Layers[layer].Size
 		}
-		row.Size = img.Layers[layer].Size
 		layer++
 	}
 	id := img.ID

@@ -352,3 +352,51 @@ func TestOpenBesideDamage(t *testing.T) {
 		t.Errorf("left over: %q, %v", left, err)
 	}
 }
+
+// TestImportAroundStore imports a directory in which the store itself lies.
+func TestImportAroundStore(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(filepath.Join(dir, "deep", "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "deep", "file"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	img, err := s.ImportDir(context.Background(), dir, "around", ImportOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := layerTree(t, s, img)
+	if _, ok := tree["deep/file"]; !ok || len(tree) > 3 {
+		t.Errorf("the layer has %d objects", len(tree))
+	}
+}
+
+// TestLoadedNames are those of the archive, whatever else the image is called here.
+func TestLoadedNames(t *testing.T) {
+	s := newStore(t)
+	importTar(t, s, "app:1", file("f", "1"))
+	var b bytes.Buffer
+	if err := s.Save(context.Background(), &b, []string{"app:1"}, OCIArchive); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Tag("app:1", "other:9"); err != nil {
+		t.Fatal(err)
+	}
+	images, err := s.Load(context.Background(), &b, LoadOptions{})
+	if err != nil || len(images) != 1 || !slices.Equal(images[0].Names, []string{"app:1"}) {
+		t.Errorf("%+v, %v", images, err)
+	}
+}
+
+// TestHistoryOfElsewhere: a history that does not fit its layers is shown as far as it goes.
+func TestHistoryOfElsewhere(t *testing.T) {
+	s := newStore(t)
+	img := importTar(t, s, "app:1", file("f", "1"))
+	img.Config.History = append(img.Config.History, img.Config.History[0], img.Config.History[0])
+	rows, err := s.History(img)
+	if err != nil || len(rows) != 3 || rows[2].Size != 1 || rows[0].Size != 0 {
+		t.Errorf("%+v, %v", rows, err)
+	}
+}

@@ -54,7 +54,7 @@ func (s *Store) ImportDir(ctx context.Context, dir, ref string, opt ImportOption
 	}
 	r, w := io.Pipe()
 	go func() {
-		_, err := writeLayer(ctx, w, dirChanges(dir))
+		_, err := writeLayer(ctx, w, dirChanges(dir, s.root))
 		_ = w.CloseWithError(err)
 	}()
 	// Closing ends the goroutine when the import fails first.

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Load reads images from an archive: `docker save`'s or OCI's, of any
-// compression. Every digest is verified and every layer unpacked before any image is added.
+// compression. Every digest is verified and every layer unpacked before any image is added. Images come with the names
+// that they have in the archive.
 func (s *Store) Load(ctx context.Context, r io.Reader, opt LoadOptions) ([]*Image, error) {
 	return s.load(ctx, opt, func(t *session) (bundle, error) { return t.openTarBundle(ctx, r) })
 }
@@ -144,6 +146,7 @@ func (l *loader) publish(name string) ([]*Image, error) {
 		if err != nil {
 			return nil, err
 		}
+		img.Names = slices.DeleteFunc(img.Names, func(name string) bool { return !slices.Contains(done.names, name) })
 		images = append(images, img)
 	}
 	return images, nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,9 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestCommitAndHistory(t *testing.T) {
@@ -328,5 +332,50 @@ func TestHelp(t *testing.T) {
 				t.Errorf("%s: %q ends with a stop", sub.CommandPath(), sub.Short)
 			}
 		}
+	}
+}
+
+// TestPruneCounts tells what a prune of images with several layers has freed.
+func TestPruneCounts(t *testing.T) {
+	c := &cli{t: t, root: filepath.Join(t.TempDir(), "store")}
+	newCLI(t) // for the executable and the test root
+	c.ok("import", filepath.Join(shared.dir, "base.tar"), "base")
+	for i := range 2 {
+		name := "grown-" + strconv.Itoa(i)
+		c.ok("run", "--name", name, "base", "sh", "-c", "head -c 2000000 /dev/zero > /big"+strconv.Itoa(i))
+		c.ok("commit", name, name)
+		c.ok("rm", name)
+	}
+	if out := c.ok("image", "prune", "-af", "--filter", "label!=none"); !strings.Contains(out, "Total reclaimed space:") || !strings.Contains(out, "MB") {
+		t.Errorf("%s", out)
+	} else if _, size, _ := strings.Cut(out, "Total reclaimed space: "); size < "4" {
+		t.Errorf("it says that %s were freed", size)
+	}
+}
+
+// TestOddAttribute: an attribute that no archive can spell does not stand in the way.
+func TestOddAttribute(t *testing.T) {
+	c := newCLI(t)
+	c.remove("odd-attribute")
+	c.ok("create", "--name", "odd-attribute", "base", "true")
+	dir := t.TempDir()
+	f := filepath.Join(dir, "f")
+	if err := os.WriteFile(f, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.ok("cp", f, "odd-attribute:/f")
+	upper := filepath.Join(c.root, "containers", c.ok("inspect", "-f", "{{.Id}}", "odd-attribute"), "upper", "f")
+	for _, name := range []string{"user.a=b", "user.plain"} {
+		if err := unix.Setxattr(upper, name, []byte("v"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.ok("commit", "odd-attribute", "odd-attribute")
+	defer c.run("rmi", "odd-attribute")
+	c.ok("cp", "odd-attribute:/f", filepath.Join(dir, "back"))
+	c.ok("export", "-o", filepath.Join(dir, "all.tar"), "odd-attribute")
+	data, err := os.ReadFile(filepath.Join(dir, "all.tar"))
+	if err != nil || !bytes.Contains(data, []byte("user.plain")) {
+		t.Errorf("the other attribute is lost, %v", err)
 	}
 }

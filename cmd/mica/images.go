@@ -294,7 +294,7 @@ func pruneImages(ctx context.Context, e *run.Engine, all bool, flt filters) (p p
 		}
 		removed = append(removed, list...)
 		for _, l := range img.Layers {
-			if slices.ContainsFunc(list, func(r layerstore.Removed) bool { return strings.Contains(r.Deleted, l.DiffID.Encoded()) }) {
+			if slices.ContainsFunc(list, func(r layerstore.Removed) bool { return r.Deleted == l.ChainID.String() }) {
 				p.bytes += l.Size
 			}
 		}
