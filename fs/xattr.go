@@ -9,19 +9,27 @@ import (
 	"mica/cow"
 )
 
+// setxattrIn is struct fuse_setxattr_in of kernels without FUSE_SETXATTR_EXT, and what it begins with on others.
+type setxattrIn struct {
+	fuse.InHeader
+	Size, Flags uint32
+}
+
 func (w *worker) setxattr(n *cow.Node) unix.Errno {
 	if w.s.opt.NoXattrs {
 		return unix.ENOSYS
 	}
-	in := body[fuse.SetXAttrIn](w)
-	skip, kill := int(unsafe.Sizeof(*in)), false
-	if w.s.flags&fuse.CAP_SETXATTR_EXT == 0 {
-		skip -= 8
-	} else if in != nil {
-		kill = in.SetXAttrFlags&fuse.SETXATTR_ACL_KILL_SGID != 0
-	}
-	if len(w.req) < skip || in == nil {
+	in := body[setxattrIn](w)
+	if in == nil {
 		return unix.EINVAL
+	}
+	skip, kill := int(unsafe.Sizeof(*in)), false
+	if w.s.flags&fuse.CAP_SETXATTR_EXT != 0 {
+		long := body[fuse.SetXAttrIn](w)
+		if long == nil {
+			return unix.EINVAL
+		}
+		skip, kill = int(unsafe.Sizeof(*long)), long.SetXAttrFlags&fuse.SETXATTR_ACL_KILL_SGID != 0
 	}
 	name, _ := w.text(skip)
 	skip += len(name) + 1

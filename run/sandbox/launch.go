@@ -53,9 +53,14 @@ func (a *Ahead) take(want *initKind) *Sandbox {
 	if s.kind.equal(want) {
 		return s
 	}
+	s.abandon()
+	return nil
+}
+
+// abandon ends an init that has not been told yet what for it is.
+func (s *Sandbox) abandon() {
 	s.Kill()
 	close(s.readAll) // nobody listens to it
-	return nil
 }
 
 // End ends an init that nobody has taken.

@@ -261,6 +261,10 @@ func (s *Sandbox) handle(m *message, fds []int) bool {
 
 // setProc takes the descriptor of the sandbox's /proc, once.
 func (s *Sandbox) setProc(fd int) bool {
+	var st unix.Statfs_t
+	if unix.Fstatfs(fd, &st) != nil || st.Type != unix.PROC_SUPER_MAGIC {
+		return false // init may be anybody's by then
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.proc != 0 {

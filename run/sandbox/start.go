@@ -50,13 +50,14 @@ func start(ctx context.Context, cfg *Config) (*Sandbox, error) {
 		return nil, err
 	}
 	if s.kind.emulates {
-		s.table, s.view, err = shareTable()
+		if s.table, s.view, err = shareTable(); err != nil {
+			s.abandon()
+			return nil, explain(err)
+		}
 		defer unix.Close(s.table)
 	}
 	stop := context.AfterFunc(ctx, func() { s.Kill() })
-	if err == nil {
-		err = s.boot(main)
-	}
+	err = s.boot(main)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}

@@ -48,6 +48,9 @@ func capGet(s *Server, c *call) (int64, unix.Errno) {
 			out = binary.LittleEndian.AppendUint32(out, uint32(set>>(32*w)))
 		}
 	}
+	if !valid(c.listener, c.notification.id) {
+		return 0, unix.ESRCH
+	}
 	return 0, writeMemory(c.tid(), c.args[1], out)
 }
 

@@ -127,6 +127,9 @@ func showThree(which func(*Creds) set) handler {
 			return 0, pass
 		}
 		ids := which(&creds)
+		if !valid(c.listener, c.notification.id) {
+			return 0, unix.ESRCH
+		}
 		for i, id := range []uint32{*ids.r, *ids.e, *ids.s} {
 			if e := c.putIDs(c.args[i], id); e != 0 {
 				return 0, e
@@ -151,6 +154,9 @@ func getGroups(s *Server, c *call) (int64, unix.Errno) {
 		return int64(len(groups)), 0
 	case room < len(groups):
 		return 0, unix.EINVAL
+	}
+	if !valid(c.listener, c.notification.id) {
+		return 0, unix.ESRCH
 	}
 	if e := c.putIDs(c.args[1], groups...); e != 0 {
 		return 0, e
