@@ -104,7 +104,7 @@ type FS struct {
 	// largeCopy is held over a copy-up that is made without FS.tree, before it.
 	largeCopy sync.Mutex
 	// tree guards every name and place: Node.parent, Node.ent, Node.back,
-	// dirRef.parent and the stacks. See the lock order in the package comment.
+	// dirRef.parent and the stacks. See the lock order in docs/architecture.md.
 	tree sync.RWMutex
 	root *Node
 

@@ -14,7 +14,7 @@ type copyJob struct {
 	f     *FS
 	n     *Node
 	stage string
-	want  int64
+	keep  bool // the content is wanted
 
 	// The lower object. It does not change, so a copy can be made of it while
 	// others go on.
@@ -31,9 +31,9 @@ type copyJob struct {
 }
 
 // newCopyJob prepares a copy-up. Needs FS.tree.
-func (f *FS) newCopyJob(n *Node, size int64) *copyJob {
+func (f *FS) newCopyJob(n *Node, keep bool) *copyJob {
 	return &copyJob{
-		f: f, n: n, stage: f.work.stageName(), want: size,
+		f: f, n: n, stage: f.work.stageName(), keep: keep,
 		lower: n.back, layer: n.layer(), meta: n.meta, many: n.flags&flagLinked != 0,
 	}
 }
@@ -116,7 +116,7 @@ func (f *FS) makeStable(dirfd int, name string, o ondisk.Object) error {
 // union ask for, and says in the origin record what was left.
 func (c *copyJob) stageContent(lfd int, lower place, org origin) (origin, error) {
 	f, size := c.f, int64(c.st.Size)
-	if size == 0 || c.want == 0 {
+	if size == 0 || !c.keep {
 		// No content to lose, but the first sync has to cover the name.
 		c.boot = f.cfg.CopyUp == CopyUpBlocks
 		return org, nil

@@ -129,10 +129,9 @@ func (f *FS) statPlace(dir *dirRef, name string, st *unix.Statx_t) error {
 	return sys.Stat(fd, name, st)
 }
 
-// copyUp makes sure that n is in the upper. size bounds the content of a
-// regular file that the caller still wants, so that what it is about to cut off
-// is not copied: -1 wants all. Needs FS.tree exclusively.
-func (f *FS) copyUp(n *Node, size int64) error {
+// copyUp makes sure that n is in the upper, without its content if the caller is
+// about to cut all of it off. Needs FS.tree exclusively.
+func (f *FS) copyUp(n *Node, keep bool) error {
 	if f.ReadOnly() {
 		return unix.EROFS
 	}
@@ -153,7 +152,7 @@ func (f *FS) copyUp(n *Node, size int64) error {
 			return err
 		}
 	}
-	c := f.newCopyJob(n, size)
+	c := f.newCopyJob(n, keep)
 	err := c.stageCopy()
 	if err == nil {
 		err = c.finish(parent)
@@ -174,7 +173,7 @@ func (f *FS) copyUpApart(n *Node) error {
 		f.tree.RUnlock()
 		return nil
 	}
-	c := f.newCopyJob(n, -1)
+	c := f.newCopyJob(n, true)
 	f.tree.RUnlock()
 	if err := c.stageCopy(); err != nil {
 		c.abort()

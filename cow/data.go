@@ -37,7 +37,7 @@ func (f *FS) Read(n *Node, buf []byte, off int64) (int, error) {
 // Write writes all of data at off. kill says that the writer has not the
 // privilege to keep set-id bits.
 func (f *FS) Write(n *Node, data []byte, off int64, kill bool) error {
-	c, err := f.openForChange(n, -1, kill)
+	c, err := f.openForChange(n, true, kill)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (f *FS) Write(n *Node, data []byte, off int64, kill bool) error {
 // takes no privileges, as on other filesystems: it is the kernel that writes,
 // some time later.
 func (f *FS) WritePages(n *Node, data []byte, off int64) error {
-	c, err := f.openChanged(n, -1, false, false)
+	c, err := f.openChanged(n, true, false, false)
 	if err != nil {
 		return err
 	}
@@ -129,16 +129,16 @@ func (f *FS) writeTo(n *Node, c content, data []byte, off int64) error {
 }
 
 // openForChange copies n up if need be, drops the privileges that its content
-// had, and pins the content for writing. size is as for copyUp.
-func (f *FS) openForChange(n *Node, size int64, kill bool) (content, error) {
-	return f.openChanged(n, size, true, kill)
+// had, and pins the content for writing. keep is as for copyUp.
+func (f *FS) openForChange(n *Node, keep, kill bool) (content, error) {
+	return f.openChanged(n, keep, true, kill)
 }
 
 // openChanged is openForChange that drops privileges if drop is set.
-func (f *FS) openChanged(n *Node, size int64, drop, kill bool) (content, error) {
+func (f *FS) openChanged(n *Node, keep, drop, kill bool) (content, error) {
 	f.tree.RLock()
 	if !f.inUpper(n) || drop && f.losesPrivilege(n, kill) || f.cfg.Observe {
-		apart := size != 0 && f.copiesApart(n)
+		apart := keep && f.copiesApart(n)
 		f.tree.RUnlock()
 		if apart {
 			if err := f.copyUpApart(n); err != nil {
@@ -146,7 +146,7 @@ func (f *FS) openChanged(n *Node, size int64, drop, kill bool) (content, error) 
 			}
 		}
 		f.tree.Lock()
-		err := f.copyUp(n, size)
+		err := f.copyUp(n, keep)
 		if err == nil && drop {
 			err = f.dropPrivilege(n, kill)
 		}

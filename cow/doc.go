@@ -15,23 +15,8 @@
 // name in it. The reference knows its parent in the same layer, never its path
 // in the union, so that renaming a directory rewrites nothing below it.
 //
-// # Lock order
+// # Locks
 //
-//	FS.largeCopy               one whole copy of a large file
-//	FS.capsMu                  pages of one file whose capabilities the disk takes
-//	  FS.tree                  shared: lookups, listings, finding descriptors
-//	                           exclusive: everything that changes names or places
-//	    dirState.mu            a directory's listing and the nodes of its entries
-//	      FS.linkMu            nodes by backing inode; file states
-//	        partly.mu          block map of one partly copied file
-//	          FS.dirtyMu       copies that are not synced yet
-//	          fdCache.mu       open descriptors
-//	      prefetcher.mu        what is to be read ahead
-//	      walk.mu              where a client reads files in order
-//	    capTalk.mu             what the kernel last said of a file's capabilities
-//
-// No lock is held over a read or write of file content except partly.mu and
-// FS.capsMu, nor over a sync of content, but where a write must wait for what
-// was before it.
+// The lock order is in docs/architecture.md.
 // Methods whose names end in Locked say which lock they need.
 package cow

@@ -21,7 +21,8 @@ func (f *FS) fileOf(n *Node) *fileState {
 	return f.fileLocked(n)
 }
 
-// fileLocked is fileOf with linkMu held.
+// fileLocked is fileOf with linkMu held, or for a node that nobody else has seen
+// yet.
 func (f *FS) fileLocked(n *Node) *fileState {
 	if n.file == nil {
 		n.file = &fileState{}

@@ -49,6 +49,7 @@ func unionIno(l *layer, ino uint64) uint64 {
 		return ino | uint64(l.index)<<inoBits
 	}
 	// A filesystem that uses high bits: mix them down. Two of its files may
-	// then share a number, which no identity in the union rests on.
+	// then share a number; hard links are told by it, so such a filesystem is
+	// right for layers only as long as that does not happen.
 	return (ino^ino>>inoBits*0x9e3779b97f4a7c15)&(1<<inoBits-1) | uint64(l.index)<<inoBits
 }

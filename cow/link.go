@@ -31,7 +31,7 @@ func (f *FS) Link(n *Node, dir *Node, name string, out *Attr) error {
 	if n.flags&flagDeleted != 0 && (n.flags&flagNameless == 0 || n.meta.Type() != unix.S_IFREG) {
 		return unix.ENOENT
 	}
-	if err := f.copyUp(n, -1); err != nil {
+	if err := f.copyUp(n, true); err != nil {
 		return err
 	}
 	// A symlink that gets attributes later must get them under all names.

@@ -89,7 +89,7 @@ func (f *FS) loadPartly(n *Node, o origin, fd int, name string, st *unix.Statx_t
 			return fmt.Errorf("record size of %q: %w", name, err)
 		}
 	}
-	file := f.fileLockedFor(n)
+	file := f.fileLocked(n)
 	file.part = p
 	n.flags |= flagPartly
 	return nil
@@ -116,15 +116,6 @@ func (f *FS) shortened(p *partly, dirfd int, name string, size int64) error {
 	}
 	p.m.setLowerEnd(size)
 	return p.syncLocked(f, fd)
-}
-
-// fileLockedFor is fileOf for a node that nobody else has seen yet; linkMu may
-// be held by the caller.
-func (f *FS) fileLockedFor(n *Node) *fileState {
-	if n.file == nil {
-		n.file = &fileState{}
-	}
-	return n.file
 }
 
 // revert throws away the content of a copy that a crash of the machine may

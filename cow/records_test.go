@@ -417,7 +417,7 @@ func TestPagesAtOnceKeepRealPrivileges(t *testing.T) {
 		}
 
 		must(t, u.Removexattr(n, capXattr))
-		c, err := u.openChanged(n, -1, false, false)
+		c, err := u.openChanged(n, true, false, false)
 		must(t, err)
 		defer c.put()
 		must(t, u.giveCapsBack(n, c.fd, caps))

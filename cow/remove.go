@@ -96,7 +96,7 @@ func (f *FS) beforeUnlink(n *Node, ent *dirent) error {
 	if losesLink(n) && !f.inUpper(n) {
 		// From now on its link count differs from that on disk, which only the
 		// index can record.
-		if err := f.copyUp(n, -1); err != nil {
+		if err := f.copyUp(n, true); err != nil {
 			return err
 		}
 	}

@@ -160,7 +160,7 @@ func (r *renaming) prepare() error {
 // must carry its lower content along, and none that lies below its new name.
 func (r *renaming) prepareMoved(e, dst *end) error {
 	f, n := r.f, e.node
-	if err := f.copyUp(n, -1); err != nil {
+	if err := f.copyUp(n, true); err != nil {
 		return err
 	}
 	if n.dir == nil {
@@ -222,7 +222,7 @@ func (f *FS) copyUpTree(n *Node) error {
 		}
 		if child.dir != nil {
 			err = f.copyUpTree(child)
-		} else if err = f.copyUp(child, -1); err == nil && ent.owner.layer != f.upper {
+		} else if err = f.copyUp(child, true); err == nil && ent.owner.layer != f.upper {
 			e := end{dir: n, up: n.dir.top, name: ent.name, ent: ent, node: child}
 			err = (&renaming{f: f}).ownName(&e)
 		}

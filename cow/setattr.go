@@ -45,7 +45,7 @@ func (f *FS) Setattr(n *Node, s SetAttr, out *Attr) error {
 		s.KillPriv = false // the capabilities of a file that is being written are gone already
 	}
 	if s.changesMeta() {
-		if err := f.copyUp(n, -1); err != nil {
+		if err := f.copyUp(n, true); err != nil {
 			return err
 		}
 	}
@@ -248,11 +248,7 @@ func (f *FS) truncate(n *Node, size int64, kill bool) error {
 	if size < 0 {
 		return unix.EINVAL
 	}
-	keep := int64(-1)
-	if size == 0 {
-		keep = 0
-	}
-	c, err := f.openForChange(n, keep, kill)
+	c, err := f.openForChange(n, size > 0, kill)
 	if err != nil {
 		return err
 	}

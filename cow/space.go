@@ -6,9 +6,13 @@ import (
 	"mica/internal/sys"
 )
 
-// Fallocate is fallocate(2) with all modes that the upper's filesystem has.
+// Fallocate is fallocate(2) with the modes that the upper's filesystem has and
+// FUSE passes on.
 func (f *FS) Fallocate(n *Node, mode uint32, off, length int64, kill bool) error {
-	c, err := f.openForChange(n, -1, kill)
+	if mode&(unix.FALLOC_FL_COLLAPSE_RANGE|unix.FALLOC_FL_INSERT_RANGE) != 0 {
+		return unix.EOPNOTSUPP // the kernel does not pass these on
+	}
+	c, err := f.openForChange(n, true, kill)
 	if err != nil {
 		return err
 	}
@@ -19,11 +23,6 @@ func (f *FS) Fallocate(n *Node, mode uint32, off, length int64, kill bool) error
 		defer c.part.mu.Unlock()
 		if err := c.part.fill(f, c.fd); err != nil {
 			return err
-		}
-		if mode&(unix.FALLOC_FL_COLLAPSE_RANGE|unix.FALLOC_FL_INSERT_RANGE) != 0 {
-			// Offsets move: from here on nothing may come from below.
-			c.part.lowerEnd = 0
-			c.part.m.setLowerEnd(0)
 		}
 	}
 	return sys.Retry(func() error { return unix.Fallocate(c.fd, mode, off, length) })
@@ -84,7 +83,7 @@ func (p *partly) seek(f *FS, upper int, off int64, whence int) (int64, error) {
 // CopyRange copies up to length bytes between two files and gives how many; 0
 // means that src ends at srcOff.
 func (f *FS) CopyRange(src *Node, srcOff int64, dst *Node, dstOff, length int64, kill bool) (int64, error) {
-	to, err := f.openForChange(dst, -1, kill)
+	to, err := f.openForChange(dst, true, kill)
 	if err != nil {
 		return 0, err
 	}

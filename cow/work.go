@@ -167,7 +167,7 @@ func (f *FS) openIndex(create bool) error {
 	})
 }
 
-// close gives up the lock.
+// closeWork gives up the lock.
 func (f *FS) closeWork() {
 	w := f.work
 	if w.index != nil {

@@ -104,7 +104,7 @@ func (f *FS) Setxattr(n *Node, name string, value []byte, flags int, killGroup b
 	}
 	f.tree.Lock()
 	defer f.tree.Unlock()
-	if err := f.copyUp(n, -1); err != nil {
+	if err := f.copyUp(n, true); err != nil {
 		return err
 	}
 	switch name {
@@ -183,7 +183,7 @@ func (f *FS) Removexattr(n *Node, name string) error {
 			return noACL(err, acl)
 		}
 	}
-	if err := f.copyUp(n, -1); err != nil {
+	if err := f.copyUp(n, true); err != nil {
 		return err
 	}
 	if err := f.removeXattr(n, name); err != nil {

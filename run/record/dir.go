@@ -130,19 +130,8 @@ func (d *Dir) nameInUse(name string) error {
 	return fmt.Errorf("%w: %q belongs to container %.12s; remove or rename that one, or choose another name", ErrNameInUse, name, id)
 }
 
-// CheckName tells whether a name is one that Docker or Podman would allow.
-func CheckName(name string) error {
-	ok := name != "" && len(name) <= 255
-	for i := 0; ok && i < len(name); i++ {
-		c := name[i]
-		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		ok = alnum || i > 0 && (c == '_' || c == '.' || c == '-')
-	}
-	if !ok {
-		return fmt.Errorf("container name %q: want a letter or digit, then letters, digits, '_', '.' and '-'", name)
-	}
-	return nil
-}
+// CheckName tells whether a name is one that a container may have.
+func CheckName(name string) error { return names.Check("container", name) }
 
 func (d *Dir) namePath(name string) string { return filepath.Join(d.path, namesDir, name) }
 

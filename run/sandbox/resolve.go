@@ -30,7 +30,7 @@ func target(root int, file string, dir bool) (int, error) {
 		fd, err := inRoot(root, want)
 		if errors.Is(err, unix.ENOENT) {
 			var next string
-			if fd, next, err = make1(root, want, dir); next != "" {
+			if fd, next, err = makeOrFollow(root, want, dir); next != "" {
 				want = next
 				continue
 			}
@@ -43,8 +43,8 @@ func target(root int, file string, dir bool) (int, error) {
 	return -1, fmt.Errorf("make mount point %s: %w", file, unix.ELOOP)
 }
 
-// make1 makes a path below root, or says where a dangling symbolic link on the way leads.
-func make1(root int, file string, dir bool) (fd int, next string, err error) {
+// makeOrFollow makes a path below root, or says where a dangling symbolic link on the way leads.
+func makeOrFollow(root int, file string, dir bool) (fd int, next string, err error) {
 	at, err := unix.FcntlInt(uintptr(root), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return -1, "", err

@@ -20,6 +20,8 @@ import (
 	"sort"
 	"strings"
 	"time"
+
+	"mica/internal/names"
 )
 
 // The errors that callers tell apart with [errors.Is].
@@ -176,19 +178,8 @@ func (d *Dir) Remove(v *Volume, discard func(dir string) error) error {
 	return nil
 }
 
-// CheckName tells whether a name is one that Docker or Podman would allow.
-func CheckName(name string) error {
-	ok := name != "" && len(name) <= 255
-	for i := 0; ok && i < len(name); i++ {
-		c := name[i]
-		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		ok = alnum || i > 0 && (c == '_' || c == '.' || c == '-')
-	}
-	if !ok {
-		return fmt.Errorf("volume name %q: want a letter or digit, then letters, digits, '_', '.' and '-'", name)
-	}
-	return nil
-}
+// CheckName tells whether a name is one that a volume may have.
+func CheckName(name string) error { return names.Check("volume", name) }
 
 func randomID() string {
 	var b [32]byte
