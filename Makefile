@@ -13,9 +13,14 @@ FUZZTIME ?= 30s
 
 all: build
 
-# One static binary.
+# One static binary, its manual pages and completion.
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/mica
+	@rm -rf bin/man bin/completion && mkdir -p bin/man bin/completion
+	@$(GO) run -tags docs ./cmd/mica docs man bin/man
+	@$(BIN) completion bash > bin/completion/mica
+	@$(BIN) completion zsh > bin/completion/_mica
+	@$(BIN) completion fish > bin/completion/mica.fish
 
 # What tests need of the machine: installed when root, named otherwise.
 prepare:
@@ -58,13 +63,10 @@ bench: build
 demo:
 	@sh demo/demo.sh
 
-install: build
+# It only copies what the plain user has built, so that root needs no Go.
+install:
+	@[ -x $(BIN) ] && [ -d bin/man ] || { echo "install: build it first, as yourself: make build" >&2; exit 1; }
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/mica
-	@rm -rf bin/man bin/completion && mkdir -p bin/man bin/completion
-	$(GO) run -tags docs ./cmd/mica docs man bin/man
-	$(BIN) completion bash > bin/completion/mica
-	$(BIN) completion zsh > bin/completion/_mica
-	$(BIN) completion fish > bin/completion/mica.fish
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 bin/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -D -m 644 bin/completion/mica $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mica

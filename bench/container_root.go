@@ -54,7 +54,7 @@ func exitProgram(arch string, code byte) ([]byte, error) {
 		text = binary.LittleEndian.AppendUint32(text, 0xd2800ba8)
 		text = binary.LittleEndian.AppendUint32(text, 0xd4000001)
 	default:
-		return nil, fmt.Errorf("make a static program: none is known for %s; name a root filesystem with --root DIR", arch)
+		return nil, fmt.Errorf("make a static program: none is known for %s; name a root filesystem with --rootfs DIR", arch)
 	}
 	const base, headers = 0x400000, 64 + 56
 	size := uint64(headers + len(text))

@@ -70,7 +70,7 @@ func (p *runPlan) fillDefaults() error {
 		p.Timeout = 10 * time.Minute
 	}
 	if p.Root != "" && p.Image != "" {
-		return errors.New("check options: --root and --image exclude each other")
+		return errors.New("check options: --rootfs and --image exclude each other")
 	}
 	for _, f := range []*string{&p.Root, &p.Deb} {
 		if *f == "" {

@@ -3,9 +3,11 @@ package layerstore
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -74,6 +76,9 @@ func (t *session) importLayer(ctx context.Context, r io.Reader) (digest.Digest, 
 	if err != nil {
 		return "", ocispec.Descriptor{}, err
 	}
+	if holdsImages(dir) {
+		return "", ocispec.Descriptor{}, errors.New("this is an archive of images, not of a root filesystem: bring it with \"mica load\"")
+	}
 	diffID, blob, err := stream.finish()
 	if err != nil {
 		return "", ocispec.Descriptor{}, err
@@ -83,6 +88,12 @@ func (t *session) importLayer(ctx context.Context, r io.Reader) (digest.Digest, 
 	}
 	t.stageLayer(Layer{DiffID: diffID, ChainID: diffID}, dir, result)
 	return diffID, blob, nil
+}
+
+// holdsImages tells whether a tree is what `save` writes, by what lies at its top.
+func holdsImages(dir string) bool {
+	has := func(name string) bool { return exists(filepath.Join(dir, name)) }
+	return (has("oci-layout") && has("index.json") || has("manifest.json") && has("repositories")) && !has("usr") && !has("bin") && !has("etc")
 }
 
 func newImportConfig(opt ImportOptions) *ImageConfig {

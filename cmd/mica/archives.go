@@ -20,7 +20,7 @@ func (a *app) newImportCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "import [flags] FILE|DIR|- [NAME[:TAG]]",
 		Short: "Make an image of a root filesystem",
-		Long: `Make an image of one layer of a root filesystem: a tar archive, plain or compressed with gzip, zstd or xz,
+		Long: `Make an image of one layer of a root filesystem: a tar archive, plain or compressed with gzip, zstd, xz or bzip2,
 a directory, of which mica's own store is left out if it lies there, or an archive on standard input. Prints the image's ID.`,
 		Example: lines("mica import debian.tar.zst debian:bookworm", "mmdebstrap bookworm - | mica import - debian",
 			"mica import -c 'CMD [\"/bin/bash\"]' -m 'from a chroot' /srv/chroot base"),

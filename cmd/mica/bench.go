@@ -60,7 +60,7 @@ and left out. An interrupt stops the run, and what was measured until then is re
 	fl.StringArrayVar(&opt.Extra, "peer", nil, "a further peer, `NAME=COMMAND` that mounts {lower}, {upper}, {work} at {dir}")
 	fl.StringArrayVarP(&opt.MicaOptions, "option", "o", nil, "a further mount `OPTION` for the peer mica")
 	fl.StringVar(&opt.Subject, "subject", "", "the `PEER` that the ratios are of (default mica, else the last one)")
-	fl.StringVar(&opt.Root, "root", "", "measure over a copy of the root filesystem in `DIR` instead of a synthetic one")
+	fl.StringVar(&opt.Root, "rootfs", "", "measure over a copy of the root filesystem in `DIR` instead of a synthetic one")
 	fl.StringVar(&opt.Image, "image", "", "measure over the root filesystem of an `IMAGE` in the store")
 	fl.StringVar(&opt.Deb, "deb", "", "the package `FILE` that the dpkg workload installs")
 	fl.StringVar(&opt.Dir, "dir", "", "where to make the trees (default mica-bench in the user's cache directory)")

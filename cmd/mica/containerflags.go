@@ -80,7 +80,7 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.Int64Var(&f.pidsLimit, "pids-limit", 0, "limit of processes")
 	fl.StringVar(&f.logDriver, "log-driver", "json-file", "how output is kept for logs: json-file, or none")
 	fl.StringArrayVar(&f.logOpts, "log-opt", nil, "limit what is kept: max-size=SIZE, such as 10m, and max-file=N")
-	fl.BoolVar(&f.initFlag, "init", true, "run an init that reaps processes (always on)")
+	fl.BoolVar(&f.initFlag, "init", false, "accepted: there is always an init that reaps processes")
 	fl.StringVar(&f.pull, "pull", "missing", "accepted; images come from import and load")
 	fl.StringVar(&f.platform, "platform", "", "accepted when it is this machine's")
 	fl.StringArrayVarP(&f.attach, "attach", "a", nil, "attach to stdin, stdout or stderr only")

@@ -34,7 +34,7 @@ func (a *app) newCopyCommand() *cobra.Command {
 	var opt run.CopyOptions
 	var quiet bool
 	c := &cobra.Command{
-		Use:   "cp [flags] CONTAINER:SRC DST|-  |  cp [flags] SRC|- CONTAINER:DST",
+		Use:   "cp [flags] CONTAINER:SRC DST|- | SRC|- CONTAINER:DST",
 		Short: "Copy files between a container and the host",
 		Long: `Copy files between a container, running or not, and the host. "-" is a tar stream on standard input or output.
 A source directory that ends with "/." has its content copied. What is copied into a container belongs to root unless -a

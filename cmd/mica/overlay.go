@@ -13,7 +13,7 @@ import (
 // is called by the name of fuse-overlayfs.
 func newOverlayCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "overlay -o OPTIONS DIR",
+		Use:   "overlay [flags] -o OPTIONS DIR",
 		Short: "Mount directories as one tree, with the command line of fuse-overlayfs",
 		Long: `Mount a stack of directories, with an optional writable one on top, as one tree.
 

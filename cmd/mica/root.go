@@ -86,6 +86,10 @@ calling user over mica's own union filesystem; each is looked after by a process
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
+	root.SetUsageTemplate(strings.NewReplacer(
+		"{{if .Runnable}}\n  {{.UseLine}}{{end}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}\n  {{.UseLine}}{{end}}",
+		"{{.CommandPath}} [command]{{end}}", "{{.CommandPath}} COMMAND{{end}}",
+	).Replace(root.UsageTemplate()))
 	root.SetVersionTemplate("mica version {{.Version}}\n")
 	root.PersistentFlags().StringVar(&a.root, "root", "", "directory of the store (default $MICA_ROOT or ~/.local/share/mica)")
 	root.AddGroup(
@@ -151,7 +155,9 @@ func plainNumber(err error) error {
 func explainArgs(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
+			if err := check(c, args); err != nil && c.HasSubCommands() {
+				return pointToHelp(c, err) // an unknown command
+			} else if err != nil {
 				return pointToHelp(c, fmt.Errorf("%s given; want: %s", countArguments(args), c.UseLine()))
 			}
 			return nil
