@@ -10,6 +10,7 @@ import (
 	"mica/cow"
 	"mica/fs"
 	"mica/run/control"
+	"mica/run/record"
 	"mica/run/sandbox"
 )
 
@@ -38,7 +39,7 @@ func (sess *session) commit(ctx context.Context, e *Engine, req *control.Commit)
 	if req.Pause {
 		thaw, err := freeze(sess.box)
 		if err != nil {
-			return "", err
+			return "", fmt.Errorf("%w; commit with --pause=false to go without", err)
 		}
 		defer thaw()
 	}
@@ -51,12 +52,7 @@ func (sess *session) commit(ctx context.Context, e *Engine, req *control.Commit)
 func freeze(box *sandbox.Sandbox) (thaw func(), err error) {
 	stopped := make(map[int]bool)
 	var order []int
-	thaw = func() {
-		// Children first: a shell that waits for one must not see it stopped.
-		for _, pid := range slices.Backward(order) {
-			_ = unix.Kill(pid, unix.SIGCONT)
-		}
-	}
+	thaw = func() { goOn(order) }
 	for {
 		pids, err := processesOf(box.PID())
 		if err != nil {
@@ -73,13 +69,68 @@ func freeze(box *sandbox.Sandbox) (thaw func(), err error) {
 				order = append(order, pid)
 			} else if err != unix.ESRCH {
 				thaw()
-				return nil, fmt.Errorf("pause process %d: %w; commit with --pause=false to go without", pid, err)
+				return nil, fmt.Errorf("pause process %d: %w", pid, err)
 			}
 		}
 		if !fresh {
 			return thaw, nil
 		}
 	}
+}
+
+// goOn lets processes go on, children first: a shell that waits for one must not see it stopped.
+func goOn(pids []int) {
+	for _, pid := range slices.Backward(pids) {
+		_ = unix.Kill(pid, unix.SIGCONT)
+	}
+}
+
+// setPaused stops all processes of the container, or lets them go on.
+func (s *supervisor) setPaused(paused bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st, name := &s.c.State, s.c.Config.Name
+	switch {
+	case s.session == nil:
+		return errNotRunning
+	case paused && st.Status == record.Paused:
+		return fmt.Errorf("container %s is paused already", name)
+	case !paused && st.Status != record.Paused:
+		return fmt.Errorf("container %s is not paused", name)
+	case !paused:
+		return s.resume()
+	}
+	thaw, err := freeze(s.session.box)
+	if err != nil {
+		return err
+	}
+	st.Status = record.Paused
+	if err := s.c.WriteState(); err != nil {
+		st.Status = record.Running
+		thaw()
+		return err
+	}
+	return nil
+}
+
+// resume lets a paused container go on. s.mu is held.
+func (s *supervisor) resume() error {
+	if s.session == nil || s.c.State.Status != record.Paused {
+		return nil
+	}
+	pids, err := processesOf(s.session.box.PID())
+	if err != nil {
+		return err
+	}
+	goOn(pids)
+	s.c.State.Status = record.Running
+	return s.c.WriteState()
+}
+
+func (s *supervisor) isPaused() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.c.State.Status == record.Paused
 }
 
 // changed tells the kernel that a name was changed behind its back. That it

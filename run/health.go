@@ -88,6 +88,9 @@ func (s *supervisor) healthLoop(ctx context.Context, sess *session, check *layer
 			return
 		case <-time.After(wait):
 		}
+		if s.isPaused() {
+			continue
+		}
 		result := sess.probe(ctx, args, orDefault(check.Timeout, defaultHealthTimeout))
 		if ctx.Err() != nil {
 			return

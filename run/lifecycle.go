@@ -153,6 +153,20 @@ func (e *Engine) Wait(ctx context.Context, c *record.Container) (int, error) {
 	return c.State.ExitCode, nil
 }
 
+// SetPaused stops all processes of a running container, or lets them go on.
+func (e *Engine) SetPaused(c *record.Container, paused bool) error {
+	conn, err := dial(c)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	op := control.OpUnpause
+	if paused {
+		op = control.OpPause
+	}
+	return ask(conn, control.Request{Op: op}, nil)
+}
+
 // Pids lists the processes of a running container as the host numbers them.
 func (e *Engine) Pids(c *record.Container) ([]int, error) {
 	conn, err := dial(c)

@@ -110,9 +110,15 @@ func (s *supervisor) handle(ctx context.Context, conn *control.Conn, req *contro
 		if err := sess.box.Main().Signal(syscall.Signal(req.Signal)); err != nil {
 			return err
 		}
+		s.resumeAfterSignal()
 		return conn.SendJSON(control.KindOK, nil)
 	case control.OpStop:
 		if err := s.stop(ctx, req.Signal, req.Timeout, req.Keep); err != nil {
+			return err
+		}
+		return conn.SendJSON(control.KindOK, nil)
+	case control.OpPause, control.OpUnpause:
+		if err := s.setPaused(req.Op == control.OpPause); err != nil {
 			return err
 		}
 		return conn.SendJSON(control.KindOK, nil)
@@ -143,6 +149,9 @@ func (s *supervisor) exec(ctx context.Context, conn *control.Conn, x *control.Ex
 	sess, err := s.current()
 	if err != nil {
 		return err
+	}
+	if s.isPaused() {
+		return fmt.Errorf("container %s is paused: let it go on with \"mica unpause %s\" first", s.c.Config.Name, s.c.Config.Name)
 	}
 	spec, err := sess.execSpec(x)
 	if err != nil {

@@ -333,6 +333,7 @@ func (s *supervisor) stop(ctx context.Context, sig int, timeout *float64, keep b
 		if err := sess.box.Main().Signal(signal); err != nil {
 			_ = sess.box.Kill()
 		}
+		s.resumeAfterSignal()
 		if limit >= 0 {
 			timer := time.AfterFunc(limit, func() { _ = sess.box.Kill() })
 			defer timer.Stop()
@@ -362,6 +363,13 @@ func (s *supervisor) kill() (waiting bool) {
 	defer s.mu.Unlock()
 	s.stopped = true
 	return s.session == nil
+}
+
+// resumeAfterSignal lets a paused container go on, which would not see the signal otherwise.
+func (s *supervisor) resumeAfterSignal() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.resume() // it may just have ended
 }
 
 // errStopped says that the user has stopped the container while it was being started again.

@@ -155,6 +155,9 @@ func (s *supervisor) handleTree(ctx context.Context, conn *control.Conn, req *co
 		if req.Commit == nil {
 			return fmt.Errorf("commit: no options")
 		}
+		if s.isPaused() {
+			req.Commit.Pause = false // it stands still already, and goes on doing so
+		}
 		id, err := sess.commit(ctx, s.engine, req.Commit)
 		if err != nil {
 			return err

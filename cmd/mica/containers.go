@@ -9,6 +9,7 @@ import (
 func (a *app) containerCommands(top bool) []*cobra.Command {
 	list := []*cobra.Command{
 		a.newRunCommand(), a.newCreateCommand(), a.newStartCommand(), a.newStopCommand(), a.newKillCommand(), a.newRestartCommand(),
+		a.newPauseCommand(true), a.newPauseCommand(false),
 		a.newWaitCommand(), a.newExecCommand(), a.newAttachCommand(), a.newLogsCommand(), a.newRmCommand(), a.newRenameCommand(),
 		a.newCommitCommand(), a.newDiffCommand(), a.newCopyCommand(), a.newExportCommand(), a.newTopCommand(), a.newPortCommand(),
 	}

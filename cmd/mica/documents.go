@@ -132,7 +132,7 @@ func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
 		Id: cfg.ID, Created: cfg.Created, Path: args[0], Args: args[1:], Image: cfg.ImageID, LogPath: c.LogPath(), Name: "/" + cfg.Name,
 		RestartCount: st.Restarts, Driver: "mica", Platform: "linux",
 		State: stateDoc{
-			Status: string(st.Status), Running: st.Alive(), Restarting: st.Status == record.Restarting, Dead: st.Status == record.Dead,
+			Status: string(st.Status), Running: st.Alive(), Paused: st.Status == record.Paused, Restarting: st.Status == record.Restarting, Dead: st.Status == record.Dead,
 			Pid: st.PID, ExitCode: st.ExitCode, Error: st.Error, StartedAt: st.StartedAt, FinishedAt: st.FinishedAt, Health: st.Health,
 		},
 		HostConfig: hostConfigDoc{

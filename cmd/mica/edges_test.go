@@ -252,3 +252,42 @@ func TestSignalDuringStart(t *testing.T) {
 		until(t, "the end", func() bool { return c.ok("ps", "-aq", "--filter", "name="+name) == "" })
 	}
 }
+
+// TestPause stops the processes of a container and lets them go on; signals wake it.
+func TestPause(t *testing.T) {
+	c := newCLI(t)
+	c.remove("paused")
+	c.ok("run", "-d", "--name", "paused", "base", "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.02; done")
+	count := func() string {
+		out := c.run("cp", "paused:/count", "-").stdout
+		return strings.TrimRight(out[min(512, len(out)):], "\x00\n")
+	}
+	state := func() string {
+		return c.ok("inspect", "-f", "{{.State.Status}} {{.State.Paused}} {{.State.Running}}", "paused")
+	}
+	until(t, "the first count", func() bool { return count() != "" })
+	c.fails(125, "is not paused", "unpause", "paused")
+	c.ok("pause", "paused")
+	if got := state(); got != "paused true true" {
+		t.Errorf("%s", got)
+	}
+	if out := c.ok("ps", "--filter", "status=paused", "--format", "{{.Names}} {{.Status}}"); !strings.HasPrefix(out, "paused Up ") || !strings.HasSuffix(out, " (Paused)") {
+		t.Errorf("ps: %q", out)
+	}
+	c.fails(125, "paused already", "pause", "paused")
+	c.fails(125, "mica unpause", "exec", "paused", "true")
+	before := count()
+	c.ok("commit", "paused", "paused")
+	c.ok("rmi", "paused")
+	time.Sleep(100 * time.Millisecond)
+	if after := count(); after != before {
+		t.Errorf("it counted from %s to %s", before, after)
+	}
+	c.ok("unpause", "paused")
+	until(t, "another count", func() bool { return count() != before })
+	c.ok("pause", "paused")
+	c.ok("stop", "-t", "5", "paused")
+	if got := state(); !strings.HasPrefix(got, "exited false false") {
+		t.Errorf("%s", got)
+	}
+}

@@ -238,6 +238,21 @@ func (a *app) newKillCommand() *cobra.Command {
 	return c
 }
 
+// newPauseCommand makes pause, or unpause.
+func (a *app) newPauseCommand(pause bool) *cobra.Command {
+	c := &cobra.Command{
+		Use: "pause CONTAINER...", Short: "Stop all processes of containers until they are unpaused", Example: lines("mica pause build"),
+		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeContainers(runningOnly, 0),
+	}
+	if !pause {
+		c.Use, c.Short, c.Example = "unpause CONTAINER...", "Let paused containers go on", lines("mica unpause build")
+	}
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		return a.each(args, func(e *run.Engine, ct *record.Container) error { return e.SetPaused(ct, pause) })
+	}
+	return c
+}
+
 func (a *app) newWaitCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "wait CONTAINER...",

@@ -11,11 +11,13 @@ type Op string
 
 // The operations. Streaming ones go on after their OK.
 const (
-	OpStart   Op = "start"    // the first request, over the inherited socket; with Attach it streams
-	OpAttach  Op = "attach"   // streams until the main process ends
-	OpExec    Op = "exec"     // streams until the new process ends, unless Detach
-	OpSignal  Op = "signal"   // to the main process
-	OpStop    Op = "stop"     // answers when the container has ended
+	OpStart   Op = "start"  // the first request, over the inherited socket; with Attach it streams
+	OpAttach  Op = "attach" // streams until the main process ends
+	OpExec    Op = "exec"   // streams until the new process ends, unless Detach
+	OpSignal  Op = "signal" // to the main process
+	OpStop    Op = "stop"   // answers when the container has ended
+	OpPause   Op = "pause"  // answers when all processes are stopped
+	OpUnpause Op = "unpause"
 	OpWait    Op = "wait"     // Exit when the container has ended
 	OpResize  Op = "resize"   // the main process's terminal
 	OpPids    Op = "pids"     // [PidList]

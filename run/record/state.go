@@ -14,6 +14,7 @@ const (
 	Created    Status = "created"
 	Running    Status = "running"
 	Restarting Status = "restarting"
+	Paused     Status = "paused" // all its processes are stopped
 	Exited     Status = "exited"
 	Dead       Status = "dead"
 )
@@ -47,13 +48,18 @@ type HealthResult struct {
 }
 
 // Alive tells whether a supervisor looks after the container.
-func (s *State) Alive() bool { return s.Status == Running || s.Status == Restarting }
+func (s *State) Alive() bool {
+	return s.Status == Running || s.Status == Restarting || s.Status == Paused
+}
 
 // Describe says the state in Docker's words for the column STATUS.
 func (s *State) Describe(now time.Time, ago func(time.Duration) string) string {
 	switch s.Status {
-	case Running:
+	case Running, Paused:
 		text := "Up " + ago(now.Sub(s.StartedAt))
+		if s.Status == Paused {
+			return text + " (Paused)"
+		}
 		if s.Health != nil {
 			if s.Health.Status == "starting" {
 				return text + " (health: starting)"
