@@ -221,6 +221,9 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	if err := setNetwork(box, h); err != nil {
 		return nil, err
 	}
+	if err := setSysctls(box, h); err != nil {
+		return nil, err
+	}
 	if err := setSecurity(box, h); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package run
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,27 @@ func setNetwork(box *sandbox.Config, h *record.HostConfig) error {
 		return fmt.Errorf("network %q: want host, none or pasta", h.Network)
 	}
 	return nil
+}
+
+// setSysctls puts --sysctl in the terms of the sandbox. What is not a namespace's own is the machine's.
+func setSysctls(box *sandbox.Config, h *record.HostConfig) error {
+	for _, s := range h.Sysctls {
+		name := s[0]
+		net := strings.HasPrefix(name, "net.")
+		if !net && !strings.HasPrefix(name, "fs.mqueue.") && !slices.Contains(ipcSysctls, name) {
+			return fmt.Errorf("--sysctl %s: it is the machine's, not a container's own: want net.*, fs.mqueue.* or one of %s", name, strings.Join(ipcSysctls, ", "))
+		}
+		if net && box.Network == sandbox.NetworkHost {
+			return fmt.Errorf("--sysctl %s: with the machine's network it is the machine's: choose --network pasta or none", name)
+		}
+		box.Sysctls = append(box.Sysctls, sandbox.Sysctl{Name: name, Value: s[1]})
+	}
+	return nil
+}
+
+// ipcSysctls are those of the namespace of System V IPC.
+var ipcSysctls = []string{
+	"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced",
 }
 
 // setSecurity puts --privileged and --security-opt in the terms of the sandbox.

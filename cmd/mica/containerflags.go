@@ -27,7 +27,9 @@ type containerFlags struct {
 	shmSize, memory, cpus                                                                                                string
 	pidsLimit                                                                                                            int64
 	stopTimeout                                                                                                          int
-	logDriver                                                                                                            string
+	logDriver, pid, ipc, uts, cgroupns                                                                                   string
+	sysctls                                                                                                              []string
+	quiet, replace                                                                                                       bool
 	logOpts                                                                                                              []string
 	health                                                                                                               healthFlags
 	desk                                                                                                                 desktopFlags
@@ -81,6 +83,15 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.logDriver, "log-driver", "json-file", "how output is kept for logs: json-file, or none")
 	fl.StringArrayVar(&f.logOpts, "log-opt", nil, "limit what is kept: max-size=SIZE, such as 10m, and max-file=N")
 	fl.BoolVar(&f.initFlag, "init", false, "accepted: there is always an init that reaps processes")
+	fl.StringArrayVar(&f.sysctls, "sysctl", nil, "set a parameter of the kernel in the container's namespaces: NAME=VALUE")
+	fl.BoolVar(&f.replace, "replace", false, "remove a container of the same name first")
+	fl.BoolVarP(&f.quiet, "quiet", "q", false, "accepted; nothing is said")
+	for _, ns := range []struct {
+		name string
+		to   *string
+	}{{"pid", &f.pid}, {"ipc", &f.ipc}, {"uts", &f.uts}, {"cgroupns", &f.cgroupns}} {
+		fl.StringVar(ns.to, ns.name, "private", "accepted when it is private, as this namespace always is")
+	}
 	fl.StringVar(&f.pull, "pull", "missing", "accepted; images come from import and load")
 	fl.StringVar(&f.platform, "platform", "", "accepted when it is this machine's")
 	fl.StringArrayVarP(&f.attach, "attach", "a", nil, "attach to stdin, stdout or stderr only")
@@ -118,6 +129,10 @@ func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOpt
 		func() (err error) { h.Mounts, err = parseMounts(f.volumes, f.mounts, f.tmpfs); return },
 		func() (err error) { h.Ports, err = parsePorts(f.ports); return },
 		func() (err error) { h.Ulimits, err = parseUlimits(f.ulimits); return },
+		func() (err error) { h.Sysctls, err = parseSysctls(f.sysctls); return },
+		func() error {
+			return checkOwnNamespaces(map[string]string{"pid": f.pid, "ipc": f.ipc, "uts": f.uts, "cgroupns": f.cgroupns})
+		},
 		func() (err error) { h.Devices, err = parseDevices(f.devices); return },
 		func() (err error) { h.Restart, err = parseRestart(f.restart); return },
 		func() (err error) { h.SecurityOpt, err = readSecurity(f.securityOpt); return },

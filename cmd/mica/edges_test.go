@@ -291,3 +291,14 @@ func TestPause(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 }
+
+// TestReplace makes a container in the place of one that runs.
+func TestReplace(t *testing.T) {
+	c := newCLI(t)
+	c.remove("replaced")
+	first := c.ok("run", "-d", "--name", "replaced", "base", "sleep", "300")
+	second := c.ok("run", "-d", "--replace", "--name", "replaced", "base", "sleep", "300")
+	if out := c.ok("ps", "-aq", "--no-trunc", "--filter", "name=^replaced$"); out != second || first == second {
+		t.Errorf("there is %s, after %s and %s", out, first, second)
+	}
+}

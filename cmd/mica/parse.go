@@ -356,6 +356,30 @@ func checkPull(policy string) error {
 	return fmt.Errorf("--pull %q: want always, missing, never or newer (images come from import and load in any case)", policy)
 }
 
+// parseSysctls reads NAME=VALUE.
+func parseSysctls(flags []string) ([][2]string, error) {
+	var list [][2]string
+	for _, s := range flags {
+		name, value, ok := strings.Cut(s, "=")
+		name = strings.ReplaceAll(name, "/", ".")
+		if !ok || name == "" || slices.Contains(strings.Split(name, "."), "") {
+			return nil, fmt.Errorf("--sysctl %q: want NAME=VALUE, such as net.core.somaxconn=1024", s)
+		}
+		list = append(list, [2]string{name, value})
+	}
+	return list, nil
+}
+
+// checkOwnNamespaces refuses to share namespaces that a container always has for itself.
+func checkOwnNamespaces(modes map[string]string) error {
+	for flag, mode := range modes {
+		if mode != "" && mode != "private" {
+			return fmt.Errorf("--%s %q: a container has its own: want private, or leave it out", flag, mode)
+		}
+	}
+	return nil
+}
+
 // parseUlimits reads NAME=SOFT[:HARD].
 func parseUlimits(flags []string) ([]record.Ulimit, error) {
 	var list []record.Ulimit

@@ -106,6 +106,13 @@ func (a *app) create(ctx context.Context, c *cobra.Command, f *containerFlags, a
 	if err != nil {
 		return nil, nil, err
 	}
+	if f.replace && f.name != "" {
+		if old, err := e.Containers.Find(f.name); err == nil && old.Config.Name == f.name {
+			if err := e.Remove(ctx, old, run.RemoveOptions{Force: true}); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
 	var cidfile *os.File
 	if f.cidfile != "" {
 		cidfile, err = os.OpenFile(f.cidfile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)

@@ -41,6 +41,7 @@ type HostConfig struct {
 	CapDrop      []string        `json:",omitempty"`
 	SecurityOpt  []string        `json:",omitempty"`
 	Ulimits      []Ulimit        `json:",omitempty"`
+	Sysctls      [][2]string     `json:",omitempty"` // name and value
 	ShmSize      int64           `json:",omitempty"` // bytes; 0: the default
 	ExtraHosts   []string        `json:",omitempty"` // "NAME:ADDRESS"
 	DNS          []string        `json:",omitempty"`

@@ -29,6 +29,7 @@ type Config struct {
 	Seccomp    Seccomp
 	NoNewPrivs bool // processes never gain privileges by set-id programs or file capabilities
 	Rlimits    []Rlimit
+	Sysctls    []Sysctl // of the sandbox's own namespaces
 
 	// EmulateIDs lets processes change to users and groups that do not exist, where the sandbox has only one: see package
 	// ids. It has no effect where there are more.
@@ -122,6 +123,9 @@ type Rlimit struct {
 	Soft     uint64
 	Hard     uint64
 }
+
+// Sysctl is a parameter of the kernel, such as net.core.somaxconn.
+type Sysctl struct{ Name, Value string }
 
 // User is what a process runs as, in ids of the sandbox.
 type User struct {

@@ -3,6 +3,8 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -44,6 +46,21 @@ func (b *builder) mountProc() error {
 		return fmt.Errorf("%w: parts of /proc are covered here, as inside another container; that one has to run with an unmasked /proc", err)
 	}
 	return err
+}
+
+// setSysctls sets parameters of the kernel, once /proc is in sight and before it is protected.
+func (b *builder) setSysctls() error {
+	for _, s := range b.setup.Sysctls {
+		f, err := os.OpenFile("/proc/sys/"+strings.ReplaceAll(s.Name, ".", "/"), os.O_WRONLY, 0)
+		if err == nil {
+			_, err = f.WriteString(s.Value)
+			f.Close()
+		}
+		if err != nil {
+			return fmt.Errorf("set sysctl %s to %q: %w", s.Name, s.Value, errors.Unwrap(err))
+		}
+	}
+	return nil
 }
 
 // mountDev makes /dev: a tmpfs with the usual devices of the host, terminals, shared memory and message queues of its own.

@@ -29,7 +29,7 @@ func (i *initProcess) build() error {
 		return err
 	}
 	for _, step := range []func() error{
-		b.makeFiles, b.mountRoot, b.mountProc, b.mountDev, b.mountSys, b.mountExtras, b.pivot, b.protect,
+		b.makeFiles, b.mountRoot, b.mountProc, b.mountDev, b.mountSys, b.mountExtras, b.pivot, b.setSysctls, b.protect,
 	} {
 		if err := step(); err != nil {
 			return err

@@ -212,7 +212,7 @@ func (s *Sandbox) setup(main *wireSpec) *setup {
 		HostNet: c.Network == NetworkHost, Loopback: c.Network == NetworkNone, Hostname: c.Hostname, Domain: c.Domain,
 		RootDir: c.Root.Dir, FUSEOptions: c.Root.FUSEOptions, ReadOnlyRoot: c.ReadOnlyRoot,
 		Mounts: c.Mounts, Files: c.Files, Devices: c.Devices, ShmSize: c.ShmSize,
-		TTYGroup: s.kind.ids.HasGID(5), Masked: c.MaskedPaths, ReadOnly: c.ReadOnlyPaths, Rlimits: c.Rlimits, Main: *main,
+		TTYGroup: s.kind.ids.HasGID(5), Masked: c.MaskedPaths, ReadOnly: c.ReadOnlyPaths, Rlimits: c.Rlimits, Sysctls: c.Sysctls, Main: *main,
 	}
 	if s.kind.emulates {
 		st.Emulate, st.Token, st.IdentityFilter = true, c.Root.Token, identityFilter()

@@ -67,6 +67,7 @@ type setup struct {
 	TTYGroup          bool // group 5 exists in the map
 	Masked, ReadOnly  []string
 	Rlimits           []Rlimit
+	Sysctls           []Sysctl
 	Emulate           bool   // ids; the descriptor of the table follows those of Main
 	Token             string // of the root's server
 	IdentityFilter    []byte
