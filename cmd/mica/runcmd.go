@@ -16,7 +16,7 @@ import (
 
 func (a *app) newRunCommand() *cobra.Command {
 	var f containerFlags
-	var detach, sigProxy bool
+	var sigProxy bool
 	var detachKeys string
 	c := &cobra.Command{
 		Use:   "run [flags] IMAGE [COMMAND [ARG...]]",
@@ -40,7 +40,7 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 	fl := c.Flags()
 	fl.Bool("help", false, "help for run")
 	f.register(fl)
-	fl.BoolVarP(&detach, "detach", "d", false, "run in the background and print the container's ID")
+	fl.BoolVarP(&f.detached, "detach", "d", false, "run in the background and print the container's ID")
 	fl.BoolVar(&sigProxy, "sig-proxy", true, "pass signals on to the command")
 	fl.StringVar(&detachKeys, "detach-keys", run.DefaultDetachKeys, "keys that leave the container running")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -48,22 +48,18 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 		if err != nil {
 			return err
 		}
-		if f.tty && f.interactive && !detach && !term.IsTerminal(0) {
+		if f.tty && f.interactive && !f.detached && !term.IsTerminal(0) {
 			return errors.New("the input device is not a terminal: leave -t out")
 		}
 		if err := f.desk.check(f.network, f.publishes()); err != nil {
 			return err
 		}
-		f.detached = detach
 		ctx, signals := run.CatchSignals(c.Context())
 		defer signals.Release()
 		e, created, err := a.create(ctx, c, &f, args)
 		if code, ended := signals.Ended(); ended {
 			if err == nil {
-				err = created.Remove(created.Lock)
-				if f.cidfile != "" {
-					os.Remove(f.cidfile)
-				}
+				err = f.takeBack(e, created)
 			}
 			return errors.Join(err, exitCode(code))
 		}
@@ -71,20 +67,10 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 			return err
 		}
 		e.Use(a.waiting)
-		id := created.ID()
-		if detach {
-			conn, err := e.Start(created, nil)
-			if err != nil {
-				return err
-			}
-			conn.Close()
-			fmt.Fprintln(stdout, id)
-			return nil
+		if f.detached {
+			return startInBackground(e, created)
 		}
 		att := f.attachment()
-		if f.tty {
-			att.Size = run.TerminalSize(os.Stdin)
-		}
 		conn, err := e.Start(created, att)
 		if err != nil {
 			return err
@@ -94,6 +80,25 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 		return finishAttach(run.Stream(conn, opt))
 	}
 	return c
+}
+
+func startInBackground(e *run.Engine, created *run.Created) error {
+	conn, err := e.Start(created, nil)
+	if err != nil {
+		return err
+	}
+	conn.Close()
+	fmt.Fprintln(stdout, created.ID())
+	return nil
+}
+
+// takeBack removes a container that was not to be made after all.
+func (f *containerFlags) takeBack(e *run.Engine, created *run.Created) error {
+	created.Lock.Release()
+	if f.cidfile != "" {
+		os.Remove(f.cidfile)
+	}
+	return e.Remove(context.Background(), created.Container, run.RemoveOptions{Force: true, Volumes: true})
 }
 
 // create makes the container that flags and arguments describe, and its cidfile.
@@ -138,10 +143,14 @@ func (a *app) create(ctx context.Context, c *cobra.Command, f *containerFlags, a
 
 // attachment is what run attaches to: all, or what -a names.
 func (f *containerFlags) attachment() *control.Attach {
-	if len(f.attach) == 0 {
-		return &control.Attach{Stdin: f.interactive, Stdout: true, Stderr: true}
-	}
 	att := new(control.Attach)
+	if f.tty {
+		att.Size = run.TerminalSize(os.Stdin)
+	}
+	if len(f.attach) == 0 {
+		att.Stdin, att.Stdout, att.Stderr = f.interactive, true, true
+		return att
+	}
 	for _, name := range f.attach {
 		switch strings.ToLower(name) {
 		case "stdin":
