@@ -114,12 +114,12 @@ func (p *homePlan) apply(ctx context.Context, t *tree, opt ApplyOptions) error {
 	if err := unix.Syncfs(p.home); err != nil {
 		return fmt.Errorf("write the changes to disk: %w", err)
 	}
-	if err := os.WriteFile(p.c.HomeApplying(), nil, 0o600); err != nil {
+	if err := noteApplying(p.c.HomeApplying()); err != nil {
 		return fmt.Errorf("note that changes are being written: %w", err)
 	}
 	began := time.Now()
 	if err := s.commit(ctx); err != nil {
-		if !p.resumed {
+		if !p.resumed && !errors.Is(err, errNotTakenBack) {
 			err = errors.Join(err, noteTried(p.c.HomeTried(), began), os.Remove(p.c.HomeApplying()))
 		}
 		return err
@@ -128,6 +128,24 @@ func (p *homePlan) apply(ctx context.Context, t *tree, opt ApplyOptions) error {
 		return fmt.Errorf("write the changes to disk: %w", err)
 	}
 	return nil
+}
+
+// noteApplying makes the mark of an apply under way, which must be on disk before the first change is.
+func noteApplying(file string) error {
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(file))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
 }
 
 func conflict(file string) error {

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -34,6 +36,7 @@ type homeStage struct {
 type stageDir struct {
 	fd   int
 	path string
+	keep string // where it is kept, because it holds what cannot be got elsewhere
 }
 
 // stagedFile is one name in a staging directory.
@@ -154,7 +157,11 @@ func (s *homeStage) unlock(rel string) error {
 	return nil
 }
 
-// commit carries all steps out, or none.
+// errNotTakenBack says that neither all steps of a commit could be carried out nor all be taken back.
+var errNotTakenBack = errors.New("not everything could be taken back")
+
+// commit carries all steps out, or none. The error is [errNotTakenBack] where that failed; what was there before is kept
+// then.
 func (s *homeStage) commit(ctx context.Context) error {
 	slices.Reverse(s.last)
 	steps := append(s.steps, s.last...)
@@ -167,14 +174,31 @@ func (s *homeStage) commit(ctx context.Context) error {
 			continue
 		}
 		err = fmt.Errorf("write %s: %w", path.Join(s.plan.dir, st.path), err)
-		for _, done := range slices.Backward(steps[:i]) {
-			if undoErr := done.undo(); undoErr != nil {
-				err = errors.Join(err, fmt.Errorf("take back %s: %w", path.Join(s.plan.dir, done.path), undoErr))
-			}
-		}
-		return fmt.Errorf("%w; what was written before was taken back", err)
+		return s.takeBack(steps[:i+1], err)
 	}
 	return nil
+}
+
+// takeBack undoes steps, of which the last one failed with err and may have been carried out in part.
+func (s *homeStage) takeBack(steps []step, err error) error {
+	var failed []error
+	for _, done := range slices.Backward(steps) {
+		if undoErr := done.undo(); undoErr != nil {
+			failed = append(failed, fmt.Errorf("take back %s: %w", path.Join(s.plan.dir, done.path), undoErr))
+		}
+	}
+	if len(failed) == 0 {
+		return fmt.Errorf("%w; what was written before was taken back", err)
+	}
+	var kept []string
+	for _, d := range s.dirs {
+		d.keep = d.path + "-kept-" + strconv.FormatInt(time.Now().Unix(), 10)
+		if renameErr := os.Rename(d.path, d.keep); renameErr != nil {
+			d.keep = d.path
+		}
+		kept = append(kept, d.keep)
+	}
+	return fmt.Errorf("%w; %w: what was there before is in %s: %w", err, errNotTakenBack, strings.Join(kept, ", "), failed[0])
 }
 
 // in calls fn with the directory of a path of the home directory.
@@ -227,7 +251,10 @@ func (s *homeStage) placement(rel string, at stagedFile) step {
 		return s.in(rel, func(dir int, name string) error {
 			switch state {
 			case moved:
-				return sys.Rename(dir, name, at.dir.fd, at.name, 0)
+				if err := sys.Rename(dir, name, at.dir.fd, at.name, 0); err != unix.ENOENT {
+					return err
+				}
+				return nil
 			case exchanged:
 				return sys.Rename(dir, name, at.dir.fd, at.name, unix.RENAME_EXCHANGE)
 			case replaced:
@@ -265,6 +292,7 @@ func (s *homeStage) removal(rel string, at stagedFile) step {
 // is in it.
 func (s *homeStage) dress(c *cow.Change, isNew bool) {
 	mode, mtime, before := c.Meta.Perm(), timespec(c.Mtime), uint32(0o700)
+	done := false
 	rel := c.Path
 	s.last = append(s.last, step{path: rel, do: func() error {
 		return s.in(rel, func(dir int, name string) error {
@@ -275,12 +303,18 @@ func (s *homeStage) dress(c *cow.Change, isNew bool) {
 				}
 				before = uint32(st.Mode) & 0o7777
 			}
-			if err := unix.Fchmodat(dir, name, mode, 0); err != nil || !isNew {
+			if err := unix.Fchmodat(dir, name, mode, 0); err != nil {
 				return err
+			}
+			if done = true; !isNew {
+				return nil
 			}
 			return unix.UtimesNanoAt(dir, name, []unix.Timespec{mtime, mtime}, unix.AT_SYMLINK_NOFOLLOW)
 		})
 	}, undo: func() error {
+		if !done {
+			return nil
+		}
 		return s.in(rel, func(dir int, name string) error { return unix.Fchmodat(dir, name, before, 0) })
 	}})
 }
@@ -290,7 +324,9 @@ func (s *homeStage) dress(c *cow.Change, isNew bool) {
 func (s *homeStage) clear() {
 	for _, d := range s.dirs {
 		unix.Close(d.fd)
-		_ = removeAll(d.path)
+		if d.keep == "" {
+			_ = removeAll(d.path)
+		}
 	}
 }
 

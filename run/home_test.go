@@ -153,6 +153,52 @@ func TestApplyAllOrNothing(t *testing.T) {
 	}
 }
 
+// TestApplyNotTakenBack: where a failed apply cannot be taken back either, what was there before is kept and named.
+func TestApplyNotTakenBack(t *testing.T) {
+	home := t.TempDir()
+	for _, name := range []string{"removed", "replaced"} {
+		if err := os.WriteFile(filepath.Join(home, name), []byte("precious"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fd, err := unix.Open(home, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	d := &stageDir{path: filepath.Join(home, ".stage")}
+	if err := os.Mkdir(d.path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if d.fd, err = unix.Open(d.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(d.path, "2"), []byte("new"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &homeStage{plan: &homePlan{home: fd, dir: home}, dirs: map[uint64]*stageDir{1: d}}
+	s.steps = []step{s.removal("removed", stagedFile{d, "1"}), s.placement("replaced", stagedFile{d, "2"}), {path: "last", do: func() error {
+		if err := os.Mkdir(filepath.Join(home, "removed"), 0o700); err != nil { // in the way of what is taken back
+			t.Fatal(err)
+		}
+		return unix.EIO
+	}, undo: func() error { return nil }}}
+	err = s.commit(t.Context())
+	s.clear()
+	if !errors.Is(err, errNotTakenBack) || !errors.Is(err, unix.EIO) {
+		t.Fatal(err)
+	}
+	if got, readErr := os.ReadFile(filepath.Join(home, "replaced")); readErr != nil || string(got) != "precious" {
+		t.Errorf("what could be taken back: %q, %v", got, readErr)
+	}
+	if !strings.Contains(err.Error(), d.keep) {
+		t.Errorf("%v does not name %s", err, d.keep)
+	}
+	if got, err := os.ReadFile(filepath.Join(d.keep, "1")); err != nil || string(got) != "precious" {
+		t.Errorf("what could not: %q, %v", got, err)
+	}
+}
+
 // The store in a home directory is never written through it.
 func TestApplySparesStore(t *testing.T) {
 	home := t.TempDir()
