@@ -35,7 +35,7 @@ func (a *app) newExecCommand() *cobra.Command {
 	fl.StringArrayVar(&envFiles, "env-file", nil, "read variables from a file, one per line")
 	fl.StringVarP(&x.User, "user", "u", "", "user, and group after a colon, by name or number")
 	fl.StringVarP(&x.WorkingDir, "workdir", "w", "", "working directory")
-	fl.BoolVar(&x.Privileged, "privileged", false, "all capabilities of the container's user namespace")
+	fl.BoolVar(&x.Privileged, "privileged", false, "all capabilities of the container's user namespace; SYS_ADMIN and SYS_PTRACE only if it was started with one of them, or mica's executable is not yours")
 	fl.StringVar(&detachKeys, "detach-keys", run.DefaultDetachKeys, "keys that leave the command running")
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		keys, err := run.ParseDetachKeys(detachKeys)

@@ -11,7 +11,8 @@ import (
 )
 
 // Caps adjusts the default capability set (the fourteen that Docker gives). Names with or without CAP_, in any case; "ALL".
-// Drop is applied before Add, except that an ALL in Add comes first, as in Docker.
+// As in Docker: ALL in Add is all but what Drop names, ALL in Drop is nothing but what Add names, and otherwise Drop comes
+// before Add.
 type Caps struct{ Add, Drop []string }
 
 // capNames are the capabilities in the order of their numbers; see capabilities(7).
@@ -27,7 +28,6 @@ const defaultCaps = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_F
 // mask is the resulting set, one bit for each capability.
 func (c Caps) mask() (uint64, error) {
 	all := uint64(1)<<(unix.CAP_LAST_CAP+1) - 1
-	set := uint64(defaultCaps)
 	add, addAll, err := capBits(c.Add)
 	if err != nil {
 		return 0, err
@@ -36,16 +36,13 @@ func (c Caps) mask() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if addAll {
-		set = all
+	switch {
+	case addAll: // a drop of ALL beside it means nothing
+		return all &^ drop, nil
+	case dropAll:
+		return add, nil
 	}
-	if dropAll {
-		set = 0
-		if addAll { // both: what is named explicitly decides
-			return add, nil
-		}
-	}
-	return set&^drop | add, nil
+	return defaultCaps&^drop | add, nil
 }
 
 func capBits(names []string) (bits uint64, all bool, err error) {

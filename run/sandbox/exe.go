@@ -9,27 +9,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mayReachInit says whether processes with a bounding set may look into init.
-func mayReachInit(bounding uint64) bool {
-	return bounding&(1<<unix.CAP_SYS_PTRACE|1<<unix.CAP_SYS_ADMIN) != 0
-}
+// reachInit are the capabilities with which a process in the sandbox may look into init.
+const reachInit = 1<<unix.CAP_SYS_PTRACE | 1<<unix.CAP_SYS_ADMIN
 
-// executable returns the path from which init is to be executed. Processes in the sandbox cannot reach the executable of
-// init, which is not dumpable, unless they have CAP_SYS_PTRACE (or all that CAP_SYS_ADMIN allows). For those, and where
-// the user may write to the executable, it is a sealed copy in memory, so that nothing they do changes the file on the host.
-func executable(bounding uint64) (path string, done func(), err error) {
+// executable returns the path from which init is to be executed, and whether that is safe from processes that may look
+// into init. Others cannot reach the executable of init, which is not dumpable. If there will be such ones, and the user may
+// change the executable, it is a sealed copy in memory, so that nothing they do changes the file on the host.
+func executable(bounding uint64) (path string, safe bool, done func(), err error) {
 	const self = "/proc/self/exe"
 	none := func() {}
-	if !mayReachInit(bounding) {
-		return self, none, nil
-	}
 	var st unix.Stat_t
 	if err := unix.Stat(self, &st); err == nil && st.Uid != uint32(os.Geteuid()) && errors.Is(unix.Access(self, unix.W_OK), unix.EACCES) {
-		return self, none, nil
+		return self, true, none, nil
+	}
+	if bounding&reachInit == 0 {
+		return self, false, none, nil
 	}
 	src, err := os.Open(self)
 	if err != nil {
-		return "", none, fmt.Errorf("copy own executable: %w", err)
+		return "", false, none, fmt.Errorf("copy own executable: %w", err)
 	}
 	defer src.Close()
 	fd, err := unix.MemfdCreate(initName, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
@@ -37,7 +35,7 @@ func executable(bounding uint64) (path string, done func(), err error) {
 		fd, err = unix.MemfdCreate(initName, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	}
 	if err != nil {
-		return "", none, fmt.Errorf("copy own executable: %w", err)
+		return "", false, none, fmt.Errorf("copy own executable: %w", err)
 	}
 	dst := os.NewFile(uintptr(fd), initName)
 	if _, err = io.Copy(dst, src); err == nil {
@@ -45,7 +43,7 @@ func executable(bounding uint64) (path string, done func(), err error) {
 	}
 	if err != nil {
 		dst.Close()
-		return "", none, fmt.Errorf("copy own executable: %w", err)
+		return "", false, none, fmt.Errorf("copy own executable: %w", err)
 	}
-	return fmt.Sprintf("/proc/self/fd/%d", fd), func() { dst.Close() }, nil
+	return fmt.Sprintf("/proc/self/fd/%d", fd), true, func() { dst.Close() }, nil
 }

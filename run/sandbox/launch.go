@@ -19,7 +19,7 @@ type initKind struct {
 
 func (k *initKind) equal(other *initKind) bool {
 	return slices.Equal(k.ids.UIDs, other.ids.UIDs) && slices.Equal(k.ids.GIDs, other.ids.GIDs) && k.ids.Helpers == other.ids.Helpers &&
-		k.ownNet == other.ownNet && k.emulates == other.emulates && mayReachInit(k.bounding) == mayReachInit(other.bounding)
+		k.ownNet == other.ownNet && k.emulates == other.emulates && (k.bounding&reachInit != 0) == (other.bounding&reachInit != 0)
 }
 
 // Ahead is an init that has been started before it is known what for; the zero pointer is none.
@@ -94,8 +94,8 @@ func (s *Sandbox) launch() error {
 		closeAll(append(pair[:], errPipe[:]...))
 		return fmt.Errorf("open /dev/null: %w", err)
 	}
-	exe, closeExe, err := executable(s.kind.bounding)
-	if err == nil {
+	exe, safe, closeExe, err := executable(s.kind.bounding)
+	if s.safeInit = safe; err == nil {
 		attr := &syscall.ProcAttr{
 			Env:   []string{"GOMAXPROCS=4", "GOGC=off", s.memoryLimit(), "GOTRACEBACK=all", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"},
 			Files: []uintptr{uintptr(null), uintptr(null), uintptr(errPipe[1]), uintptr(pair[1])},

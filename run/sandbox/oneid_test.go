@@ -55,6 +55,22 @@ func TestEmulatedIdentityInThreads(t *testing.T) {
 	}
 }
 
+// TestEmulatedIdentityAfterExec: an exec that the kernel refuses changes nothing, and one that it carries out does.
+func TestEmulatedIdentityAfterExec(t *testing.T) {
+	out, st := output(t, oneID(t, self("refused-exec")))
+	if want := "0 0 33\n0 0 33\n0 0 0\n"; st.Code != 0 || out != want {
+		t.Errorf("%+v: %q, want %q", st, out, want)
+	}
+}
+
+// TestEmulatedCapset: a capset that the kernel refuses changes nothing either.
+func TestEmulatedCapset(t *testing.T) {
+	out, st := output(t, oneID(t, self("refused-capset")))
+	if st.Code != 0 || out != "EPERM, then as before\n" {
+		t.Errorf("%+v: %q", st, out)
+	}
+}
+
 func TestEmulatedPeer(t *testing.T) {
 	out, st := output(t, oneID(t, self("peer")))
 	if st.Code != 0 || out != "77 78\n" {
@@ -81,6 +97,51 @@ func init() {
 			}
 		}
 		fmt.Println("ok")
+		return nil
+	}
+	showIDs := func() {
+		r, e, s := unix.Getresuid()
+		fmt.Println(r, e, s)
+	}
+	commands["show-ids"] = func([]string) error { showIDs(); return nil }
+	commands["refused-exec"] = func([]string) error {
+		runtime.LockOSThread()
+		if err := os.WriteFile("/tmp/garbage", []byte{1, 2, 3}, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Setresuid(0, 0, 33); err != nil {
+			return err
+		}
+		if err := unix.Exec("/tmp/garbage", []string{"x"}, nil); err != unix.ENOEXEC {
+			return fmt.Errorf("garbage: %w", err)
+		}
+		showIDs()
+		if err := unix.Exec("/proc/self/exe", []string{strings.Repeat("x", 300_000)}, nil); err != unix.E2BIG {
+			return fmt.Errorf("a long argument: %w", err)
+		}
+		showIDs()
+		return unix.Exec("/proc/self/exe", append(os.Args[:1:1], "show-ids"), os.Environ())
+	}
+	commands["refused-capset"] = func([]string) error {
+		runtime.LockOSThread()
+		if err := unix.Setgid(5); err != nil {
+			return err
+		}
+		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var before, after, wrong [2]unix.CapUserData
+		if err := unix.Capget(&hdr, &before[0]); err != nil {
+			return err
+		}
+		wrong[0] = unix.CapUserData{Effective: 1, Permitted: ^uint32(0)}
+		wrong[1].Permitted = ^uint32(0)
+		err := unix.Capset(&hdr, &wrong[0])
+		if err2 := unix.Capget(&hdr, &after[0]); err2 != nil {
+			return err2
+		}
+		if err != unix.EPERM || before != after {
+			return fmt.Errorf("%w, %v after %v", err, after, before)
+		}
+		fmt.Println("EPERM, then as before")
 		return nil
 	}
 	commands["peer"] = func([]string) error {

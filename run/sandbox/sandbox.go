@@ -35,6 +35,8 @@ type Sandbox struct {
 	mounts  sync.WaitGroup // the servers of other mounts
 	readAll chan struct{}  // closed when init has nothing more to say
 
+	safeInit bool // the executable of init may be reached; immutable once init is launched
+
 	mu        sync.Mutex
 	procs     map[int]*Process // by number; started and not ended
 	next      int              // next number

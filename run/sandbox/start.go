@@ -243,6 +243,9 @@ func (s *Sandbox) wire(p *Spec) (*wireSpec, []int, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if p != &s.cfg.Process && !s.safeInit {
+		bounding &^= reachInit // init was not started for processes that may look into it
+	}
 	w := &wireSpec{
 		Args: p.Args, Env: p.Env, Cwd: p.Cwd, User: p.User, TTY: p.TTY, Size: p.Size, Bounding: bounding,
 		NoNewPrivs: p.NoNewPrivs || s.cfg.NoNewPrivs,

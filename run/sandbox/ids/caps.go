@@ -73,12 +73,13 @@ func capSet(s *Server, c *call) (int64, unix.Errno) {
 	if n, e := readMemory(c.tid(), c.args[1], data); e != 0 || n != len(data) {
 		return 0, unix.EFAULT
 	}
-	var effective, permitted uint64
+	var effective, permitted, inheritable uint64
 	for w := range words {
 		effective |= uint64(binary.LittleEndian.Uint32(data[w*capData:])) << (32 * w)
 		permitted |= uint64(binary.LittleEndian.Uint32(data[w*capData+4:])) << (32 * w)
+		inheritable |= uint64(binary.LittleEndian.Uint32(data[w*capData+8:])) << (32 * w)
 	}
-	if permitted&^creds.permitted != 0 || effective&^permitted != 0 {
+	if permitted&^creds.permitted != 0 || effective&^permitted != 0 || !s.mayCapSet(c, permitted, inheritable) {
 		return 0, unix.EPERM
 	}
 	now := creds
@@ -87,6 +88,16 @@ func capSet(s *Server, c *call) (int64, unix.Errno) {
 		return 0, e
 	}
 	return 0, pass
+}
+
+// mayCapSet says whether the kernel will do it, by the rules of capset(2): nothing may have changed if it does not.
+func (s *Server) mayCapSet(c *call, permitted, inheritable uint64) bool {
+	real, old := s.realCaps(c.tid(), "CapPrm:"), s.realCaps(c.tid(), "CapInh:")
+	more := real
+	if s.realCaps(c.tid(), "CapEff:")&(1<<unix.CAP_SETPCAP) != 0 {
+		more = ^uint64(0)
+	}
+	return permitted&^real == 0 && inheritable&^(old|more) == 0 && inheritable&^(old|s.realCaps(c.tid(), "CapBnd:")) == 0
 }
 
 // keepCaps is prctl(2) with PR_SET_KEEPCAPS.

@@ -1,10 +1,11 @@
 package ids
 
 import (
-	"bytes"
 	"encoding/binary"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,11 +40,92 @@ func execute(first int) handler {
 		if !ok {
 			return 0, pass // it cannot be executed
 		}
-		if e := s.set(c, creds, creds.Exec(uid, gid)); e != 0 {
+		now := creds.Exec(uid, gid)
+		s.execs.begin(s, c.tid(), creds, now)
+		if e := s.set(c, creds, now); e != 0 {
 			return 0, e
 		}
 		return 0, pass
 	}
+}
+
+// execs are programs whose credentials changed just before the kernel was to execute another one in their place. It may
+// refuse that, and then they go on with those that they had.
+type execs struct {
+	count atomic.Int32 // of list, to look without a lock
+
+	mu   sync.Mutex
+	list map[int]pendingExec // by thread
+}
+
+type pendingExec struct {
+	old, now Creds
+	image    string
+}
+
+// begin notes what a thread is before it executes a program that changes its credentials.
+func (x *execs) begin(s *Server, tid int, old, now Creds) {
+	if old == now {
+		return
+	}
+	image := s.image(tid)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.list == nil {
+		x.list = make(map[int]pendingExec)
+	}
+	x.list[tid] = pendingExec{old, now, image}
+	x.count.Store(int32(len(x.list)))
+}
+
+// settle gives a thread its credentials back if it is the same program as before, which has been told that it remains.
+func (x *execs) settle(s *Server, tid int) {
+	if x.count.Load() == 0 {
+		return
+	}
+	x.mu.Lock()
+	p, ok := x.list[tid]
+	delete(x.list, tid)
+	x.count.Store(int32(len(x.list)))
+	x.mu.Unlock()
+	if !ok || p.image == "" || s.image(tid) != p.image {
+		return
+	}
+	if now, err := s.table.Get(tid); err == nil && now == p.now {
+		_ = s.table.Set(tid, p.old)
+	}
+}
+
+// image tells programs apart that a thread has executed: by when it began, and by where the kernel has put the program's
+// memory, which is somewhere else each time. It is empty where the kernel puts it always in the same place.
+func (s *Server) image(tid int) string {
+	const addrNoRandomize = 0x0040000
+	dir := strconv.Itoa(tid)
+	personality, err := strconv.ParseUint(readWhole(s.resolver.proc, dir+"/personality"), 16, 64)
+	if err != nil || personality&addrNoRandomize != 0 {
+		return ""
+	}
+	stat := readWhole(s.resolver.proc, dir+"/stat")
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 50 {
+		return ""
+	}
+	// In proc_pid_stat(5) the first of these is number 3: starttime 22, startcode to startstack 26 to 28, start_data to env_end 45 to 51.
+	return strings.Join(append(append([]string{fields[19]}, fields[23:26]...), fields[42:49]...), " ")
+}
+
+func readWhole(dir int, file string) string {
+	fd, err := unix.Openat(dir, file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	var buf [4096]byte
+	n, err := unix.Read(fd, buf[:])
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(buf[:n]))
 }
 
 // executesFreely says whether there is nothing to do for a program: most are of that kind, and have to wait for no other thread.
@@ -156,19 +238,9 @@ func (s *Server) status(tid int, field string) string {
 
 // statusField reads a field of a status file; see proc_pid_status(5).
 func statusField(dir int, file, field string) string {
-	fd, err := unix.Openat(dir, file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return ""
-	}
-	defer unix.Close(fd)
-	var buf [4096]byte
-	n, err := unix.Read(fd, buf[:])
-	if err != nil {
-		return ""
-	}
-	for line := range bytes.Lines(buf[:n]) {
-		if rest, ok := bytes.CutPrefix(line, []byte(field)); ok {
-			return string(bytes.TrimSpace(rest))
+	for line := range strings.Lines(readWhole(dir, file)) {
+		if rest, ok := strings.CutPrefix(line, field); ok {
+			return strings.TrimSpace(rest)
 		}
 	}
 	return ""

@@ -147,11 +147,11 @@ func (s *Server) chown(c *call, fd int, uid, gid uint32) (int64, unix.Errno) {
 		return 0, errno(err)
 	}
 	if !creds.can(unix.CAP_CHOWN) {
-		owner, _, ok, err := s.files.Owner(fd)
+		owner, group, ok, err := s.files.Owner(fd)
 		if err != nil {
 			return 0, errno(err)
 		}
-		if ok && (owner != creds.FSUID || uid != none && uid != owner || gid != none && !creds.inGroup(gid)) {
+		if ok && (owner != creds.FSUID || uid != none && uid != owner || gid != none && gid != group && !creds.inGroup(gid)) {
 			return 0, unix.EPERM
 		}
 	}

@@ -2,6 +2,8 @@ package ids
 
 import (
 	"errors"
+	"fmt"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -42,6 +44,9 @@ func ioctl(fd int, req uintptr, arg unsafe.Pointer) error {
 // receive waits for the next call to answer. It is false when no process is left that could make one.
 func receive(listener int, n *notification) bool {
 	for {
+		if waitsForEver() && !pending(listener) {
+			return false
+		}
 		*n = notification{}
 		err := ioctl(listener, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(n))
 		if err == nil {
@@ -51,12 +56,35 @@ func receive(listener int, n *notification) bool {
 			return false
 		}
 		// The caller was killed meanwhile, or all are gone.
-		p := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
-		if _, err := unix.Poll(p, -1); err != nil && !errors.Is(err, unix.EINTR) || p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0 {
+		if !pending(listener) {
 			return false
 		}
 	}
 }
+
+// pending waits until there is a call to receive. It is false when there will be none any more.
+func pending(listener int) bool {
+	p := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
+	for {
+		_, err := unix.Poll(p, -1)
+		if !errors.Is(err, unix.EINTR) {
+			return err == nil && p[0].Revents&unix.POLLIN != 0
+		}
+	}
+}
+
+// waitsForEver tells whether this kernel, as all before Linux 6.11, lets a receiver wait when nobody is left that could call.
+var waitsForEver = sync.OnceValue(func() bool {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return true
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
+		return true
+	}
+	return major < 6 || major == 6 && minor < 11
+})
 
 // answer ends a call. That the caller is gone is no error.
 func answer(listener int, r *response) {

@@ -16,6 +16,7 @@ type Server struct {
 	opt      Options
 
 	tables sync.Map // architecture -> map[int32]known
+	execs  execs
 }
 
 // Options of a Server.
@@ -90,6 +91,7 @@ func (s *Server) Serve(listener int) {
 		if !receive(listener, &c.notification) {
 			return
 		}
+		s.execs.settle(s, c.tid())
 		switch k := s.lookup(c); {
 		case k.passes != nil && k.passes(s, c):
 			s.serve(passOn, c)

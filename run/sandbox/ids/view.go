@@ -2,6 +2,7 @@ package ids
 
 import (
 	"bytes"
+	"runtime"
 	"strconv"
 	"sync/atomic"
 
@@ -15,8 +16,12 @@ type View struct {
 	proc   atomic.Int64 // descriptor of the sandbox's /proc plus one; 0 until it is known
 }
 
-// NewView makes the view of the table that shares the memory.
-func NewView(shared []byte) *View { return &View{shared: shared} }
+// NewView makes the view of the table that shares the memory, which is a mapping that goes with it.
+func NewView(shared []byte) *View {
+	v := &View{shared: shared}
+	runtime.AddCleanup(v, func(mem []byte) { _ = unix.Munmap(mem) }, shared)
+	return v
+}
 
 // SetProc gives the view the sandbox's /proc, which it owns from now on. Only the first one counts.
 func (v *View) SetProc(fd int) {
