@@ -118,7 +118,10 @@ type networkDoc struct {
 
 func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
 	cfg, st, h := c.Config, c.State, &c.Config.Host
-	args := append(cfg.Args(), "")[:len(cfg.Args())]
+	command := cfg.Args() // none, if its configuration is lost
+	if len(command) == 0 {
+		command = []string{""}
+	}
 	bindings := make(map[string][]bindingDoc)
 	for _, p := range h.Ports {
 		key := containerSide(p)
@@ -129,7 +132,7 @@ func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
 		shm = 64 << 20
 	}
 	doc := &containerDoc{
-		Id: cfg.ID, Created: cfg.Created, Path: args[0], Args: args[1:], Image: cfg.ImageID, LogPath: c.LogPath(), Name: "/" + cfg.Name,
+		Id: cfg.ID, Created: cfg.Created, Path: command[0], Args: command[1:], Image: cfg.ImageID, LogPath: c.LogPath(), Name: "/" + cfg.Name,
 		RestartCount: st.Restarts, Driver: "mica", Platform: "linux",
 		State: stateDoc{
 			Status: string(st.Status), Running: st.Alive(), Paused: st.Status == record.Paused, Restarting: st.Status == record.Restarting, Dead: st.Status == record.Dead,

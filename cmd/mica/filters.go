@@ -30,6 +30,11 @@ func parseFilters(list []string, known ...string) (filters, error) {
 		if !ok || !slices.Contains(known, key) {
 			return nil, fmt.Errorf("filter %q: want one of %s", s, strings.Join(known, "=, ")+"=")
 		}
+		if key == "until" {
+			if _, err := momentAt(value, time.Now()); err != nil {
+				return nil, fmt.Errorf("filter %s: %w", s, err)
+			}
+		}
 		f[key] = append(f[key], value)
 	}
 	return f, nil

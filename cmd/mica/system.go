@@ -128,11 +128,14 @@ func (a *app) newSystemPruneCommand() *cobra.Command {
 	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
 	c.Flags().StringArrayVar(&list, "filter", nil, "until=DURATION, label=KEY[=VALUE]")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := confirm(force, "This removes all stopped containers and unused images."); err != nil {
-			return err
-		}
 		flt, err := parseFilters(list, "until", "label", "label!")
 		if err != nil {
+			return err
+		}
+		if volumes && len(flt["until"]) > 0 {
+			return errors.New("filter until= does not go with --volumes: leave one of them out")
+		}
+		if err := confirm(force, pruneQuestion(all, volumes)); err != nil {
 			return err
 		}
 		e, err := a.open()
@@ -144,10 +147,22 @@ func (a *app) newSystemPruneCommand() *cobra.Command {
 	return c
 }
 
+// pruneQuestion says what a prune removes.
+func pruneQuestion(all, volumes bool) string {
+	what := "This removes all stopped containers and all images without a name that no container uses."
+	if all {
+		what = "This removes all stopped containers and all images that no container uses."
+	}
+	if volumes {
+		what += " It removes all anonymous volumes that no container uses, with what is in them."
+	}
+	return what
+}
+
 func pruneAll(ctx context.Context, e *run.Engine, all, volumes bool, flt filters) error {
 	parts := []func() (pruned, error){func() (pruned, error) { return pruneContainers(ctx, e, flt) }}
 	if volumes {
-		parts = append(parts, func() (pruned, error) { return pruneVolumes(e, false) })
+		parts = append(parts, func() (pruned, error) { return pruneVolumes(e, false, flt) })
 	}
 	parts = append(parts, func() (pruned, error) { return pruneImages(ctx, e, all, flt) })
 	var sum pruned

@@ -150,12 +150,18 @@ func (a *app) newVolumeRemoveCommand() *cobra.Command {
 
 func (a *app) newVolumePruneCommand() *cobra.Command {
 	var all, force bool
+	var list []string
 	c := &cobra.Command{
 		Use: "prune [flags]", Short: "Remove volumes that no container uses", Example: lines("mica volume prune -f", "mica volume prune -af"), Args: cobra.NoArgs,
 	}
 	c.Flags().BoolVarP(&all, "all", "a", false, "remove named volumes too, not only anonymous ones")
 	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
+	c.Flags().StringArrayVar(&list, "filter", nil, "label=KEY[=VALUE]")
 	c.RunE = func(_ *cobra.Command, _ []string) error {
+		flt, err := parseFilters(list, "label", "label!")
+		if err != nil {
+			return err
+		}
 		what := "This removes all anonymous volumes that no container uses."
 		if all {
 			what = "This removes all volumes that no container uses."
@@ -167,12 +173,12 @@ func (a *app) newVolumePruneCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return report(pruneVolumes(e, all))
+		return report(pruneVolumes(e, all, flt))
 	}
 	return c
 }
 
-func pruneVolumes(e *run.Engine, all bool) (p pruned, err error) {
+func pruneVolumes(e *run.Engine, all bool, flt filters) (p pruned, err error) {
 	volumes, err := e.Volumes().List()
 	if err != nil {
 		return p, err
@@ -182,7 +188,7 @@ func pruneVolumes(e *run.Engine, all bool) (p pruned, err error) {
 		return p, err
 	}
 	for _, v := range volumes {
-		if len(users[v.Name]) > 0 || !all && !v.Anonymous {
+		if len(users[v.Name]) > 0 || !all && !v.Anonymous || !flt.labels(v.Labels) {
 			continue
 		}
 		size := run.DiskUsage(v.Data)
