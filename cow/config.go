@@ -117,9 +117,9 @@ type FS struct {
 	capTalk capTalk
 
 	dirtyMu sync.Mutex
-	dirty   map[*Node]struct{} // copied up, not yet known to be on disk
-	settler *time.Timer        // syncs them; set while there are any
-	closing bool               // there will be no settler any more
+	dirty   map[*Node]error // copied up, not yet known to be on disk; why, if a sync in the background failed
+	settler *time.Timer     // syncs them; set while there are any
+	closing bool            // there will be no settler any more
 	inos    inoSource
 
 	settling sync.WaitGroup // runs of the settler
@@ -137,7 +137,7 @@ func Open(cfg Config) (_ *FS, err error) {
 		cfg.machine = linux{}
 	}
 	f := &FS{cfg: cfg, fds: newFDCache(cfg.MaxFDs), links: make(map[uint64]*Node), aliases: make(map[*Node][]alias),
-		orphans: make(map[*Node]struct{}), dirty: make(map[*Node]struct{})}
+		orphans: make(map[*Node]struct{}), dirty: make(map[*Node]error)}
 	defer func() {
 		if err != nil {
 			_ = f.Close()

@@ -72,6 +72,8 @@ type renaming struct {
 	left     whiteout.Style // of the whiteout at the old name
 	stale    bool           // which is there though nothing lies below
 	device   string         // in staging, to be left behind for RENAME_WHITEOUT
+
+	deviceIno uint64
 }
 
 // find looks up both ends and checks what rename(2) checks.
@@ -384,7 +386,11 @@ func (r *renaming) replaceInSteps(fd, tfd int) error {
 		f.work.discard(stage)
 		return err
 	}
-	return sys.Rename(f.work.staging, stage, fd, from.name, 0)
+	if sys.Rename(f.work.staging, stage, fd, from.name, 0) != nil {
+		// The object has moved. Without the whiteout, the lower one shows after the next mount.
+		f.work.discard(stage)
+	}
+	return nil
 }
 
 // takeName gives n, which had the entry old in oldDir, its new name. The node
@@ -436,6 +442,11 @@ func (r *renaming) stageDevice() error {
 	if err := f.makeObject(f.work.staging, r.device, o); err != nil {
 		return err
 	}
+	var st unix.Statx_t
+	if err := sys.Stat(f.work.staging, r.device, &st); err != nil {
+		return err
+	}
+	r.deviceIno = st.Ino
 	return f.notePlaceholder(from.up, o.Meta)
 }
 
@@ -445,10 +456,6 @@ func (r *renaming) leaveDevice() error {
 		return nil
 	}
 	f, from := r.f, &r.from
-	var st unix.Statx_t
-	if err := sys.Stat(f.work.staging, r.device, &st); err != nil {
-		return err
-	}
 	h, covered := from.dir.dir.hidden[from.name]
 	var err error
 	if covered {
@@ -461,7 +468,7 @@ func (r *renaming) leaveDevice() error {
 		return err
 	}
 	delete(from.dir.dir.hidden, from.name)
-	from.dir.dir.insert(&dirent{name: from.name, owner: from.up, ino: st.Ino, typ: unix.DT_CHR, below: h.below})
+	from.dir.dir.insert(&dirent{name: from.name, owner: from.up, ino: r.deviceIno, typ: unix.DT_CHR, below: h.below})
 	return nil
 }
 

@@ -16,25 +16,41 @@ import (
 type eventful struct {
 	linux
 	boot   int
-	onSync func() // before each one
+	onSync func()  // before each one
+	fail   []error // what the next ones give
+}
+
+func (m *eventful) syncfs(fd int) error {
+	if err := m.event(); err != nil {
+		return err
+	}
+	return m.linux.syncfs(fd)
 }
 
 func (m *eventful) bootID() (string, error) { return fmt.Sprintf("%032d", m.boot), nil }
 
 func (m *eventful) fsync(fd int) error {
-	m.event()
+	if err := m.event(); err != nil {
+		return err
+	}
 	return m.linux.fsync(fd)
 }
 
 func (m *eventful) fdatasync(fd int) error {
-	m.event()
+	if err := m.event(); err != nil {
+		return err
+	}
 	return m.linux.fdatasync(fd)
 }
 
-func (m *eventful) event() {
+func (m *eventful) event() (err error) {
 	if m.onSync != nil {
 		m.onSync()
 	}
+	if len(m.fail) > 0 {
+		err, m.fail = m.fail[0], m.fail[1:]
+	}
+	return err
 }
 
 // eventfulUnion is a union on such a machine, with lower files f0, f1 and so on that are copied up in blocks.
@@ -216,5 +232,60 @@ func TestLargeCopiesHoldNobodyUp(t *testing.T) {
 			must(t, <-done)
 			u.Forget(n, 1)
 		})
+	}
+}
+
+// TestFsyncDuringSync: files that clients sync and forget while all are synced in the background keep their content and
+// their identity, whatever takes their names.
+func TestFsyncDuringSync(t *testing.T) {
+	for _, files := range []int{manySyncs - 6, manySyncs + 4} { // one by one, and together
+		u, m := eventfulUnion(t, files)
+		for i := range files {
+			must(t, u.put(fmt.Sprint("f", i), "one", 0))
+		}
+		first := true
+		m.onSync = func() {
+			if !first {
+				return
+			}
+			first = false
+			for i := range files {
+				name := fmt.Sprint("f", i)
+				must(t, u.with(name, func(n *Node) error { return u.Fsync(n, false) }))
+				must(t, u.rename(name, "old-"+name, 0))
+				must(t, u.put(name, "new", 0))
+			}
+		}
+		must(t, u.Sync())
+		u.reopen()
+		for i := range files {
+			name := fmt.Sprint("f", i)
+			if c := u.content("old-" + name); !strings.HasPrefix(c, "onexxx") || len(c) != 1<<20 {
+				t.Errorf("%s: %d bytes, %.6q", name, len(c), c)
+			}
+			if a, b := u.attr(name), u.attr("old-"+name); a.Ino == b.Ino {
+				t.Errorf("%s has the inode number of another file", name)
+			}
+		}
+	}
+}
+
+// TestSyncErrorReachesClient: that a sync in the background failed is told to the client that syncs next, once, and until
+// then nothing is recorded as being on disk.
+func TestSyncErrorReachesClient(t *testing.T) {
+	u, m := eventfulUnion(t, 1)
+	must(t, u.put("f0", "one", 0))
+	m.fail = []error{unix.EIO}
+	u.settleAll()
+	u.settleAll() // leaves it alone
+	u.dirtyMu.Lock()
+	if len(u.dirty) != 1 || u.settler != nil {
+		t.Errorf("%d files are dirty, a further try: %v", len(u.dirty), u.settler != nil)
+	}
+	u.dirtyMu.Unlock()
+	for _, want := range []error{unix.EIO, nil} {
+		if err := u.with("f0", func(n *Node) error { return u.Fsync(n, false) }); err != want {
+			t.Errorf("%v, want %v", err, want)
+		}
 	}
 }

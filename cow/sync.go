@@ -31,6 +31,9 @@ func (f *FS) Fsync(n *Node, dataOnly bool) error {
 		return err
 	}
 	defer c.put()
+	if err := f.takeFailure(n); err != nil {
+		return err
+	}
 	return f.settle(n, c, dataOnly)
 }
 
@@ -191,15 +194,21 @@ func (f *FS) markDirty(n *Node) {
 		return
 	}
 	n.refs.Add(1)
-	f.dirty[n] = struct{}{}
+	f.dirty[n] = nil
 	f.settleLater()
 }
 
-// settleLater sees to it that what is dirty is synced in some time. Needs
-// dirtyMu.
+// settleLater sees to it that what is dirty is synced in some time, but for what
+// could not be: a client is to hear of that first. Needs dirtyMu.
 func (f *FS) settleLater() {
-	if f.settler == nil && len(f.dirty) > 0 && !f.closing {
-		f.settler = time.AfterFunc(settleDelay, f.settleAll)
+	if f.settler != nil || f.closing {
+		return
+	}
+	for _, failed := range f.dirty {
+		if failed == nil {
+			f.settler = time.AfterFunc(settleDelay, f.settleAll)
+			return
+		}
 	}
 }
 
@@ -210,8 +219,7 @@ func (f *FS) isDirty(n *Node) bool {
 	return ok
 }
 
-// settleAll runs in the background some time after the first copy-up. Errors
-// stay in the backing files, where the next fsync finds them.
+// settleAll runs in the background some time after the first copy-up.
 func (f *FS) settleAll() {
 	f.dirtyMu.Lock()
 	f.settler = nil
@@ -222,7 +230,7 @@ func (f *FS) settleAll() {
 	f.settling.Add(1)
 	f.dirtyMu.Unlock()
 	defer f.settling.Done()
-	_ = f.Sync()
+	_ = f.sync(func(failed error) bool { return failed == nil })
 }
 
 // endSettling waits for the background to be done for good.
@@ -237,26 +245,16 @@ func (f *FS) endSettling() {
 }
 
 // Sync makes all that was copied up durable, with its records.
-func (f *FS) Sync() error {
+func (f *FS) Sync() error { return f.sync(func(error) bool { return true }) }
+
+// sync is Sync for those nodes that, with the error of the last try, wanted
+// takes.
+func (f *FS) sync(wanted func(failed error) bool) error {
 	if f.upper == nil || f.cfg.Observe || f.cfg.Volatile {
 		return nil
 	}
-	f.dirtyMu.Lock()
-	if f.settler != nil {
-		f.settler.Stop()
-		f.settler = nil
-	}
-	defer func() {
-		// What was changed meanwhile, or could not be synced, waits for the next time.
-		f.dirtyMu.Lock()
-		f.settleLater()
-		f.dirtyMu.Unlock()
-	}()
-	nodes := make([]*Node, 0, len(f.dirty))
-	for n := range f.dirty {
-		nodes = append(nodes, n)
-	}
-	f.dirtyMu.Unlock()
+	nodes := f.beginSync(wanted)
+	defer f.endSync(nodes)
 	if len(nodes) == 0 {
 		return nil
 	}
@@ -274,6 +272,7 @@ func (f *FS) Sync() error {
 		later, err := f.settleOne(n, synced)
 		if err != nil {
 			errs = append(errs, err)
+			f.noteFailure(n, err)
 		} else if later {
 			recorded = append(recorded, n)
 		}
@@ -288,6 +287,57 @@ func (f *FS) Sync() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// beginSync gives the nodes to sync, with a reference to each: a client's fsync
+// may be faster, and nothing else keep them in memory then.
+func (f *FS) beginSync(wanted func(failed error) bool) []*Node {
+	f.dirtyMu.Lock()
+	defer f.dirtyMu.Unlock()
+	if f.settler != nil {
+		f.settler.Stop()
+		f.settler = nil
+	}
+	nodes := make([]*Node, 0, len(f.dirty))
+	for n, failed := range f.dirty {
+		if wanted(failed) {
+			n.refs.Add(1)
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
+func (f *FS) endSync(nodes []*Node) {
+	for _, n := range nodes {
+		f.Forget(n, 1)
+	}
+	// What was changed meanwhile waits for the next time.
+	f.dirtyMu.Lock()
+	f.settleLater()
+	f.dirtyMu.Unlock()
+}
+
+// noteFailure keeps the error of a sync in the background for the client that
+// asks next: the disk tells it once.
+func (f *FS) noteFailure(n *Node, err error) {
+	f.dirtyMu.Lock()
+	defer f.dirtyMu.Unlock()
+	if _, ok := f.dirty[n]; ok {
+		f.dirty[n] = err
+	}
+}
+
+// takeFailure gives what noteFailure kept, once.
+func (f *FS) takeFailure(n *Node) error {
+	f.dirtyMu.Lock()
+	defer f.dirtyMu.Unlock()
+	err := f.dirty[n]
+	if err != nil {
+		f.dirty[n] = nil
+		f.settleLater()
+	}
+	return err
 }
 
 // settleOne syncs one copied-up node. synced says that its data is on disk;

@@ -104,6 +104,9 @@ func (f *FS) Setxattr(n *Node, name string, value []byte, flags int, killGroup b
 	}
 	f.tree.Lock()
 	defer f.tree.Unlock()
+	if err := f.settable(n, name); err != nil { // it may have got another name
+		return err
+	}
 	if err := f.copyUp(n, true); err != nil {
 		return err
 	}
