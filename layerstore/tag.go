@@ -76,9 +76,10 @@ func (t *session) remove(ref string, opt RemoveOptions) ([]Removed, error) {
 	keep := false
 	if last && opt.InUse != nil {
 		users, err := opt.InUse(img.ID)
-		if err != nil {
+		if err != nil && !opt.Force {
 			return nil, err
 		}
+		keep = err != nil // it may be in use
 		if len(users) > 0 {
 			if !opt.Force {
 				return nil, fmt.Errorf("%w by %s: %s; remove the container first, or force to take only the image's names",

@@ -155,8 +155,8 @@ func (u *unarchiver) place(parent *cow.Node, name string, mode uint32, h *tar.He
 			return old, attr, nil
 		}
 		u.t.forget(old)
-		if oldType == unix.S_IFDIR {
-			return nil, attr, errors.New("cannot replace a directory by something else")
+		if oldType == unix.S_IFDIR || typ == unix.S_IFDIR {
+			return nil, attr, errors.New("a directory does not replace something else, nor something else a directory")
 		}
 		if err := u.t.union.Unlink(parent, name); err != nil {
 			return nil, attr, err

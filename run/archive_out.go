@@ -81,7 +81,7 @@ func (a *archiver) object(ctx context.Context, n *cow.Node, attr *cow.Attr, name
 		Name: name, Mode: int64(attr.Mode & 0o7777), Uid: int(attr.UID), Gid: int(attr.GID),
 		ModTime: time.Unix(attr.Mtime.Sec, int64(attr.Mtime.Nsec)), Format: tar.FormatPAX,
 	}
-	if attr.Nlink > 1 && attr.Mode&unix.S_IFMT != unix.S_IFDIR {
+	if t := attr.Mode & unix.S_IFMT; attr.Nlink > 1 && t != unix.S_IFDIR && t != unix.S_IFSOCK {
 		if first, ok := a.links[attr.Ino]; ok {
 			h.Typeflag, h.Linkname = tar.TypeLink, first
 			return a.header(h)

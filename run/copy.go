@@ -48,6 +48,9 @@ func (e *Engine) CopyToHost(ctx context.Context, c *record.Container, src, dst s
 	if err != nil {
 		return err
 	}
+	if path.Clean("/"+src) == "/" {
+		src = "/." // it has no name of its own
+	}
 	dir, name, err := target(st.IsDir(), st.Name, src, abs+trailing(dst), hostStat)
 	if err != nil {
 		return err
@@ -66,9 +69,6 @@ func (e *Engine) CopyToHost(ctx context.Context, c *record.Container, src, dst s
 // CopyFromHost copies a path of the host into the container, by the rules of
 // cp.
 func (e *Engine) CopyFromHost(ctx context.Context, c *record.Container, src, dst string, opt CopyOptions) error {
-	if src == "" {
-		return errors.New("cp: the source is empty")
-	}
 	follow := opt.FollowLink || asDirectory(src)
 	stat := os.Lstat
 	if follow {

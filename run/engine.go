@@ -76,9 +76,26 @@ func (e *Engine) Image(ref string) (*layerstore.Image, error) {
 	return img, err
 }
 
-// InUse lists the containers of an image; for [layerstore.RemoveOptions].
-func (e *Engine) InUse(imageID string) ([]string, error) {
+// errDamagedContainer says that it is not known what some container uses.
+var errDamagedContainer = errors.New("what it uses is not known")
+
+// readable lists all containers; a damaged one is an error, for those who want to remove what no container uses.
+func (e *Engine) readable() ([]*record.Container, error) {
 	list, err := e.Containers.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range list {
+		if c.Broken != nil {
+			return nil, fmt.Errorf("container %s is damaged, and %w: %w", c.Config.Name, errDamagedContainer, c.Broken)
+		}
+	}
+	return list, nil
+}
+
+// InUse lists the containers of an image; for [layerstore.RemoveOptions]. It is an error if that is not known of some.
+func (e *Engine) InUse(imageID string) ([]string, error) {
+	list, err := e.readable()
 	if err != nil {
 		return nil, err
 	}

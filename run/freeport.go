@@ -26,6 +26,17 @@ const portPatience = time.Second
 // chooseHostPorts gives a free port of the host to each port that names only the container's, or several to choose from.
 // They are chosen when the container is made, so that it keeps them over restarts.
 func chooseHostPorts(ports []record.Port) error {
+	fixed := make(map[string]bool)
+	for _, p := range ports {
+		if p.Host == 0 || p.HostLast != 0 {
+			continue
+		}
+		key := fmt.Sprintf("%s %s %d", p.Protocol, p.HostIP, p.Host)
+		if fixed[key] {
+			return fmt.Errorf("port %d/%s of the host leads to two ports of the container: leave one out", p.Host, p.Protocol)
+		}
+		fixed[key], fixed[fmt.Sprintf("%s %d", p.Protocol, p.Host)] = true, true
+	}
 	for i := range ports {
 		p := &ports[i]
 		if p.Host != 0 && p.HostLast == 0 {
@@ -35,11 +46,13 @@ func chooseHostPorts(ports []record.Port) error {
 		if p.HostLast != 0 {
 			candidates = nil
 			for n := int(p.Host); n <= int(p.HostLast); n++ {
-				candidates = append(candidates, uint16(n))
+				if !fixed[fmt.Sprintf("%s %d", p.Protocol, n)] {
+					candidates = append(candidates, uint16(n))
+				}
 			}
 		}
 		var release func()
-		var err error
+		err := error(unix.EADDRINUSE) // where there is no candidate
 		for _, n := range candidates {
 			if p.Host, release, err = holdPort(p.Protocol, p.HostIP, n); err == nil {
 				break

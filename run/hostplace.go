@@ -45,12 +45,18 @@ func mountedAt(cfg *record.Config, p string) *hostPlace {
 	if best == nil || best.Type == record.MountTmpfs {
 		return nil
 	}
-	h := &hostPlace{inside: p, dir: best.Source, path: path.Join(".", p[len(path.Clean(best.Target)):]), readOnly: best.ReadOnly}
+	source := best.Source
+	if best.Type == record.MountBind { // a mount follows symlinks
+		if real, err := filepath.EvalSymlinks(source); err == nil {
+			source = real
+		}
+	}
+	h := &hostPlace{inside: p, dir: source, path: path.Join(".", p[len(path.Clean(best.Target)):]), readOnly: best.ReadOnly}
 	if best.Type == record.MountVolume {
 		h.volume = volumeOf(best)
 	}
-	if fi, err := os.Stat(best.Source); err == nil && !fi.IsDir() {
-		h.dir, h.path = filepath.Split(best.Source)
+	if fi, err := os.Stat(source); err == nil && !fi.IsDir() {
+		h.dir, h.path = filepath.Split(source)
 	}
 	return h
 }

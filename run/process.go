@@ -131,7 +131,8 @@ func (io *processIO) pump(sink func(control.Kind, []byte)) {
 				if n > 0 {
 					sink(s.kind, buf[:n])
 				}
-				if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) { // a terminal ends with EIO
+				late := errors.Is(err, os.ErrDeadlineExceeded) && (n > 0 || s.left.Load() > 0 && s.waiting() > 0)
+				if err != nil && !late { // a terminal ends with EIO
 					return
 				}
 			}

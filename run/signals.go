@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,8 @@ type Signals struct {
 	mu   sync.Mutex // guards all below
 	held []syscall.Signal
 	to   func(syscall.Signal) // nil: nobody yet
+
+	released bool
 }
 
 // CatchSignals takes over every signal that does not concern this process alone. The context that it gives is cancelled
@@ -53,10 +56,31 @@ func (s *Signals) take(sig syscall.Signal) {
 		s.to(sig)
 		return
 	}
+	again := slices.ContainsFunc(s.held, ends)
 	s.held = append(s.held, sig)
-	if ends(sig) {
+	switch {
+	case !ends(sig):
+	case again:
+		s.obey(sig)
+	default:
 		s.cancel()
+		time.AfterFunc(obeyAfter, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.to == nil && !s.released {
+				s.obey(sig)
+			}
+		})
 	}
+}
+
+// obeyAfter is how long what is under way may take to give up, before the signal has its usual effect.
+const obeyAfter = 3 * time.Second
+
+// obey lets a signal have its usual effect.
+func (s *Signals) obey(sig syscall.Signal) {
+	signal.Stop(s.ch)
+	_ = unix.Kill(os.Getpid(), sig)
 }
 
 // handOver says where signals go from now on, with those that have come already.
@@ -82,6 +106,9 @@ func (s *Signals) Ended() (code int, ended bool) {
 // Release gives the signals their usual effect back.
 func (s *Signals) Release() {
 	signal.Stop(s.ch)
+	s.mu.Lock()
+	s.released = true
+	s.mu.Unlock()
 	close(s.ch)
 	s.cancel()
 }

@@ -343,6 +343,11 @@ func (s *supervisor) stop(ctx context.Context, sig int, timeout *float64, keep b
 	case <-s.ended:
 		return nil
 	case <-ctx.Done():
+		if keep { // there will be no start after it
+			s.mu.Lock()
+			s.keep = false
+			s.mu.Unlock()
+		}
 		return fmt.Errorf("stop the container: %w", ctx.Err())
 	}
 }

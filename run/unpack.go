@@ -14,26 +14,32 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"mica/internal/sys"
 )
 
 // unpack unpacks a tar stream into an existing directory of the host, with the owners that it names if owners is set.
 // Symlinks are followed inside the directory only.
 // A file that is there is written over if inPlace is set, since it may be mounted somewhere, and replaced if not.
 func unpack(r io.Reader, root *os.Root, owners, inPlace bool) error {
-	u := &unpacker{root: root, owners: owners, inPlace: inPlace}
-	in := tar.NewReader(r)
+	u := &unpacker{root: root, owners: owners, inPlace: inPlace, skipped: make(map[string]bool)}
+	err := u.entries(tar.NewReader(r))
+	finishErr := u.finish() // also of what an error has cut off
+	if err == nil {
+		err = finishErr
+	}
+	return err
+}
+
+func (u *unpacker) entries(in *tar.Reader) error {
 	for {
 		h, err := in.Next()
 		if err == io.EOF {
-			return u.finish()
+			return nil
 		}
 		if err != nil {
 			return err
 		}
 		if err := u.entry(h, in); err != nil {
-			return fmt.Errorf("write %s: %w", filepath.Join(root.Name(), h.Name), err)
+			return fmt.Errorf("write %s: %w", filepath.Join(u.root.Name(), h.Name), err)
 		}
 	}
 }
@@ -42,6 +48,7 @@ type unpacker struct {
 	root    *os.Root
 	owners  bool
 	inPlace bool
+	skipped map[string]bool
 	dirs    []unpackedDir // that get their modes and times at the end, when nothing is to be made in them any more
 }
 
@@ -64,44 +71,48 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	if err != nil {
 		return err
 	}
-	regular := h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeCont || h.Typeflag == tar.TypeGNUSparse
-	fi, err := u.root.Lstat(name)
-	exists := err == nil
-	isDir := exists && fi.IsDir()
-	switch {
-	case isDir && h.Typeflag != tar.TypeDir:
-		return errors.New("there is a directory of that name")
-	case h.Typeflag == tar.TypeLink && strings.TrimLeft(path.Clean(h.Linkname), "/") == name:
+	kind := kindOf(h)
+	if kind == 0 {
+		u.skipped[name] = true // devices cannot be made, and sockets live as long as who listens on them
 		return nil
-	case exists && !isDir && !(u.inPlace && regular && fi.Mode().IsRegular()):
-		if err := u.root.Remove(name); err != nil {
+	}
+	target := ""
+	if kind == tar.TypeLink {
+		if target, err = entryPath(h.Linkname); err != nil || target == name || u.skipped[target] {
+			return err
+		}
+		if _, err := u.root.Lstat(target); err != nil {
 			return err
 		}
 	}
-	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
-		err = u.content(name, content, h.Size)
-	case tar.TypeDir:
-		u.dirs = append(u.dirs, unpackedDir{name, h})
-		if err := u.root.MkdirAll(name, 0o700); err != nil || !isDir {
+	fi, err := u.root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := u.root.MkdirAll(path.Dir(name), 0o755); err != nil {
 			return err
 		}
-		return u.open(name, fi)
+	} else if err != nil {
+		return err
+	} else if err := u.makeRoom(name, kind, fi); err != nil {
+		return err
+	}
+	switch kind {
+	case tar.TypeDir:
+		u.dirs = append(u.dirs, unpackedDir{name, h})
+		if fi != nil {
+			return u.open(name, fi)
+		}
+		return u.root.Mkdir(name, 0o700)
 	case tar.TypeSymlink:
 		if err := u.root.Symlink(h.Linkname, name); err != nil {
 			return err
 		}
 		return u.chown(name, h)
 	case tar.TypeLink:
-		target, err := entryPath(h.Linkname)
-		if err != nil {
-			return err
-		}
 		return u.root.Link(target, name)
 	case tar.TypeFifo:
 		err = u.fifo(name)
 	default:
-		return nil // devices cannot be made, and sockets live as long as who listens on them
+		err = u.content(name, content, h.Size)
 	}
 	if err != nil {
 		return err
@@ -109,9 +120,40 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	return u.attributes(name, h)
 }
 
+// kindOf is the type of an entry, one for all kinds of files; 0 for what is not unpacked.
+func kindOf(h *tar.Header) byte {
+	switch h.Typeflag {
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
+		return tar.TypeReg
+	case tar.TypeDir, tar.TypeSymlink, tar.TypeLink, tar.TypeFifo:
+		return h.Typeflag
+	}
+	return 0
+}
+
+// makeRoom removes what is in the way of an entry, if that may be: a file or symlink for what is no directory.
+func (u *unpacker) makeRoom(name string, kind byte, fi fs.FileInfo) error {
+	switch {
+	case fi.IsDir() && kind == tar.TypeDir:
+		return nil
+	case fi.IsDir():
+		return errors.New("there is a directory of that name")
+	case kind == tar.TypeDir:
+		return errors.New("there is something of that name that is no directory")
+	case u.inPlace && kind == tar.TypeReg && fi.Mode().IsRegular():
+		return nil
+	case !fi.Mode().IsRegular() && fi.Mode()&fs.ModeSymlink == 0:
+		return errors.New("there is a device, FIFO or socket of that name")
+	}
+	return u.root.Remove(name)
+}
+
 // open lets its owner write in a directory until the end, since root may in any.
 func (u *unpacker) open(name string, fi fs.FileInfo) error {
-	if err := u.root.Chmod(name, fi.Mode().Perm()|0o700); err != nil && !errors.Is(err, fs.ErrPermission) {
+	if fi.Mode().Perm()&0o700 == 0o700 {
+		return nil
+	}
+	if err := u.root.Chmod(name, fi.Mode()|0o700); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
 	return nil
@@ -169,13 +211,13 @@ func (u *unpacker) setTime(name string, t time.Time) error {
 	if year := t.Year(); year > 1680 && year < 2260 { // what a number of nanoseconds can hold, which is what package os uses
 		return u.root.Chtimes(name, t, t)
 	}
-	f, err := u.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	dir, err := u.root.Open(path.Dir(name))
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer dir.Close()
 	ts := timespec(t)
-	return unix.UtimesNanoAt(unix.AT_FDCWD, sys.FdPath(int(f.Fd())), []unix.Timespec{ts, ts}, 0)
+	return unix.UtimesNanoAt(int(dir.Fd()), path.Base(name), []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // xattrs sets extended attributes as far as the filesystem and the caller's rights allow. Those that grant something to
@@ -198,8 +240,9 @@ func (u *unpacker) xattrs(name string, h *tar.Header) error {
 			}
 			defer f.Close()
 		}
-		err := unix.Fsetxattr(int(f.Fd()), attr, []byte(value), 0)
-		if err != nil && err != unix.EPERM && err != unix.EOPNOTSUPP {
+		switch err := unix.Fsetxattr(int(f.Fd()), attr, []byte(value), 0); err {
+		case nil, unix.EPERM, unix.EOPNOTSUPP, unix.ENOSPC, unix.E2BIG, unix.ERANGE: // what this disk cannot hold is left out
+		default:
 			return fmt.Errorf("set attribute %s: %w", attr, err)
 		}
 	}

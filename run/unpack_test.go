@@ -3,6 +3,7 @@ package run
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -93,6 +94,10 @@ func TestUnpackKeeps(t *testing.T) {
 func TestUnpackOver(t *testing.T) {
 	file := tarEntry{Header: tar.Header{Typeflag: tar.TypeReg, Name: "name", Mode: 0o644}, content: "new"}
 	inside := tarEntry{Header: tar.Header{Typeflag: tar.TypeReg, Name: "name/in", Mode: 0o644}, content: "new"}
+	device := tarEntry{Header: tar.Header{Typeflag: tar.TypeChar, Name: "name", Devmajor: 1, Devminor: 3}}
+	twice := tarEntry{Header: tar.Header{Typeflag: tar.TypeLink, Name: "other", Linkname: "name"}}
+	lost := tarEntry{Header: tar.Header{Typeflag: tar.TypeLink, Name: "name", Linkname: "gone"}}
+	deep := tarEntry{Header: tar.Header{Typeflag: tar.TypeReg, Name: "a/b/c", Mode: 0o644}, content: "new"}
 	directory := tarEntry{Header: tar.Header{Typeflag: tar.TypeDir, Name: "name/", Mode: 0o700}}
 	for name, c := range map[string]struct {
 		entries []tarEntry
@@ -101,12 +106,16 @@ func TestUnpackOver(t *testing.T) {
 		err     string
 	}{
 		"a file that may not be written": {[]tarEntry{file}, func(d string) error { return os.WriteFile(filepath.Join(d, "name"), nil, 0o444) }, "name", ""},
-		"a FIFO":                         {[]tarEntry{file}, func(d string) error { return unix.Mkfifo(filepath.Join(d, "name"), 0o600) }, "name", ""},
+		"a FIFO":                         {[]tarEntry{file}, func(d string) error { return unix.Mkfifo(filepath.Join(d, "name"), 0o600) }, "", "FIFO"},
 		"a symlink out":                  {[]tarEntry{file}, func(d string) error { return os.Symlink("/etc/passwd", filepath.Join(d, "name")) }, "name", ""},
 		"a directory by a file":          {[]tarEntry{file}, func(d string) error { return os.Mkdir(filepath.Join(d, "name"), 0o700) }, "", "a directory of that name"},
-		"a file by a directory":          {[]tarEntry{directory, inside}, func(d string) error { return os.WriteFile(filepath.Join(d, "name"), nil, 0o600) }, "name/in", ""},
+		"a file by a directory":          {[]tarEntry{directory, inside}, func(d string) error { return os.WriteFile(filepath.Join(d, "name"), nil, 0o600) }, "", "no directory"},
+		"a file by a device":             {[]tarEntry{device}, func(d string) error { return os.WriteFile(filepath.Join(d, "name"), []byte("new"), 0o600) }, "name", ""},
+		"a file by a lost link":          {[]tarEntry{lost}, func(d string) error { return os.WriteFile(filepath.Join(d, "name"), []byte("new"), 0o600) }, "", "no such file"},
+		"nothing, without its parents":   {[]tarEntry{deep}, func(string) error { return nil }, "a/b/c", ""},
+		"a device that has two names":    {[]tarEntry{device, twice, file}, func(string) error { return nil }, "name", ""},
 		"a closed directory":             {[]tarEntry{directory, inside}, func(d string) error { return os.Mkdir(filepath.Join(d, "name"), 0o500) }, "name/in", ""},
-		"a symlink out by a directory":   {[]tarEntry{directory, inside}, func(d string) error { return os.Symlink("/tmp", filepath.Join(d, "name")) }, "name/in", ""},
+		"a symlink out by a directory":   {[]tarEntry{directory, inside}, func(d string) error { return os.Symlink("/tmp", filepath.Join(d, "name")) }, "", "no directory"},
 		"a file behind a symlink out":    {[]tarEntry{inside}, func(d string) error { return os.Symlink("/tmp", filepath.Join(d, "name")) }, "", "escapes"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -124,5 +133,23 @@ func TestUnpackOver(t *testing.T) {
 				t.Errorf("%q, %v", got, err)
 			}
 		})
+	}
+}
+
+// TestUnpackFailsHalfWay: directories have their modes afterwards, those that were there their old ones if nothing else was
+// asked for.
+func TestUnpackFailsHalfWay(t *testing.T) {
+	b := archive(t, tarEntry{Header: tar.Header{Typeflag: tar.TypeDir, Name: "there/", Mode: 0o1777}},
+		tarEntry{Header: tar.Header{Typeflag: tar.TypeDir, Name: "new/", Mode: 0o755}}, tarEntry{Header: tar.Header{Typeflag: tar.TypeReg, Name: "../out", Mode: 0o644}})
+	dir, err := unpackInto(t, b, func(d string) error {
+		return errors.Join(os.Mkdir(filepath.Join(d, "there"), 0o700), os.Chmod(filepath.Join(d, "there"), 0o500|os.ModeSticky))
+	})
+	if err == nil {
+		t.Fatal("an entry outside was taken")
+	}
+	for name, want := range map[string]os.FileMode{"there": os.ModeDir | os.ModeSticky | 0o777, "new": os.ModeDir | 0o755} {
+		if fi, err := os.Stat(filepath.Join(dir, name)); err != nil || fi.Mode() != want {
+			t.Errorf("%s: %v, %v", name, fi.Mode(), err)
+		}
 	}
 }

@@ -97,9 +97,9 @@ func (e *Engine) dropVolumes(list []*volume.Volume) {
 	}
 }
 
-// VolumeUsers lists the containers that mount each volume, by volume.
+// VolumeUsers lists the containers that mount each volume, by volume. It is an error if that of some is not known.
 func (e *Engine) VolumeUsers() (map[string][]string, error) {
-	list, err := e.Containers.List()
+	list, err := e.readable()
 	if err != nil {
 		return nil, err
 	}
@@ -137,6 +137,9 @@ func (e *Engine) removeAnonymous(cfg *record.Config) error {
 		return nil
 	}
 	users, err := e.VolumeUsers()
+	if errors.Is(err, errDamagedContainer) {
+		return nil // it may have taken one over: `volume prune` removes the others when it is gone
+	}
 	if err != nil {
 		return err
 	}

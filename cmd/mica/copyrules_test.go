@@ -78,7 +78,7 @@ func TestCopyRules(t *testing.T) {
 			in("private", "/private") // with its mode
 			for _, bad := range [][]string{
 				{"not a directory", "cp", name + ":/x/t1/", t.TempDir()}, {"not a directory", "cp", name + ":/x/t1/.", t.TempDir()},
-				{"the source is empty", "cp", "", name + ":/x"}, {"cannot copy the directory", "cp", filepath.Join(host, "d"), name + ":/x/t1"},
+				{"is empty", "cp", "", name + ":/x"}, {"is empty", "cp", name + ":/x", ""}, {"cannot copy the directory", "cp", filepath.Join(host, "d"), name + ":/x/t1"},
 				{"no directory", "cp", filepath.Join(host, "f"), name + ":/x/none/"}, {"no directory", "cp", filepath.Join(host, "f"), name + ":/none/f"},
 			} {
 				c.fails(125, bad[0], bad[1:]...)

@@ -415,7 +415,7 @@ func pruneContainers(ctx context.Context, e *run.Engine, flt filters) (p pruned,
 		return p, err
 	}
 	for _, ct := range list {
-		if ct.State.Alive() || !flt.labels(ct.Config.Container.Labels) || !flt.before(ct.Config.Created, time.Now()) {
+		if ct.State.Alive() || ct.Broken != nil || !flt.labels(ct.Config.Container.Labels) || !flt.before(ct.Config.Created, time.Now()) {
 			continue
 		}
 		size, _ := e.Size(ctx, ct)

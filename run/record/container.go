@@ -110,6 +110,9 @@ func (d *Dir) Rename(c *Container, name string) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
+	if c.Broken != nil {
+		return c.Broken
+	}
 	old := c.Config.Name
 	if name == old {
 		return fmt.Errorf("%w: the container has the name %q already", ErrNameInUse, name)
