@@ -119,8 +119,8 @@ func dialAlive(ctx context.Context, c *record.Container) (*control.Conn, error) 
 	}
 }
 
-// Wait waits until a container has ended and gives its exit code. One that
-// was removed meanwhile has the code it ended with.
+// Wait waits until a container has ended and gives its exit code, also if it is
+// removed then.
 func (e *Engine) Wait(ctx context.Context, c *record.Container) (int, error) {
 	if err := c.Refresh(); err != nil {
 		return 0, err

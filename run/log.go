@@ -1,6 +1,7 @@
 package run
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -106,6 +107,7 @@ func (l *logWriter) flush(out []byte) {
 		return
 	}
 	l.mute = time.Now().Add(muteTime)
+	clear(l.part) // what comes after the gap is not its end
 	if l.err == nil {
 		l.err = fmt.Errorf("write the log: %w", err)
 		fmt.Fprintln(os.Stderr, l.err)
@@ -113,14 +115,39 @@ func (l *logWriter) flush(out []byte) {
 }
 
 func (l *logWriter) append(out []byte) error {
-	if err := l.open(); err != nil {
-		return err
-	}
-	if l.opt.MaxSize > 0 && l.size > 0 && l.size+int64(len(out)) > l.opt.MaxSize {
-		if err := l.rotate(); err != nil {
+	for len(out) > 0 {
+		if err := l.open(); err != nil {
 			return err
 		}
+		part := l.fitting(out)
+		if len(part) == 0 {
+			if err := l.rotate(); err != nil {
+				return err
+			}
+			part = l.fitting(out)
+		}
+		if err := l.put(part); err != nil {
+			return err
+		}
+		out = out[len(part):]
 	}
+	return nil
+}
+
+// fitting gives as many lines as the file has room for; an empty one has room for any.
+func (l *logWriter) fitting(lines []byte) []byte {
+	room := l.opt.MaxSize - l.size
+	if l.opt.MaxSize == 0 || int64(len(lines)) <= room {
+		return lines
+	}
+	end := bytes.LastIndexByte(lines[:max(room, 0)], '\n') + 1
+	if end == 0 && l.size == 0 {
+		end = bytes.IndexByte(lines, '\n') + 1
+	}
+	return lines[:end]
+}
+
+func (l *logWriter) put(out []byte) error {
 	n, err := l.file.Write(out)
 	if err == nil {
 		l.size += int64(n)

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/internal/sys"
 	"mica/run/record"
 )
 
@@ -29,13 +30,20 @@ type LogOptions struct {
 // Logs writes the output that a container's main process has written, and
 // with Follow what it goes on to write until it ends.
 func Logs(ctx context.Context, c *record.Container, opt LogOptions, stdout, stderr io.Writer) error {
-	p := &logPrinter{opt: opt, out: map[string]io.Writer{"stdout": stdout, "stderr": stderr}}
+	// By way of the directory, whose name goes when the container is removed.
+	dir, err := os.Open(c.Path())
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	defer dir.Close()
+	log := filepath.Join(sys.FdPath(int(dir.Fd())), filepath.Base(c.LogPath()))
+	p := &logPrinter{opt: opt, files: max(c.Config.Host.Log.Files, 1), out: map[string]io.Writer{"stdout": stdout, "stderr": stderr}}
 	defer p.close()
 	if c.Config.Host.Log.None {
 		return errors.New("the container keeps no log: it was made with --log-driver none")
 	}
 	if !opt.Follow {
-		return p.look(c.LogPath())
+		return p.look(log)
 	}
 	// The watch comes first, so that nothing written meanwhile is missed.
 	watch, err := watchDir(c.Path())
@@ -46,15 +54,15 @@ func Logs(ctx context.Context, c *record.Container, opt LogOptions, stdout, stde
 	stop := context.AfterFunc(ctx, func() { watch.Close() })
 	defer stop()
 	if c.State.Alive() {
-		// A log that is open can be read to its end, even if the container is removed meanwhile.
-		if f, err := os.OpenFile(c.LogPath(), os.O_RDONLY|os.O_CREATE, 0o600); err == nil {
+		// One that is open can be read to its end even if all is removed meanwhile.
+		if f, err := os.OpenFile(log, os.O_RDONLY|os.O_CREATE, 0o600); err == nil {
 			f.Close()
 		}
 	}
 	buf := make([]byte, 4096)
 	for {
 		refreshErr := c.Refresh() // before the reading: what is written until the end is read
-		if err := p.look(c.LogPath()); err != nil {
+		if err := p.look(log); err != nil {
 			return err
 		}
 		if errors.Is(refreshErr, record.ErrNotFound) || refreshErr == nil && !c.State.Alive() {
@@ -69,7 +77,7 @@ func Logs(ctx context.Context, c *record.Container, opt LogOptions, stdout, stde
 			return ctx.Err()
 		}
 		if !opt.Until.IsZero() && time.Now().After(opt.Until) {
-			return p.look(c.LogPath())
+			return p.look(log)
 		}
 	}
 }
@@ -99,10 +107,11 @@ func watchDir(dir string) (*os.File, error) {
 
 // logPrinter writes the lines of a log from where it stopped the last time.
 type logPrinter struct {
-	opt LogOptions
-	out map[string]io.Writer
-	at  *os.File // where it stopped; held open, so that it is known again under another name
-	off int64    // there
+	opt   LogOptions
+	files int // how many there may be
+	out   map[string]io.Writer
+	at    *os.File // where it stopped; held open, so that it is known again under another name
+	off   int64    // there
 }
 
 func (p *logPrinter) close() {
@@ -113,7 +122,7 @@ func (p *logPrinter) close() {
 
 // look prints what is new in the log.
 func (p *logPrinter) look(path string) error {
-	files, err := openLogs(path)
+	files, err := openLogs(path, p.files)
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
@@ -155,30 +164,56 @@ func (p *logPrinter) look(path string) error {
 	return nil
 }
 
-// openLogs opens the files of a log, the oldest first. The names move on meanwhile, so the current one is opened first:
-// none is left out then, and what comes twice is known.
-func openLogs(path string) ([]*os.File, error) {
-	var files []*os.File
-	for n := 0; ; n++ {
-		f, err := os.Open(olderLog(path, n))
-		if errors.Is(err, os.ErrNotExist) {
-			if n == 0 {
-				continue // there may be older ones in the middle of a rotation
-			}
-			slices.Reverse(files)
-			return files, nil
+// openLogs opens the files of a log, the oldest first. Where their names move on meanwhile, it begins again.
+func openLogs(path string, most int) ([]*os.File, error) {
+	for attempt := 0; ; attempt++ {
+		files, err := openLogsOnce(path, most)
+		if err != nil || len(files) == 0 || attempt > 10 {
+			return files, err
 		}
-		if err != nil {
-			for _, f := range files {
-				f.Close()
+		current, err := os.Open(path)
+		if err == nil {
+			same := sameFile(current, files[len(files)-1])
+			current.Close()
+			if same {
+				return files, nil
 			}
+		} else if !errors.Is(err, os.ErrNotExist) { // in the middle of a rotation, or removed
+			closeLogs(files)
 			return nil, err
 		}
-		if len(files) > 0 && sameFile(f, files[len(files)-1]) {
+		if attempt == 10 {
+			return files, nil
+		}
+		closeLogs(files)
+	}
+}
+
+// openLogsOnce opens the current file first: what then moves on comes twice, which can be told, and is not left out.
+func openLogsOnce(path string, most int) ([]*os.File, error) {
+	var files []*os.File
+	for n := range most {
+		f, err := os.Open(olderLog(path, n))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			closeLogs(files)
+			return nil, err
+		}
+		if slices.ContainsFunc(files, func(have *os.File) bool { return sameFile(f, have) }) {
 			f.Close()
 			continue
 		}
 		files = append(files, f)
+	}
+	slices.Reverse(files)
+	return files, nil
+}
+
+func closeLogs(files []*os.File) {
+	for _, f := range files {
+		f.Close()
 	}
 }
 

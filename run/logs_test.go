@@ -103,7 +103,7 @@ func TestLogsLimited(t *testing.T) {
 	for _, files := range []int{0, 1, 2, 4} {
 		opt := record.Log{MaxSize: 2000, Files: files}
 		var all, seen strings.Builder
-		reader := &logPrinter{opt: LogOptions{Tail: -1}, out: map[string]io.Writer{"stdout": &seen}}
+		reader := &logPrinter{opt: LogOptions{Tail: -1}, files: max(files, 1), out: map[string]io.Writer{"stdout": &seen}}
 		c := loggedWith(t, opt, func(l *logWriter) {
 			for i := range lines {
 				line := fmt.Sprintf("line %d %s\n", i, strings.Repeat("x", i%37))
@@ -146,5 +146,45 @@ func TestLogsLimited(t *testing.T) {
 				t.Fatalf("%d files: the last %d lines are %q, want %q", files, n, got, want)
 			}
 		}
+	}
+}
+
+// TestLogsLimitedInBulk: the size of a file is bounded also where much comes at once.
+func TestLogsLimitedInBulk(t *testing.T) {
+	opt := record.Log{MaxSize: 2000, Files: 2}
+	var all strings.Builder
+	for i := range 5000 {
+		fmt.Fprintln(&all, i)
+	}
+	c := loggedWith(t, opt, func(l *logWriter) { l.write("stdout", []byte(all.String())) })
+	names, err := filepath.Glob(c.LogPath() + "*")
+	if err != nil || len(names) != 2 {
+		t.Errorf("there are %q, %v", names, err)
+	}
+	for _, name := range names {
+		if st, err := os.Stat(name); err != nil || st.Size() > opt.MaxSize || st.Size() < opt.MaxSize/2 {
+			t.Errorf("%s has %d bytes, %v", name, st.Size(), err)
+		}
+	}
+	if kept, _ := show(t, c, LogOptions{Tail: -1}); !strings.HasSuffix(all.String(), kept) || kept == "" {
+		t.Errorf("kept: %q", kept)
+	}
+}
+
+// TestLogsWithGap: while the names of the files move on, none is left out.
+func TestLogsWithGap(t *testing.T) {
+	opt := record.Log{MaxSize: 300, Files: 4}
+	c := loggedWith(t, opt, func(l *logWriter) {
+		for i := range 12 {
+			l.write("stdout", []byte(fmt.Sprintln("line", i)))
+		}
+	})
+	before, _ := show(t, c, LogOptions{Tail: -1})
+	if err := os.Rename(c.LogPath()+".1", c.LogPath()+".moving"); err != nil {
+		t.Fatal(err)
+	}
+	during, _ := show(t, c, LogOptions{Tail: -1})
+	if lost := strings.Count(before, "\n") - strings.Count(during, "\n"); lost < 1 || lost > 4 || !strings.HasPrefix(during, before[:strings.Index(before, "\n")+1]) {
+		t.Errorf("before: %q, without one file: %q", before, during)
 	}
 }

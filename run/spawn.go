@@ -16,7 +16,7 @@ import (
 	"mica/run/record"
 )
 
-// supervisorName is argv[0] of a supervisor; see [SupervisorMain].
+// supervisorName is argv[0] of a supervisor; see [Main].
 const supervisorName = "mica-supervisor"
 
 // supervisorFlag does the same as a first argument, for when argv[0] cannot be chosen.

@@ -11,9 +11,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mica/internal/sys"
 )
 
 // unpack unpacks a tar stream into an existing directory of the host, with the owners that it names if owners is set.
@@ -106,7 +107,10 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 		if err := u.root.Symlink(h.Linkname, name); err != nil {
 			return err
 		}
-		return u.chown(name, h)
+		if !u.owners {
+			return nil
+		}
+		return u.root.Lchown(name, h.Uid, h.Gid)
 	case tar.TypeLink:
 		return u.root.Link(target, name)
 	case tar.TypeFifo:
@@ -185,60 +189,39 @@ func (u *unpacker) fifo(name string) error {
 	return unix.Mknodat(int(dir.Fd()), filepath.Base(name), unix.S_IFIFO|0o600, 0)
 }
 
-func (u *unpacker) chown(name string, h *tar.Header) error {
-	if !u.owners {
-		return nil
-	}
-	return u.root.Lchown(name, h.Uid, h.Gid)
-}
-
-// attributes sets what an object has beside its content.
+// attributes sets what an object has beside its content, by way of a descriptor: the name may be another object's by now,
+// where a container can change it.
 func (u *unpacker) attributes(name string, h *tar.Header) error {
-	if err := u.chown(name, h); err != nil {
-		return err
+	f, err := u.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrPermission) { // it may be written only
+		f, err = u.root.OpenFile(name, os.O_WRONLY|unix.O_NONBLOCK, 0)
 	}
-	if err := u.xattrs(name, h); err != nil {
-		return err
-	}
-	if err := u.root.Chmod(name, h.FileInfo().Mode()); err != nil {
-		return err
-	}
-	return u.setTime(name, h.ModTime)
-}
-
-// setTime sets the time of a file or directory, of any century.
-func (u *unpacker) setTime(name string, t time.Time) error {
-	if year := t.Year(); year > 1680 && year < 2260 { // what a number of nanoseconds can hold, which is what package os uses
-		return u.root.Chtimes(name, t, t)
-	}
-	dir, err := u.root.Open(path.Dir(name))
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	ts := timespec(t)
-	return unix.UtimesNanoAt(int(dir.Fd()), path.Base(name), []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
+	defer f.Close()
+	if u.owners {
+		if err := f.Chown(h.Uid, h.Gid); err != nil {
+			return err
+		}
+	}
+	if err := u.xattrs(f, h); err != nil {
+		return err
+	}
+	if err := f.Chmod(h.FileInfo().Mode()); err != nil {
+		return err
+	}
+	t := timespec(h.ModTime)
+	return unix.UtimesNanoAt(unix.AT_FDCWD, sys.FdPath(int(f.Fd())), []unix.Timespec{t, t}, 0)
 }
 
 // xattrs sets extended attributes as far as the filesystem and the caller's rights allow. Those that grant something to
 // somebody go with owners only: without, their ids would be others.
-func (u *unpacker) xattrs(name string, h *tar.Header) error {
-	var f *os.File
+func (u *unpacker) xattrs(f *os.File, h *tar.Header) error {
 	for key, value := range h.PAXRecords {
 		attr, ok := strings.CutPrefix(key, "SCHILY.xattr.")
 		if !ok || h.Typeflag == tar.TypeFifo || !u.owners && !strings.HasPrefix(attr, "user.") {
 			continue
-		}
-		if f == nil {
-			var err error
-			f, err = u.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
-			if errors.Is(err, fs.ErrPermission) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			defer f.Close()
 		}
 		switch err := unix.Fsetxattr(int(f.Fd()), attr, []byte(value), 0); err {
 		case nil, unix.EPERM, unix.EOPNOTSUPP, unix.ENOSPC, unix.E2BIG, unix.ERANGE: // what this disk cannot hold is left out

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/docker/go-units"
 	"golang.org/x/sys/unix"
 )
 
@@ -346,10 +347,10 @@ func TestPruneCounts(t *testing.T) {
 		c.ok("commit", name, name)
 		c.ok("rm", name)
 	}
-	if out := c.ok("image", "prune", "-af", "--filter", "label!=none"); !strings.Contains(out, "Total reclaimed space:") || !strings.Contains(out, "MB") {
-		t.Errorf("%s", out)
-	} else if _, size, _ := strings.Cut(out, "Total reclaimed space: "); size < "4" {
-		t.Errorf("it says that %s were freed", size)
+	out := c.ok("image", "prune", "-af")
+	_, size, ok := strings.Cut(out, "Total reclaimed space: ")
+	if n, err := units.FromHumanSize(size); !ok || err != nil || n < 4_000_000 {
+		t.Errorf("it says that %q were freed: %s", size, out)
 	}
 }
 
