@@ -89,6 +89,7 @@ type parser struct {
 	squashUID  *uint32
 	squashGID  *uint32
 	squashRoot bool // where neither of them says otherwise
+	noSync     bool
 }
 
 // options reads one comma-separated list. A value in double quotes may hold
@@ -158,6 +159,18 @@ func splitLowers(list string) []string {
 	return kept
 }
 
+// unescape takes the backslashes away that protect characters of a path.
+func unescape(value string) string {
+	var b strings.Builder
+	for i := 0; i < len(value); i++ {
+		if value[i] == '\\' && i+1 < len(value) {
+			i++
+		}
+		b.WriteByte(value[i])
+	}
+	return b.String()
+}
+
 // option takes one option.
 func (p *parser) option(key, value string, hasValue bool) (err error) {
 	inv := p.inv
@@ -172,9 +185,9 @@ func (p *parser) option(key, value string, hasValue bool) (err error) {
 	case "lowerdir":
 		p.lowers = append(p.lowers, splitLowers(value)...)
 	case "upperdir":
-		inv.Union.Upper = strings.ReplaceAll(value, `\:`, ":")
+		inv.Union.Upper = unescape(value)
 	case "workdir":
-		inv.Union.Work = strings.ReplaceAll(value, `\:`, ":")
+		inv.Union.Work = unescape(value)
 	case "uidmapping":
 		p.uids, err = parseRanges(key, value)
 	case "gidmapping":
@@ -202,7 +215,7 @@ func (p *parser) option(key, value string, hasValue bool) (err error) {
 	case "volatile":
 		inv.Union.Volatile = true
 	case "fsync", "sync":
-		inv.Union.Volatile = inv.Union.Volatile || value == "0"
+		p.noSync = value == "0"
 	case "noxattrs":
 		inv.Serve.NoXattrs = !hasValue || value == "1"
 	case "static_nlink":
@@ -211,10 +224,12 @@ func (p *parser) option(key, value string, hasValue bool) (err error) {
 		switch value {
 		case "0":
 			p.owners = cow.OwnersReal
-		case "1", "2":
+		case "2":
 			p.owners = cow.OwnersStored
+		case "1":
+			return errors.New("option xattr_permissions=1: attributes that take privileges are not read here; want 0 or 2")
 		default:
-			return fmt.Errorf("option xattr_permissions=%s: want 0, 1 or 2", value)
+			return fmt.Errorf("option xattr_permissions=%s: want 0 or 2", value)
 		}
 	case "owners":
 		switch value {
@@ -340,6 +355,7 @@ func (p *parser) finish() error {
 		inv.Mount.Flags |= unix.MS_RDONLY
 	}
 	inv.Serve.Permissions = true
+	inv.Union.Volatile = inv.Union.Volatile || p.noSync
 	if zero := new(uint32); p.squashRoot {
 		p.squashUID, p.squashGID = cmp.Or(p.squashUID, zero), cmp.Or(p.squashGID, zero)
 	}

@@ -100,6 +100,11 @@ func serve(inv *Invocation, ready func()) (err error) {
 	if err != nil {
 		return err
 	}
+	if inv.StatsFile != "" {
+		if inv.StatsFile, err = absolute(inv.StatsFile); err != nil {
+			return err
+		}
+	}
 	dev, err := fs.Mount(mountpoint, inv.Mount)
 	if err != nil {
 		return err
@@ -110,7 +115,7 @@ func serve(inv *Invocation, ready func()) (err error) {
 	defer stop()
 	if !inv.Foreground {
 		if err := toBackground(inv.Debug); err != nil {
-			return err
+			return errors.Join(err, fs.Unmount(mountpoint))
 		}
 	}
 	go func() {
