@@ -67,7 +67,9 @@ type initProcess struct {
 
 // run sets the sandbox up, starts the main process and serves requests until that has ended.
 func (i *initProcess) run() error {
-	closeInherited()
+	if err := closeInherited(); err != nil {
+		return err
+	}
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("ask for parent-death signal: %w", err)
 	}
@@ -132,11 +134,10 @@ func (i *initProcess) sync() {
 }
 
 // closeInherited closes what the supervisor inherited from its own parent without close-on-exec.
-func closeInherited() {
+func closeInherited() error {
 	dir, err := os.Open("/proc/self/fd")
 	if err != nil {
-		unix.CloseRange(controlFD+1, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC)
-		return
+		return fmt.Errorf("look for inherited descriptors: %w", err)
 	}
 	names, _ := dir.Readdirnames(-1)
 	dir.Close()
@@ -153,6 +154,7 @@ func closeInherited() {
 		}
 	}
 	unix.CloseOnExec(controlFD)
+	return nil
 }
 
 // start starts a process and reports how that went. For the main process a failure is the end.

@@ -135,12 +135,14 @@ func (b *builder) mountExtras() error {
 			}
 			continue
 		}
-		flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
-		if m.ReadOnly {
-			flags |= unix.MS_RDONLY
-		}
-		if m.NoExec {
-			flags |= unix.MS_NOEXEC
+		var flags uintptr
+		for _, f := range []struct {
+			on  bool
+			bit uintptr
+		}{{m.ReadOnly, unix.MS_RDONLY}, {m.NoExec, unix.MS_NOEXEC}, {m.NoSuid, unix.MS_NOSUID}, {m.NoDev, unix.MS_NODEV}} {
+			if f.on {
+				flags |= f.bit
+			}
 		}
 		options := m.Options
 		if options == "" {

@@ -10,7 +10,7 @@ import (
 const allowedCalls = `
 accept accept4 access adjtimex alarm bind brk capget capset chdir chmod chown chown32 clock_adjtime clock_adjtime64
 clock_getres clock_getres_time64 clock_gettime clock_gettime64 clock_nanosleep clock_nanosleep_time64 close close_range
-connect copy_file_range creat dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_ctl_old epoll_pwait epoll_pwait2
+cachestat connect copy_file_range creat dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_ctl_old epoll_pwait epoll_pwait2
 epoll_wait epoll_wait_old eventfd eventfd2 execve execveat exit exit_group faccessat faccessat2 fadvise64 fadvise64_64
 fallocate fanotify_mark fchdir fchmod fchmodat fchmodat2 fchown fchown32 fchownat fcntl fcntl64 fdatasync fgetxattr
 flistxattr flock fork fremovexattr fsetxattr fstat fstat64 fstatat64 fstatfs fstatfs64 fsync ftruncate ftruncate64 futex
@@ -40,7 +40,7 @@ statx symlink symlinkat sync sync_file_range syncfs sysinfo tee tgkill time time
 timer_gettime timer_gettime64 timer_settime timer_settime64 timerfd_create timerfd_gettime timerfd_gettime64
 timerfd_settime timerfd_settime64 times tkill truncate truncate64 ugetrlimit umask uname unlink unlinkat uretprobe utime
 utimensat utimensat_time64 utimes vfork vmsplice wait4 waitid waitpid write writev
-arch_prctl modify_ldt riscv_flush_icache
+arch_prctl modify_ldt
 arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush set_tls`
 
 // grantedCalls are open to processes with a capability.
@@ -50,7 +50,7 @@ var grantedCalls = [...]struct {
 }{
 	{unix.CAP_DAC_READ_SEARCH, "open_by_handle_at"},
 	{unix.CAP_SYS_ADMIN, "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount mount_setattr " +
-		"move_mount open_tree perf_event_open quotactl quotactl_fd setdomainname sethostname setns syslog umount umount2 unshare"},
+		"lsm_get_self_attr lsm_list_modules lsm_set_self_attr move_mount open_tree perf_event_open quotactl quotactl_fd setdomainname sethostname setns syslog umount umount2 unshare"},
 	{unix.CAP_SYS_BOOT, "reboot"},
 	{unix.CAP_SYS_CHROOT, "chroot"},
 	{unix.CAP_SYS_MODULE, "delete_module init_module finit_module"},
@@ -69,13 +69,13 @@ var grantedCalls = [...]struct {
 const newNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER | unix.CLONE_NEWPID |
 	unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
 
-// defaultProfile has the effect of Docker's default profile for a bounding set.
+// defaultProfile has the effect of Docker's default profile of June 2026 for a bounding set.
 func defaultProfile(bounding uint64) *profile {
 	const allow = unix.SECCOMP_RET_ALLOW
 	p := &profile{fallback: errnoAction(unix.EPERM), foreign: true}
 	p.rules = append(p.rules, rule{names: strings.Fields(allowedCalls), action: allow})
 	p.rules = append(p.rules, rule{
-		names: []string{"socket"}, action: allow, conds: []cond{{op: opNE, val: unix.AF_VSOCK}},
+		names: []string{"socket"}, action: allow, conds: []cond{{op: opNE, val: unix.AF_VSOCK}, {op: opNE, val: unix.AF_ALG}},
 	})
 	for _, persona := range []uint64{0, 0x8, 0x20000, 0x20008, 0xffffffff} {
 		p.rules = append(p.rules, rule{

@@ -79,9 +79,25 @@ func parseProfile(text []byte, bounding uint64) (*profile, error) {
 			}
 			r.conds = append(r.conds, cond{arg: a.Index, op: a.Op, val: a.Value, two: a.ValueTwo})
 		}
-		p.rules = append(p.rules, r)
+		p.rules = append(p.rules, r.split()...)
 	}
 	return p, nil
+}
+
+// split gives a rule for each condition where some are on the same argument, as runc does: any of them will do then.
+func (r rule) split() []rule {
+	var seen [6]bool
+	for _, c := range r.conds {
+		if seen[c.arg] {
+			rules := make([]rule, len(r.conds))
+			for i, c := range r.conds {
+				rules[i] = rule{names: r.names, action: r.action, conds: []cond{c}}
+			}
+			return rules
+		}
+		seen[c.arg] = true
+	}
+	return []rule{r}
 }
 
 // wantsForeign says whether the profile has rules for the second architecture of this machine.

@@ -134,7 +134,7 @@ func lookPath(name, cwd string, env []string) (string, error) {
 	if strings.Contains(name, "/") {
 		file := name
 		if !path.IsAbs(file) {
-			file = path.Join(cwd, file)
+			file = cwd + "/" + file // the kernel knows where ".." leads behind a symlink
 		}
 		if err := isExecutable(file); err != nil {
 			code := 126
@@ -158,9 +158,9 @@ func lookPath(name, cwd string, env []string) (string, error) {
 			dir = "."
 		}
 		if !path.IsAbs(dir) {
-			dir = path.Join(cwd, dir)
+			dir = cwd + "/" + dir
 		}
-		file := path.Join(dir, name)
+		file := dir + "/" + name
 		switch err := isExecutable(file); {
 		case err == nil && name != "":
 			return file, nil
