@@ -1,6 +1,7 @@
 package run
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,6 +37,7 @@ type Mounted struct {
 	Made      bool      `json:"made,omitempty"` // mica made Dir and takes it away again
 	PID       int       `json:"pid"`            // of the server
 	Since     time.Time `json:"since"`
+	Start     string    `json:"start,omitempty"` // when the server began, as the kernel counts: another process may get its number
 }
 
 // mountsDir is where the records of mounts are, one file each.
@@ -54,14 +56,19 @@ func (e *Engine) Mount(ctx context.Context, opt MountOptions) (*Mounted, error) 
 	if err != nil {
 		return nil, err
 	}
+	err = job.prepareDir(opt.Dir, live)
+	if err == nil {
+		if err = job.start(); err != nil {
+			job.dropDir()
+		}
+	}
 	if job.lock != nil {
-		defer job.lock.Release()
+		job.lock.Release()
 	}
-	if err := job.prepareDir(opt.Dir, live); err != nil {
-		return nil, err
+	if err != nil && job.made != nil {
+		err = errors.Join(err, e.Remove(context.Background(), job.made, RemoveOptions{Volumes: true}))
 	}
-	if err := job.start(); err != nil {
-		job.dropDir()
+	if err != nil {
 		return nil, err
 	}
 	return &job.Mounted, nil
@@ -75,6 +82,7 @@ type mountJob struct {
 	Dirs   string      // the container's directory; empty: an image
 
 	lock *record.Lock
+	made *record.Container // for the mount of an image; nil: it was there
 }
 
 // mountJob finds what is to be mounted. A container comes before an image of
@@ -98,9 +106,9 @@ func (e *Engine) mountJob(ctx context.Context, opt MountOptions) (*mountJob, err
 		}
 		if err := job.use(made.Container, made.Lowers); err != nil {
 			made.Lock.Release()
-			return nil, err
+			return nil, errors.Join(err, e.Remove(ctx, made.Container, RemoveOptions{Volumes: true}))
 		}
-		job.lock = made.Lock
+		job.lock, job.made = made.Lock, made.Container
 		return job, nil
 	}
 	img, lowers, err := e.base(ctx, opt.Ref)
@@ -281,7 +289,20 @@ func (e *Engine) Mounts() ([]Mounted, error) {
 // alive tells whether the server still runs.
 func (m *Mounted) alive() bool {
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", m.PID))
-	return err == nil && strings.HasPrefix(string(cmdline), mountServerName)
+	return err == nil && strings.HasPrefix(string(cmdline), mountServerName) && (m.Start == "" || m.Start == startOf(m.PID))
+}
+
+// startOf is when a process began, in ticks since the machine did; see proc_pid_stat(5).
+func startOf(pid int) string {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return ""
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 20 {
+		return ""
+	}
+	return fields[19]
 }
 
 // clear takes away what a dead server has left.

@@ -24,6 +24,7 @@ func serveMount() int {
 		return 1
 	}
 	job.PID = os.Getpid()
+	job.Start = startOf(job.PID)
 	reply := func(err error) {
 		var r mountReply
 		if err != nil {

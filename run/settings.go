@@ -111,6 +111,9 @@ func KnownLimit(name string) bool {
 	return ok
 }
 
+// leastFiles is how many open files init may need beside those of a few commands that are being started.
+const leastFiles = 64
+
 func rlimits(list []record.Ulimit) ([]sandbox.Rlimit, error) {
 	value := func(n int64) uint64 {
 		if n < 0 {
@@ -123,6 +126,9 @@ func rlimits(list []record.Ulimit) ([]sandbox.Rlimit, error) {
 		number, ok := limitNumbers[u.Name]
 		if !ok {
 			return nil, fmt.Errorf("there is no limit %q", u.Name)
+		}
+		if u.Name == "nofile" && u.Soft >= 0 && u.Soft < leastFiles {
+			return nil, fmt.Errorf("--ulimit nofile=%d: the container's init is under it too, and needs %d", u.Soft, leastFiles)
 		}
 		out = append(out, sandbox.Rlimit{Resource: number, Soft: value(u.Soft), Hard: value(u.Hard)})
 	}

@@ -21,12 +21,15 @@ import (
 // be read.
 func DiskUsage(dir string) int64 {
 	var sum int64
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+	links := make(hostLinks)
+	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return nil
 		}
-		if st, err := d.Info(); err == nil {
-			sum += st.Sys().(*syscall.Stat_t).Blocks * 512
+		if fi, err := d.Info(); err == nil {
+			if _, again := links.seen(fi, p); !again {
+				sum += fi.Sys().(*syscall.Stat_t).Blocks * 512
+			}
 		}
 		return nil
 	})
@@ -155,7 +158,9 @@ func (e *Engine) Info() (*Info, error) {
 	if m, err := sandbox.ResolveIDs(sandbox.IDsFull); err == nil {
 		var n uint32
 		for _, r := range m.UIDs {
-			n += r.Size
+			if r.Outside != uint32(os.Getuid()) { // one's own needs no help
+				n += r.Size
+			}
 		}
 		i.SubordinateIDs = fmt.Sprintf("%d ids by newuidmap", n)
 	}

@@ -119,6 +119,9 @@ func listBenchWorkloads(w io.Writer) error {
 
 func runBench(cmd *cobra.Command, opt bench.Options, f benchFlags) error {
 	var old *bench.Report
+	if f.maxRegression > 0 && f.compareWith == "" {
+		return errors.New("--max-regression needs --compare: name the earlier report")
+	}
 	if f.compareWith != "" {
 		var err error
 		if old, err = readBenchReport(f.compareWith); err != nil {

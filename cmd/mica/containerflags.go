@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"mica/layerstore"
 	"mica/run"
 	"mica/run/record"
 )
@@ -286,5 +285,3 @@ func readSecurity(opts []string) ([]string, error) {
 	}
 	return out, nil
 }
-
-var _ = layerstore.Healthcheck{}

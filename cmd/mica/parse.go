@@ -136,8 +136,8 @@ func parseMount(s string) (record.Mount, error) {
 			}
 			options = append(options, "mode="+value)
 		case "bind-propagation":
-			if !slices.Contains([]string{"private", "rprivate", "slave", "rslave", "shared", "rshared"}, value) {
-				return m, fmt.Errorf("mount %q: propagation %q: want private, slave or shared, or one of these with an r before", s, value)
+			if !slices.Contains([]string{"private", "rprivate"}, value) {
+				return m, fmt.Errorf("mount %q: propagation %q: want private or rprivate, which is what there is", s, value)
 			}
 		case "consistency", "bind-nonrecursive", "volume-driver":
 		default:
@@ -168,7 +168,7 @@ func parseMount(s string) (record.Mount, error) {
 		if source != "" {
 			return m, fmt.Errorf("mount %q: a tmpfs has no source", s)
 		}
-		m.Options = strings.Join(options, ",")
+		m.Options, m.NoExec, m.NoSuid, m.NoDev = strings.Join(options, ","), true, true, true
 	default:
 		return m, fmt.Errorf("mount %q: type %q: want bind, volume or tmpfs", s, m.Type)
 	}

@@ -47,7 +47,7 @@ func TestParseMount(t *testing.T) {
 		"type=bind,source=" + dir + ",target=/a,readonly":    {Type: record.MountBind, Source: dir, Target: "/a", ReadOnly: true},
 		"type=volume,src=data,dst=/a,volume-nocopy":          {Type: record.MountVolume, Volume: "data", Target: "/a", NoCopy: true},
 		"src=data,destination=/a,ro=false":                   {Type: record.MountVolume, Volume: "data", Target: "/a"},
-		"type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770": {Type: record.MountTmpfs, Target: "/t", Options: "size=1048576,mode=1770"},
+		"type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770": {Type: record.MountTmpfs, Target: "/t", Options: "size=1048576,mode=1770", NoExec: true, NoSuid: true, NoDev: true},
 	} {
 		got, err := parseMounts(nil, []string{in}, nil)
 		if err != nil || !reflect.DeepEqual(got[0], want) {
