@@ -60,10 +60,32 @@ func (e *Engine) CopyToHost(ctx context.Context, c *record.Container, src, dst s
 		return err
 	}
 	defer root.Close()
+	if st.IsDir() && name != "" {
+		// The directory itself bounds what is written: its content comes from the container, with symlinks in it.
+		if root, err = enter(root, name); err != nil {
+			return err
+		}
+		defer root.Close()
+		name = "."
+	}
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(e.CopyOut(ctx, c, src, name, follow, w)) }()
 	defer r.Close()
 	return unpack(r, root, opt.Archive && os.Geteuid() == 0, false)
+}
+
+// enter makes a directory, if there is none, and opens it.
+func enter(root *os.Root, name string) (*os.Root, error) {
+	err := root.Mkdir(name, 0o700)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	if fi, err := root.Lstat(name); err != nil {
+		return nil, err
+	} else if !fi.IsDir() {
+		return nil, fmt.Errorf("%s is there and no directory", filepath.Join(root.Name(), name))
+	}
+	return root.OpenRoot(name)
 }
 
 // CopyFromHost copies a path of the host into the container, by the rules of

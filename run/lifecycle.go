@@ -56,7 +56,8 @@ func (e *Engine) Signal(c *record.Container, sig syscall.Signal) error {
 		return err
 	}
 	defer conn.Close()
-	if err := ask(conn, control.Request{Op: control.OpSignal, Signal: int(sig)}, nil); err != nil {
+	err = ask(conn, control.Request{Op: control.OpSignal, Signal: int(sig)}, nil)
+	if err != nil && !errors.Is(err, control.ErrGone) { // gone: it ended before it could say so
 		return err
 	}
 	if sig == syscall.SIGKILL {

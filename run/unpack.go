@@ -208,7 +208,11 @@ func (u *unpacker) attributes(name string, h *tar.Header) error {
 	if err := u.xattrs(f, h); err != nil {
 		return err
 	}
-	if err := f.Chmod(h.FileInfo().Mode()); err != nil {
+	mode := h.FileInfo().Mode()
+	if !u.owners && h.Typeflag != tar.TypeDir {
+		mode &^= fs.ModeSetuid | fs.ModeSetgid // they were another owner's
+	}
+	if err := f.Chmod(mode); err != nil {
 		return err
 	}
 	t := timespec(h.ModTime)

@@ -1,7 +1,6 @@
 package run
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"slices"
@@ -121,9 +120,8 @@ func parseID(s string) (uint32, error) {
 // eachRecord calls fn with the fields of every line, until it says false.
 // Lines with fewer fields than n are skipped.
 func eachRecord(file []byte, n int, fn func(fields []string) bool) {
-	sc := bufio.NewScanner(bytes.NewReader(file))
-	for sc.Scan() {
-		fields := strings.Split(strings.TrimSpace(sc.Text()), ":")
+	for line := range bytes.Lines(file) {
+		fields := strings.Split(string(bytes.TrimSpace(line)), ":")
 		if len(fields) >= n && !fn(fields) {
 			return
 		}

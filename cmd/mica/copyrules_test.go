@@ -204,3 +204,21 @@ func TestCopyIntoReadOnly(t *testing.T) {
 	c.fails(125, "read-only", "cp", f, "closed:/usr/f")
 	c.ok("cp", f, "closed:/v/f")
 }
+
+// TestCopyStaysInside: symlinks that a container has made lead nothing out of the directory that is copied to, also where
+// something is mounted behind them.
+func TestCopyStaysInside(t *testing.T) {
+	c := newCLI(t)
+	c.remove("leads-out")
+	defer c.run("volume", "rm", "leads-out")
+	c.ok("run", "--name", "leads-out", "-v", "leads-out:/srv/app/conf", "base", "sh", "-c",
+		"echo evil > /srv/app/conf/evil; mv /etc /etc2; ln -s .. /etc; ln -s .. /srv/x; mv /srv/app /srv/app2; ln -s .. /srv/app")
+	for _, src := range []string{"/srv", "/"} {
+		dir := t.TempDir()
+		r := c.run("cp", "leads-out:"+src, filepath.Join(dir, "backup"))
+		entries, err := os.ReadDir(dir)
+		if err != nil || len(entries) > 1 {
+			t.Errorf("%s: beside the copy there are %v, %v (%s)", src, entries, err, r.stderr)
+		}
+	}
+}

@@ -11,24 +11,26 @@ import (
 type tty struct{ master, slave int }
 
 // openTTY makes a terminal for a process in the devpts that pts is the root of. With chown it belongs to the process's user.
-func openTTY(pts int, spec *wireSpec, chown bool) (t *tty, err error) {
-	t = &tty{-1, -1}
-	defer func() {
-		if err != nil {
-			closeAll([]int{t.master, t.slave})
-			err = fmt.Errorf("open terminal: %w", err)
-		}
-	}()
+func openTTY(pts int, spec *wireSpec, chown bool) (*tty, error) {
+	t := &tty{-1, -1}
+	if err := t.open(pts, spec, chown); err != nil {
+		closeAll([]int{t.master, t.slave})
+		return nil, fmt.Errorf("open terminal: %w", err)
+	}
+	return t, nil
+}
+
+func (t *tty) open(pts int, spec *wireSpec, chown bool) (err error) {
 	if t.master, err = unix.Openat(pts, "ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0); err != nil {
-		return nil, err
+		return err
 	}
 	unlock := int32(0)
 	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(t.master), unix.TIOCSPTLCK, uintptr(unsafe.Pointer(&unlock))); e != 0 {
-		return nil, e
+		return e
 	}
 	fd, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(t.master), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
 	if e != 0 {
-		return nil, e
+		return e
 	}
 	t.slave = int(fd)
 	size := spec.Size
@@ -36,14 +38,12 @@ func openTTY(pts int, spec *wireSpec, chown bool) (t *tty, err error) {
 		size = Size{24, 80}
 	}
 	if err := unix.IoctlSetWinsize(t.master, unix.TIOCSWINSZ, &unix.Winsize{Row: size.Rows, Col: size.Cols}); err != nil {
-		return nil, err
+		return err
 	}
 	if chown {
-		if err := unix.Fchown(t.slave, int(spec.User.UID), -1); err != nil {
-			return nil, err
-		}
+		return unix.Fchown(t.slave, int(spec.User.UID), -1)
 	}
-	return t, nil
+	return nil
 }
 
 // asConsole mounts the terminal over /dev/console.
