@@ -34,6 +34,8 @@ type crew struct {
 	dozing  atomic.Bool   // the watch waits to be woken
 	wake    chan struct{}
 	ended   chan struct{}
+
+	abandoned atomic.Bool // no request is answered any more
 }
 
 const (
@@ -129,6 +131,10 @@ func (w *worker) run() {
 			}
 			return
 		}
+		if c.abandoned.Load() {
+			c.leave(true)
+			return
+		}
 		c.served.Add(1)
 		crowded := w.waited && w.hdr.Pid != w.near.pid
 		w.approach()
@@ -170,6 +176,13 @@ func (c *crew) doze(tidied *uint64) bool {
 	case <-c.wake:
 		return true
 	}
+}
+
+// busy tells whether a worker does anything but wait for a request.
+func (c *crew) busy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return int(c.readers.Load()) < c.size
 }
 
 // ensure makes sure that somebody reads while the caller waits for the kernel,

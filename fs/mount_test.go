@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"testing"
 	"time"
@@ -48,7 +49,7 @@ type service struct {
 }
 
 // serveMount mounts and serves; it closes standard output when the mount
-// answers.
+// answers, and abandons it at SIGUSR1.
 func serveMount(job string) error {
 	var do service
 	if err := json.Unmarshal([]byte(job), &do); err != nil {
@@ -68,6 +69,12 @@ func serveMount(job string) error {
 	go func() {
 		<-s.Ready()
 		os.Stdout.Close()
+	}()
+	unused := make(chan os.Signal, 1)
+	signal.Notify(unused, unix.SIGUSR1)
+	go func() {
+		<-unused
+		s.AbandonWhenIdle(50 * time.Millisecond)
 	}()
 	err = s.Serve(dev)
 	if do.Stats != "" {

@@ -63,23 +63,31 @@ func bytesOf[T any](v *T) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
 }
 
-// notify sends a message that answers no request.
+// notify sends a message that answers no request. What the kernel does not know is no error.
 func (s *Server) notify(code int32, head, tail []byte) error {
+	_, err := s.tell(code, head, tail)
+	return err
+}
+
+// tell is notify that says whether the kernel knew what the message is about.
+func (s *Server) tell(code int32, head, tail []byte) (known bool, err error) {
 	out := fuse.OutHeader{Length: uint32(outHeaderSize + len(head) + len(tail)), Status: -code}
 	s.devMu.RLock()
 	defer s.devMu.RUnlock()
 	if s.closed {
-		return nil
+		return false, nil
 	}
 	msg := append(append(append(make([]byte, 0, out.Length), bytesOf(&out)...), head...), tail...)
 	for {
 		_, err := unix.Write(s.dev, msg)
 		switch err {
-		case nil, unix.ENOENT: // the kernel does not know the name
-			return nil
+		case nil:
+			return true, nil
+		case unix.ENOENT:
+			return false, nil
 		case unix.EINTR:
 			continue
 		}
-		return fmt.Errorf("tell the kernel of a change: %w", err)
+		return false, fmt.Errorf("tell the kernel of a change: %w", err)
 	}
 }

@@ -38,13 +38,14 @@ type Server struct {
 	companion turns.Companion
 	greeting  atomic.Pointer[string] // the name of the file that Greet opens
 	ready     chan struct{}
+	ended     chan struct{} // closed when Serve returns
 	failed    atomic.Pointer[error]
 	counts    [opcodes]atomic.Uint64
 }
 
 // New prepares a server of u.
 func New(u *cow.FS, opt Options) *Server {
-	s := &Server{u: u, opt: opt, maxWrite: maxRequest, ready: make(chan struct{})}
+	s := &Server{u: u, opt: opt, maxWrite: maxRequest, ready: make(chan struct{}), ended: make(chan struct{})}
 	if opt.MaxWrite > 0 {
 		s.maxWrite = min(max(opt.MaxWrite, 4096), maxRequest)
 	}
@@ -71,6 +72,7 @@ func (s *Server) Serve(dev *os.File) error {
 	}
 	s.dev, s.look = fd, -1
 	defer func() {
+		defer close(s.ended)
 		s.devMu.Lock()
 		defer s.devMu.Unlock()
 		s.closed = true

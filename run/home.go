@@ -84,17 +84,16 @@ func (t *tree) ownRoot() error {
 	return t.union.Setattr(t.union.Root(), cow.SetAttr{UID: &uid, GID: &gid, Mode: &mode}, nil)
 }
 
-// homeServer serves the union of a home directory, whose owners are those of
-// the machine.
-func homeServer(u *cow.FS, ids sandbox.IDMap) func(*os.File) error {
-	server := fs.New(u, fs.Options{
+// newHomeServer makes a server of the union of a home directory, whose owners
+// are those of the machine.
+func newHomeServer(u *cow.FS, ids sandbox.IDMap) *fs.Server {
+	return fs.New(u, fs.Options{
 		Permissions: true,
 		ShowUID:     func(id uint32) uint32 { return idInside(ids.UIDs, id) },
 		ShowGID:     func(id uint32) uint32 { return idInside(ids.GIDs, id) },
 		StoreUID:    func(id uint32) uint32 { return idOutside(ids.UIDs, id) },
 		StoreGID:    func(id uint32) uint32 { return idOutside(ids.GIDs, id) },
 	})
-	return server.Serve
 }
 
 // overflowID is what the kernel shows for an id that a namespace has not.
@@ -133,7 +132,9 @@ func (d *desktop) setHome(c *record.Container, store string) (*tree, error) {
 			return nil, err
 		}
 		d.sess.home = t
-		mount.Kind, mount.Serve = sandbox.MountFUSE, homeServer(t.union, d.ids)
+		server := newHomeServer(t.union, d.ids)
+		mount.Kind, mount.Serve = sandbox.MountFUSE, server.Serve
+		mount.Abandon = func() { server.AbandonWhenIdle(abandonAfter) }
 		d.mounts = append(d.mounts, mount)
 	case d.cfg.Home == record.HomeShared:
 		mount.Kind, mount.Source = sandbox.MountBind, home

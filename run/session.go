@@ -17,6 +17,10 @@ import (
 	"mica/run/volume"
 )
 
+// abandonAfter is how long the servers of a container that has ended wait for
+// programs that still use files of it.
+const abandonAfter = 2 * time.Second
+
 // session is one run of a container: from a mounted tree to the end of its
 // main process.
 type session struct {
@@ -299,6 +303,7 @@ func (sess *session) serveRoot(box *sandbox.Config) error {
 			owner = o
 			return sess.server.Serve(dev)
 		},
+		Abandon: func() { sess.server.AbandonWhenIdle(abandonAfter) },
 	}
 	return nil
 }

@@ -54,6 +54,9 @@ type Root struct {
 	// filesystem is unmounted. When it returns while the sandbox runs, the sandbox is killed.
 	// owner is nil unless ids are emulated, and may be called until ServeRoot returns.
 	ServeRoot func(dev *os.File, owner OwnerFunc) error
+	// Abandon, if set, is called in a goroutine of its own when every process of the sandbox has ended. It makes ServeRoot
+	// return, by and by, when files of the mount that were handed out of the sandbox keep it from being unmounted.
+	Abandon func()
 	// FUSEOptions follow "fd=,rootmode=40000,user_id=0,group_id=0" in the options of mount(2), for example
 	// "default_permissions,allow_other,max_read=1048576".
 	FUSEOptions string
@@ -83,6 +86,8 @@ type Mount struct {
 
 	// Serve is to a MountFUSE what Root.ServeRoot is to the root. Its ids are those of the sandbox.
 	Serve func(dev *os.File) error `json:"-"`
+	// Abandon is to a MountFUSE what Root.Abandon is to the root.
+	Abandon func() `json:"-"`
 }
 
 // File is a generated file that is mounted over its target, so that the root itself does not change apart from an empty

@@ -147,15 +147,30 @@ func (s *Sandbox) own(exe string, attr *syscall.ProcAttr, started chan<- error) 
 		}
 	}
 	s.mu.Unlock()
+	unix.Shutdown(s.conn.fd, unix.SHUT_RDWR) // what init has said can still be read
 	<-s.readAll
+	s.awaitServers()
+	s.finish(ws)
+}
+
+// awaitServers returns when nothing is served any more, of a sandbox without processes.
+func (s *Sandbox) awaitServers() {
 	s.mu.Lock()
 	serving := s.fuseTaken
+	taken := s.taken
 	s.mu.Unlock()
+	if serving && s.cfg.Root.Abandon != nil {
+		go s.cfg.Root.Abandon()
+	}
+	for n := range taken {
+		if a := s.cfg.Mounts[n].Abandon; a != nil {
+			go a()
+		}
+	}
 	if serving {
 		<-s.served
 	}
 	s.mounts.Wait()
-	s.finish(ws)
 }
 
 // boot takes init through its setup and returns when the main process runs.
