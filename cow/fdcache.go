@@ -16,6 +16,8 @@ type fdCache struct {
 	open  int     // descriptors held, pinned ones included
 	table int     // for how many the process's table has room, or will have
 	idle  fdEntry // ring of unpinned entries; idle.next is the least recent
+	// left counts the users of descriptors that their entries have no more.
+	left map[int]int32
 }
 
 // fdEntry is the place for one cached descriptor inside its owner. All fields
@@ -36,7 +38,7 @@ func newFDCache(limit int) *fdCache {
 	if limit <= 0 {
 		limit = fdLimit()
 	}
-	c := &fdCache{limit: limit, table: smallTable}
+	c := &fdCache{limit: limit, table: smallTable, left: make(map[int]int32)}
 	c.idle.prev, c.idle.next = &c.idle, &c.idle
 	return c
 }
@@ -84,6 +86,11 @@ func (c *fdCache) put(e *fdEntry, fd int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if int(e.fdPlus1-1) != fd {
+		if c.left[fd] > 1 {
+			c.left[fd]--
+			return
+		}
+		delete(c.left, fd)
 		sys.Close(fd)
 		return
 	}
@@ -100,7 +107,7 @@ func (c *fdCache) put(e *fdEntry, fd int) {
 }
 
 // pin stores a descriptor that stays open until unpin. One that the entry has
-// had until now goes, or is left for those who use it to close.
+// had until now goes, or is left for the last of those who use it to close.
 func (c *fdCache) pin(e *fdEntry, fd int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -109,6 +116,7 @@ func (c *fdCache) pin(e *fdEntry, fd int) {
 	case e.pins == 0:
 		c.closeLocked(e)
 	default:
+		c.left[int(e.fdPlus1-1)] = e.pins
 		c.open--
 		e.doomed = false
 	}
