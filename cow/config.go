@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -108,6 +109,8 @@ type FS struct {
 	tree sync.RWMutex
 	root *Node
 
+	lifting sync.Mutex    // held while an object has another mode, see lift
+	lifts   atomic.Uint64 // odd meanwhile
 	linkMu  sync.Mutex
 	links   map[uint64]*Node   // nodes with more than one name, by backing inode
 	aliases map[*Node][]alias  // their further names; guarded by linkMu, or tree held exclusively
@@ -261,7 +264,7 @@ func (f *FS) dressRoot(n *Node, fd int) error {
 		return err
 	}
 	ino := unionIno(top, st.Ino)
-	if err := writeOrigin(fd, "", origin{ino: ino, state: stateFull}); err != nil {
+	if err := f.writeOrigin(fd, "", origin{ino: ino, state: stateFull}); err != nil {
 		return err
 	}
 	if err := setTimes(fd, "", &st); err != nil {

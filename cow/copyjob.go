@@ -72,14 +72,14 @@ func (c *copyJob) stageCopy() error {
 			return err
 		}
 	}
-	err = writeOrigin(f.work.staging, c.stage, org)
+	err = f.writeOrigin(f.work.staging, c.stage, org)
 	if c.apart = f.cannotCarry(err); err != nil && !c.apart {
 		return err
 	}
 	if c.many && c.st.Nlink > 1 {
 		// The record counts from the link that this copy has, in the index.
 		delta := int(c.st.Nlink) - 1
-		err := sys.Setxattr(f.work.staging, c.stage, nlinkXattr, []byte(strconv.Itoa(delta)), 0)
+		err := f.setRecord(f.work.staging, c.stage, nlinkXattr, strconv.Itoa(delta))
 		if f.cannotCarry(err) {
 			err = f.recordLinksApart(c.stage, apartRecord{ino: c.n.ino, nlink: int32(delta), many: true})
 		}
@@ -123,7 +123,7 @@ func (c *copyJob) stageContent(lfd int, lower place, org origin) (origin, error)
 	}
 	whole := size <= smallFile || f.cfg.CopyUp == CopyUpFull
 	org.layer, org.size, org.path = f.bottomIndex(c.layer), size, lower.path()
-	dst, err := sys.Open(f.work.staging, c.stage, unix.O_RDWR, 0)
+	dst, err := f.openUpper(f.work.staging, c.stage)
 	if err != nil {
 		return org, err
 	}
@@ -264,11 +264,13 @@ func (c *copyJob) move(back place, ino uint64) {
 // reached through a descriptor alone.
 func (c *copyJob) finishNameless() error {
 	f, n := c.f, c.n
-	flags := unix.O_RDWR
-	if n.meta.Type() != unix.S_IFREG {
-		flags = unix.O_PATH
+	var fd int
+	var err error
+	if n.meta.Type() == unix.S_IFREG {
+		fd, err = f.openUpper(f.work.staging, c.stage)
+	} else {
+		fd, err = sys.Open(f.work.staging, c.stage, unix.O_PATH, 0)
 	}
-	fd, err := sys.Open(f.work.staging, c.stage, flags, 0)
 	if err != nil {
 		return err
 	}

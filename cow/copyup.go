@@ -69,7 +69,7 @@ func (f *FS) ensureUpperDir(n *Node) (*dirRef, error) {
 
 // recordOrigin writes an origin record, where the object can carry one.
 func (f *FS) recordOrigin(stage string, o origin) error {
-	if err := writeOrigin(f.work.staging, stage, o); !f.cannotCarry(err) {
+	if err := f.writeOrigin(f.work.staging, stage, o); !f.cannotCarry(err) {
 		return err
 	}
 	return nil
@@ -112,7 +112,7 @@ func (f *FS) publish(stage string, dir *dirRef, name string) error {
 	if err := sys.Stat(fd, "", &st); err != nil {
 		return err
 	}
-	if err := sys.Rename(f.work.staging, stage, fd, name, unix.RENAME_NOREPLACE); err != nil {
+	if err := f.renameStaged(stage, fd, name); err != nil {
 		return err
 	}
 	_ = setTimes(fd, "", &st) // the copy is in its place all the same
@@ -264,7 +264,7 @@ func (f *FS) linkAt(p place, dir *dirRef, name string) error {
 	if err := sys.Stat(fd, "", &st); err != nil {
 		return err
 	}
-	if err := unix.Linkat(pfd, p.name, fd, name, 0); err != nil {
+	if err := f.lift(fd, "", func() error { return unix.Linkat(pfd, p.name, fd, name, 0) }); err != nil {
 		return err
 	}
 	_ = setTimes(fd, "", &st)
@@ -274,7 +274,7 @@ func (f *FS) linkAt(p place, dir *dirRef, name string) error {
 // unlinkAt takes a name in an upper directory back that a failed change made.
 func (f *FS) unlinkAt(dir *dirRef, name string) {
 	if fd, err := f.use(dir); err == nil {
-		_ = unix.Unlinkat(fd, name, 0)
+		_ = f.lift(fd, "", func() error { return unix.Unlinkat(fd, name, 0) })
 		f.done(dir, fd)
 	}
 }

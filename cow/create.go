@@ -172,7 +172,7 @@ func (f *FS) dressNew(fd int, m ondisk.Meta, st *unix.Statx_t) error {
 		if st.Uid == m.UID && st.Gid == m.GID && uint32(st.Mode)&0o7777 == m.Perm() {
 			return nil
 		}
-		return setMetaReal(fd, "", m)
+		return f.setMetaReal(fd, "", m)
 	}
 	if want := ondisk.DiskMode(m); uint32(st.Mode)&0o7777 != want {
 		if err := sys.Retry(func() error { return unix.Fchmod(fd, want) }); err != nil {

@@ -116,7 +116,7 @@ func (f *FS) giveBitsBack(n *Node, fd int) error {
 	}
 	f.tree.Lock()
 	defer f.tree.Unlock()
-	return setMetaReal(fd, "", n.meta)
+	return f.setMetaReal(fd, "", n.meta)
 }
 
 // writeTo writes to content that is open.
@@ -382,7 +382,7 @@ func (p *partly) needMap(f *FS, upper int) error {
 	}
 	record := p.record
 	record.state, record.arg = stateNew, m.id
-	if err := writeOrigin(upper, "", record); err != nil {
+	if err := f.writeOrigin(upper, "", record); err != nil {
 		m.close()
 		_ = unix.Unlinkat(f.work.maps, m.id, 0)
 		return err

@@ -3,7 +3,6 @@ package cow
 import (
 	"golang.org/x/sys/unix"
 
-	"mica/internal/ondisk"
 	"mica/internal/sys"
 )
 
@@ -69,29 +68,22 @@ func (o fileOpener) openFD() (int, error) {
 // checked that the caller may, by the union's modes; that real modes on disk
 // shut out the server, if it is not root, is no reason to refuse.
 func (f *FS) openUpper(dirfd int, name string) (int, error) {
-	flags := unix.O_RDWR | f.atimeFlag()
-	fd, err := sys.Open(dirfd, name, flags, 0)
-	if err == unix.EPERM && flags != unix.O_RDWR { // somebody else's file
-		flags = unix.O_RDWR
+	fd := -1
+	err := f.lift(dirfd, name, func() (err error) {
+		flags := unix.O_RDWR | f.atimeFlag()
 		fd, err = sys.Open(dirfd, name, flags, 0)
-	}
-	if err != unix.EACCES || f.upper.owners != OwnersReal {
-		return fd, err
-	}
-	var st unix.Statx_t
-	if err := sys.Stat(dirfd, name, &st); err != nil {
+		if err == unix.EPERM && flags != unix.O_RDWR { // somebody else's file
+			fd, err = sys.Open(dirfd, name, unix.O_RDWR, 0)
+		}
+		return err
+	})
+	if err != nil {
+		if fd >= 0 {
+			sys.Close(fd)
+		}
 		return -1, err
 	}
-	mode := uint32(st.Mode) & 0o7777
-	if err := ondisk.Chmod(dirfd, name, mode|0o600); err != nil {
-		return -1, unix.EACCES
-	}
-	fd, err = sys.Open(dirfd, name, flags, 0)
-	if cerr := ondisk.Chmod(dirfd, name, mode); err == nil && cerr != nil {
-		sys.Close(fd)
-		return -1, cerr
-	}
-	return fd, err
+	return fd, nil
 }
 
 // atimeFlag is what a file of the upper is opened with for Config.NoAtime.

@@ -105,7 +105,11 @@ type marks struct {
 // other than the override matter only in the upper: marks has no use for
 // lower objects.
 func (f *FS) look(l *layer, dirfd int, name string, st *unix.Statx_t) (info objectInfo, err error) {
-	if err := sys.Stat(dirfd, name, st); err != nil {
+	stat := sys.Stat
+	if l == f.upper {
+		stat = f.statUpper
+	}
+	if err := stat(dirfd, name, st); err != nil {
 		return info, err
 	}
 	info.meta = ondisk.Meta{Mode: uint32(st.Mode), Rdev: uint32(unix.Mkdev(st.Rdev_major, st.Rdev_minor))}
@@ -117,7 +121,11 @@ func (f *FS) look(l *layer, dirfd int, name string, st *unix.Statx_t) (info obje
 		return info, nil // a FIFO, socket or device can have an ACL, and nothing else of interest
 	}
 	if l != f.upper {
-		info.meta, err = override(dirfd, name, info.meta)
+		m, err := override(dirfd, name, info.meta)
+		if err == unix.EACCES && l.owners == OwnersReal {
+			return info, nil // nobody but root would have written one
+		}
+		info.meta = m
 		return info, err
 	}
 	names, err := sys.Listxattr(dirfd, name)
@@ -130,7 +138,11 @@ func (f *FS) look(l *layer, dirfd int, name string, st *unix.Statx_t) (info obje
 	for _, attr := range names {
 		switch attr {
 		case ondisk.OverrideXattr:
-			if info.meta, err = override(dirfd, name, info.meta); err != nil {
+			m := info.meta
+			if err := f.lift(dirfd, name, func() (err error) {
+				info.meta, err = override(dirfd, name, m)
+				return err
+			}); err != nil {
 				return info, err
 			}
 		case capXattr, storedCap:

@@ -19,6 +19,7 @@ type linkModel struct {
 	names map[string]int // file by path
 	text  map[int]string
 	inos  map[int]uint64 // as the union showed them first
+	mode  map[int]uint32 // of those that were changed
 }
 
 func (m *linkModel) count(file int) (n uint32) {
@@ -42,6 +43,9 @@ func (m *linkModel) check(t *testing.T, u *union, log []string) {
 		if want := m.count(file); a.Nlink != want {
 			t.Errorf("%s has %d links, want %d", path, a.Nlink, want)
 		}
+		if want, set := m.mode[file]; set && a.Mode&0o7777 != want {
+			t.Errorf("%s has mode %o, want %o", path, a.Mode&0o7777, want)
+		}
 		if first, known := m.inos[file]; known && first != a.Ino {
 			t.Errorf("%s is inode %d, was %d", path, a.Ino, first)
 		}
@@ -60,7 +64,8 @@ func (m *linkModel) check(t *testing.T, u *union, log []string) {
 }
 
 // TestHardLinks plays random operations on names of hard-linked files of two
-// layers, with remounts between, against the model.
+// layers, with remounts between, against the model. With every other seed,
+// owners are real, and the modes often what shuts their owner out.
 func TestHardLinks(t *testing.T) {
 	paths := []string{"a", "b", "c", "d/a", "d/b", "d/e/a", "f/a", "f/b"}
 	for seed := range uint64(20) {
@@ -71,9 +76,17 @@ func TestHardLinks(t *testing.T) {
 		must(t, os.Link(filepath.Join(low0, "a"), filepath.Join(low0, "d/b")))
 		must(t, os.Link(filepath.Join(low1, "c"), filepath.Join(low1, "d/e/a")))
 		must(t, os.Link(filepath.Join(low1, "f/b"), filepath.Join(low1, "b")))
+		if seed%2 == 1 {
+			cfg.Lowers[0].Owners, cfg.Lowers[1].Owners, cfg.UpperOwners = OwnersReal, OwnersReal, OwnersReal
+			cfg.CopyUp = []CopyUpMode{CopyUpBlocks, CopyUpFull}[seed/2%2]
+			must(t, os.Chmod(filepath.Join(low0, "a"), 0o444))
+			must(t, os.Chmod(filepath.Join(low1, "c"), 0o444))
+			must(t, os.Chmod(filepath.Join(low1, "b"), 0o400))
+		}
+		modes := []uint32{0, 0o200, 0o444, 0o644}
 		m := &linkModel{
 			names: map[string]int{"a": 0, "d/b": 0, "d/a": 1, "c": 2, "d/e/a": 2, "f/b": 3, "b": 3},
-			text:  map[int]string{0: "zero", 1: "one", 2: "two", 3: large}, inos: map[int]uint64{},
+			text:  map[int]string{0: "zero", 1: "one", 2: "two", 3: large}, inos: map[int]uint64{}, mode: map[int]uint32{},
 		}
 		u := open(t, cfg)
 		log := []string{fmt.Sprint("seed ", seed)}
@@ -85,7 +98,7 @@ func TestHardLinks(t *testing.T) {
 			other, taken := m.names[to]
 			var err error
 			want := error(nil)
-			switch op := rng.IntN(12); {
+			switch op := rng.IntN(14); {
 			case op < 3:
 				log = append(log, "link "+from+" "+to)
 				err = u.link(from, to)
@@ -132,6 +145,11 @@ func TestHardLinks(t *testing.T) {
 				err = u.put(from, "made", 0)
 				m.names[from], m.text[next] = next, "made"
 				next++
+			case op < 13 && there && seed%2 == 1:
+				mode := modes[rng.IntN(len(modes))]
+				log = append(log, fmt.Sprintf("chmod %o %s", mode, from))
+				err = u.chmod(from, mode)
+				m.mode[file] = mode
 			default:
 				log = append(log, "remount")
 				u.reopen()

@@ -213,7 +213,7 @@ func (d *dirState) insert(ent *dirent) {
 // of them.
 func (d *dirState) renumber() {
 	d.compact()
-	d.next = 0
+	d.next, d.listTo = 0, 0
 	for _, ent := range d.order {
 		d.next++
 		ent.cookie = d.next

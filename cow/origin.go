@@ -119,14 +119,14 @@ func parseOrigin(s string) (o origin, err error) {
 }
 
 // writeOrigin stores a record on an object.
-func writeOrigin(dirfd int, name string, o origin) error {
-	return sys.Setxattr(dirfd, name, originXattr, []byte(o.String()), 0)
+func (f *FS) writeOrigin(dirfd int, name string, o origin) error {
+	return f.setRecord(dirfd, name, originXattr, o.String())
 }
 
 // readOrigin takes an upper object's record into account: its inode number,
 // and where the content of a regular file is. Needs FS.tree.
 func (f *FS) readOrigin(n *Node, fd int, name string, st *unix.Statx_t) error {
-	raw, err := sys.GetxattrAll(fd, name, originXattr)
+	raw, err := f.liftedXattr(fd, name, originXattr)
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (f *FS) bottomIndex(l *layer) int {
 
 // readNlink reads what is to be added to an object's link count on disk.
 func (f *FS) readNlink(n *Node, fd int, name string) error {
-	raw, err := sys.GetxattrAll(fd, name, nlinkXattr)
+	raw, err := f.liftedXattr(fd, name, nlinkXattr)
 	if err != nil {
 		return err
 	}
@@ -175,7 +175,7 @@ func (f *FS) storeNlink(p place, delta int32) error {
 		return err
 	}
 	defer f.done(p.dir, fd)
-	err = sys.Setxattr(fd, p.name, nlinkXattr, []byte(strconv.Itoa(int(delta))), 0)
+	err = f.setRecord(fd, p.name, nlinkXattr, strconv.Itoa(int(delta)))
 	if !f.cannotCarry(err) {
 		return err
 	}

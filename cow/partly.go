@@ -135,7 +135,7 @@ func (f *FS) revert(fd int, name string, o *origin, st *unix.Statx_t) error {
 		return err
 	}
 	o.state, o.arg = stateMeta, ""
-	if err := writeOrigin(fd, name, *o); err != nil {
+	if err := f.writeOrigin(fd, name, *o); err != nil {
 		return err
 	}
 	_ = punch(file, 0, o.size) // for the space alone

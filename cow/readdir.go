@@ -71,6 +71,10 @@ func (f *FS) readDir(n *Node, cookie uint64, fn func(DirEntry, *dirent) bool) er
 	if err := f.load(n); err != nil {
 		return err
 	}
+	d := n.dir
+	if cookie == 0 {
+		d.listTo = d.next
+	}
 	if cookie == 0 && !fn(DirEntry{Name: ".", Ino: n.ino, Type: unix.DT_DIR, Cookie: 1}, nil) {
 		return nil
 	}
@@ -87,12 +91,14 @@ func (f *FS) readDir(n *Node, cookie uint64, fn func(DirEntry, *dirent) bool) er
 	if cookie > cookieDots {
 		start = cookie - cookieDots
 	}
-	d := n.dir
 	if cookie == 0 {
 		f.aheadOfListing(n)
 	}
 	for i := d.after(start); i < len(d.order); i++ {
 		ent := d.order[i]
+		if d.listTo > 0 && ent.cookie > d.listTo {
+			break // it came after the listing began: one that adds names for each that it sees must come to an end
+		}
 		if ent.gone {
 			continue
 		}
@@ -127,7 +133,11 @@ func (f *FS) entryIno(ent *dirent) (uint64, error) {
 	}
 	defer f.done(ent.owner, fd)
 	var buf [64]byte
-	size, err := sys.Getxattr(fd, ent.name, originXattr, buf[:])
+	var size int
+	err = f.lift(fd, ent.name, func() (err error) {
+		size, err = sys.Getxattr(fd, ent.name, originXattr, buf[:])
+		return err
+	})
 	switch err {
 	case nil:
 		if o, err := parseOrigin(string(buf[:size])); err == nil {
@@ -135,7 +145,7 @@ func (f *FS) entryIno(ent *dirent) (uint64, error) {
 		}
 		return ino, nil
 	case unix.ERANGE:
-		raw, err := sys.GetxattrAll(fd, ent.name, originXattr)
+		raw, err := f.liftedXattr(fd, ent.name, originXattr)
 		if err != nil {
 			return 0, err
 		}

@@ -17,7 +17,7 @@ import (
 // followRedirect gives the lower directories that the upper directory name in
 // fd merges with.
 func (f *FS) followRedirect(fd int, name string) ([]*dirRef, error) {
-	raw, err := sys.GetxattrAll(fd, name, redirectXattr)
+	raw, err := f.liftedXattr(fd, name, redirectXattr)
 	if err != nil {
 		return nil, err
 	}
@@ -69,16 +69,22 @@ func (f *FS) setRedirect(n *Node) error {
 		if err := sys.Stat(fd, "", &st); err != nil {
 			return err
 		}
-		if err := f.style.SetOpaque(fd, ""); err != nil {
+		if err := f.lift(fd, "", func() error { return f.style.SetOpaque(fd, "") }); err != nil {
 			return err
 		}
 		return setTimes(fd, "", &st) // the mark may be a file in the directory
 	}
 	target := n.dir.stack[1].path()
-	switch err := sys.Setxattr(fd, "", redirectXattr, []byte(target), 0); err {
+	switch err := f.setRecord(fd, "", redirectXattr, target); err {
 	case nil:
 		return nil
-	case unix.ENOSPC, unix.E2BIG, unix.ERANGE, unix.EOPNOTSUPP:
+	case unix.ENOSPC:
+		var st unix.Statfs_t
+		if unix.Fstatfs(fd, &st) == nil && (st.Bavail == 0 || st.Ffree == 0 && st.Files > 0) {
+			return err // a copy would find no room either
+		}
+		return unix.EXDEV
+	case unix.E2BIG, unix.ERANGE, unix.EOPNOTSUPP:
 		// No room for so long a path: let the caller copy, as between
 		// filesystems.
 		return unix.EXDEV

@@ -199,6 +199,7 @@ func (r *renaming) ownName(e *end) error {
 		return err
 	}
 	if err := f.storeNlink(e.node.back, e.node.nlink-1); err != nil {
+		f.unlinkAt(e.up, e.name)
 		return err
 	}
 	e.node.nlink--
@@ -264,7 +265,7 @@ func (f *FS) clearMarks(n *Node) error {
 	if err := sys.Stat(fd, "", &st); err != nil {
 		return err
 	}
-	if err := f.style.SetOpaque(fd, ""); err != nil {
+	if err := f.lift(fd, "", func() error { return f.style.SetOpaque(fd, "") }); err != nil {
 		return err
 	}
 	for name, h := range n.dir.hidden {

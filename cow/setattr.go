@@ -74,6 +74,7 @@ func (s *SetAttr) changesMeta() bool {
 // in the upper.
 func (f *FS) setMode(n *Node, s SetAttr) error {
 	m := n.meta
+	quiet := s.Mode == nil && s.UID == nil && s.GID == nil && !s.KillPriv
 	if s.KillPriv {
 		s.Kill = true
 		if s.KillGroup {
@@ -105,6 +106,9 @@ func (f *FS) setMode(n *Node, s SetAttr) error {
 				return err
 			}
 		}
+	}
+	if quiet && m == n.meta {
+		return nil // a truncation that found no bits to clear
 	}
 	return f.changeMeta(n, m)
 }
@@ -150,7 +154,7 @@ func (f *FS) needPlaceholder(n *Node, cond bool) error {
 	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
 		return nil
 	}
-	if st.Nlink > 1 {
+	if st.Nlink > 2 || st.Nlink == 2 && !f.isKept(st.Ino, n.ino) {
 		return unix.EOPNOTSUPP // its other names would stay what they are
 	}
 	o := ondisk.Object{Meta: n.meta}
@@ -180,6 +184,9 @@ func (f *FS) needPlaceholder(n *Node, cond bool) error {
 	}
 	if err != nil {
 		f.work.discard(stage)
+		if n.ino == n.backIno {
+			f.unlinkAt(f.work.index, keptName(n.ino))
+		}
 		return err
 	}
 	if err := sys.Stat(fd, w.name, &st); err != nil {
@@ -204,6 +211,13 @@ func (f *FS) keepInode(dirfd int, name string, ino uint64) error {
 		return nil
 	}
 	return err
+}
+
+// isKept tells whether the index has a link to the symlink with the number disk,
+// from a change that was cut off.
+func (f *FS) isKept(disk, ino uint64) bool {
+	var st unix.Statx_t
+	return f.statPlace(f.work.index, keptName(ino), &st) == nil && st.Ino == disk
 }
 
 // dropKept undoes keepInode when the placeholder n is gone, and recordApart.

@@ -88,7 +88,9 @@ func (f *FS) dressReal(dirfd int, name string, o ondisk.Object) (err error) {
 
 // setMetaReal sets owner and mode in the inode. The owner comes first, since
 // changing it clears set-id bits.
-func setMetaReal(dirfd int, name string, m ondisk.Meta) error {
+func (f *FS) setMetaReal(dirfd int, name string, m ondisk.Meta) error {
+	f.lifting.Lock()
+	defer f.lifting.Unlock()
 	var st unix.Statx_t
 	if err := sys.Stat(dirfd, name, &st); err != nil {
 		return err
@@ -124,7 +126,7 @@ func (f *FS) setMeta(dirfd int, name string, m ondisk.Meta) error {
 		return ondisk.SetMeta(dirfd, name, m)
 	}
 	if !likeWhiteout(m) {
-		return setMetaReal(dirfd, name, m)
+		return f.setMetaReal(dirfd, name, m)
 	}
 	var st unix.Statx_t
 	if err := sys.Stat(dirfd, name, &st); err != nil {

@@ -132,7 +132,7 @@ func (p *partly) afterSync(f *FS, upper int, live []uint64, lowerEnd int64) (cle
 		}
 		record := p.record
 		record.state = stateMap
-		if err := writeOrigin(upper, "", record); err != nil {
+		if err := f.writeOrigin(upper, "", record); err != nil {
 			return false, err
 		}
 		p.record = record
@@ -142,7 +142,7 @@ func (p *partly) afterSync(f *FS, upper int, live []uint64, lowerEnd int64) (cle
 
 // recordFull notes on disk that all content of n is in the upper and synced.
 func (f *FS) recordFull(n *Node, fd int) error {
-	return writeOrigin(fd, "", origin{ino: n.ino, state: stateFull})
+	return f.writeOrigin(fd, "", origin{ino: n.ino, state: stateFull})
 }
 
 // markClean takes back what markDirty did. It must be called without FS.tree.

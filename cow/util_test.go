@@ -161,7 +161,7 @@ func (u *union) put(path, text string, off int64) error {
 	if err == unix.ENOENT {
 		err = u.in(path, func(dir *Node, name string) error {
 			var a Attr
-			n, err = u.Create(Caller{}, dir, name, NewObject{Mode: unix.S_IFREG | 0o644}, &a)
+			n, err = u.Create(u.caller(), dir, name, NewObject{Mode: unix.S_IFREG | 0o644}, &a)
 			return err
 		})
 	}
@@ -172,10 +172,18 @@ func (u *union) put(path, text string, off int64) error {
 	return u.Write(n, []byte(text), off, false)
 }
 
+// caller is who makes objects: one whom real owners can show.
+func (u *union) caller() Caller {
+	if u.cfg.UpperOwners == OwnersStored {
+		return Caller{}
+	}
+	return Caller{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+}
+
 func (u *union) mkdir(path string) error {
 	return u.in(path, func(dir *Node, name string) error {
 		var a Attr
-		n, err := u.Create(Caller{}, dir, name, NewObject{Mode: unix.S_IFDIR | 0o755}, &a)
+		n, err := u.Create(u.caller(), dir, name, NewObject{Mode: unix.S_IFDIR | 0o755}, &a)
 		if err == nil {
 			u.Forget(n, 1)
 		}
