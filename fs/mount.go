@@ -194,7 +194,11 @@ func Unmount(dir string) error {
 	cmd := exec.Command(bin, "-u", "-z", "--", dir)
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("unmount %s: %s", dir, firstLine(stderr.String(), err))
+		hint := ""
+		if _, err := os.Stat("/etc/mtab"); errors.Is(err, os.ErrNotExist) {
+			hint = `; root mends that with "ln -s ../proc/self/mounts /etc/mtab"`
+		}
+		return fmt.Errorf("unmount %s: %s%s", dir, firstLine(stderr.String(), err), hint)
 	}
 	return nil
 }

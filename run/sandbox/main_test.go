@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -123,9 +124,13 @@ var commands = map[string]func(args []string) error{
 	"fds": func([]string) error {
 		entries, err := os.ReadDir("/proc/self/fd")
 		for _, e := range entries {
-			if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && !strings.Contains(to, "anon_inode") && !strings.HasPrefix(to, "/sys/fs/cgroup") {
-				fmt.Println(e.Name(), to)
+			fd, _ := strconv.Atoi(e.Name())
+			flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+			if err != nil || flags&unix.FD_CLOEXEC != 0 {
+				continue // opened since the program was executed: by the runtime, or a package
 			}
+			to, err := os.Readlink("/proc/self/fd/" + e.Name())
+			fmt.Println(e.Name(), to, err)
 		}
 		return err
 	},
