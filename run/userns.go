@@ -103,7 +103,7 @@ func inUserNamespace(ids sandbox.IDMap, in io.Reader, out io.Writer, args ...str
 
 // withContainerIDs does a helper's work on a directory with the ids that containers use by default.
 func withContainerIDs(op, dir string) error {
-	ids, err := sandbox.ResolveIDs(sandbox.IDsFull)
+	ids, err := sandbox.ResolveIDs(sandbox.IDsAuto)
 	if err != nil {
 		return err
 	}

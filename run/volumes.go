@@ -158,14 +158,14 @@ func (e *Engine) removeAnonymous(cfg *record.Config) error {
 
 func volumeOf(m *record.Mount) *volume.Volume { return &volume.Volume{Name: m.Volume, Data: m.Source} }
 
-// holdVolumes takes the volumes of the container into use. Where there is one id, all in them is the user's anyway.
+// holdVolumes takes the volumes of the container into use, unless it has one id where others have more: those that it finds
+// are the user's as long as it is alone.
 func (sess *session) holdVolumes() error {
 	isVolume := func(m record.Mount) bool { return m.Type == record.MountVolume }
 	if !slices.ContainsFunc(sess.cfg.Host.Mounts, isVolume) {
 		return nil
 	}
-	ids, err := idMap(sess.cfg.Host.UserNS)
-	if err != nil || !ids.Helpers {
+	if hold, err := holdsVolumes(sess.cfg); !hold {
 		return err
 	}
 	for i := range sess.cfg.Host.Mounts {
@@ -182,6 +182,16 @@ func (sess *session) holdVolumes() error {
 	return nil
 }
 
+// holdsVolumes tells whether a container has the ids that its user's containers have by default.
+func holdsVolumes(cfg *record.Config) (bool, error) {
+	ids, err := idMap(cfg.Host.UserNS)
+	if err != nil {
+		return false, err
+	}
+	usual, err := sandbox.ResolveIDs(sandbox.IDsAuto)
+	return err == nil && ids.Helpers == usual.Helpers, err
+}
+
 // releaseVolumes ends that. Nothing of the container may run any more.
 func (sess *session) releaseVolumes() {
 	for _, hold := range sess.volumes {
@@ -194,9 +204,9 @@ func (sess *session) releaseVolumes() {
 
 // settleVolumes does what a supervisor that was killed could not do at its end.
 func (e *Engine) settleVolumes(cfg *record.Config) error {
-	ids, err := idMap(cfg.Host.UserNS)
-	if err != nil || !ids.Helpers {
-		return nil
+	hold, err := holdsVolumes(cfg)
+	if !hold {
+		return err
 	}
 	for _, m := range cfg.Host.Mounts {
 		if m.Type != record.MountVolume {

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,5 +63,36 @@ func TestDamagedRecord(t *testing.T) {
 	must(t, err)
 	if len(list) != 1 || list[0].Name != "v" || list[0].Data != v.Data {
 		t.Errorf("%+v", list)
+	}
+}
+
+// TestRemovedByHand: what other means have deleted half-way is a volume as long as it has content, and else in nobody's way.
+func TestRemovedByHand(t *testing.T) {
+	dir := t.TempDir()
+	d := Open(dir)
+	v, err := d.Create("half", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "half", recordName)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := d.Get("half"); err != nil || got.Data != v.Data {
+		t.Errorf("without a record: %+v, %v", got, err)
+	}
+	if err := os.Remove(v.Data); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "half", "lock"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Get("half"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("without content: %v", err)
+	}
+	if _, err := d.Ensure("half"); err != nil {
+		t.Error(err)
+	}
+	if _, err := d.Create("half", nil); !errors.Is(err, ErrExists) {
+		t.Errorf("made twice: %v", err)
 	}
 }

@@ -70,7 +70,15 @@ func (d *Dir) Create(name string, labels map[string]string) (*Volume, error) {
 		return nil, fmt.Errorf("make volume %s: %w", v.Name, err)
 	}
 	final := filepath.Join(d.path, v.Name)
-	if err := os.Rename(stage, final); err != nil {
+	err := os.Rename(stage, final)
+	if err != nil && d.empty(v.Name) {
+		gone := filepath.Join(d.path, gonePrefix+randomID())
+		if os.Rename(final, gone) == nil {
+			defer os.RemoveAll(gone)
+		}
+		err = os.Rename(stage, final)
+	}
+	if err != nil {
 		if errors.Is(err, os.ErrExist) {
 			return nil, fmt.Errorf("%w: %s", ErrExists, v.Name)
 		}
@@ -78,6 +86,12 @@ func (d *Dir) Create(name string, labels map[string]string) (*Volume, error) {
 	}
 	v.Data = filepath.Join(final, dataDir)
 	return v, nil
+}
+
+// empty tells whether the directory of a volume has lost its content: it was deleted by other means, and not wholly.
+func (d *Dir) empty(name string) bool {
+	_, err := os.Lstat(filepath.Join(d.path, name, dataDir))
+	return errors.Is(err, os.ErrNotExist)
 }
 
 // recordName is the file that says when and how a volume was made.
@@ -118,11 +132,11 @@ func (d *Dir) Get(name string) (*Volume, error) {
 	if CheckName(name) != nil {
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, name)
 	}
-	data, err := os.ReadFile(filepath.Join(d.path, name, recordName))
-	if errors.Is(err, os.ErrNotExist) {
+	if d.empty(name) {
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, name)
 	}
-	if err != nil {
+	data, err := os.ReadFile(filepath.Join(d.path, name, recordName))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("read volume: %w", err)
 	}
 	v := new(Volume)
