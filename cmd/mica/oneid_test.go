@@ -62,3 +62,21 @@ x/state/made 73:0 640 regular file`
 		}
 	}
 }
+
+// TestPrivilegesWithOneID: capabilities that a container has not are not emulated either, and set-id bits have no effect for a
+// program that has asked for that.
+func TestPrivilegesWithOneID(t *testing.T) {
+	c := newCLI(t)
+	for _, test := range []struct{ drop, script, want string }{
+		{"KILL", "cp /usr/bin/id /var/tmp/id; chown 33:33 /var/tmp/id; chmod 4755 /var/tmp/id; stat -c %u /var/tmp/id; setpriv --reuid 44 --clear-groups /var/tmp/id -u; " +
+			"setpriv --reuid 44 --clear-groups --no-new-privs /var/tmp/id -u", "33\n33\n44"},
+		{"CHOWN", "touch /var/tmp/f; chown 33 /var/tmp/f 2>/dev/null; stat -c %u /var/tmp/f", "0"},
+		{"SETUID", "setpriv --reuid 44 --clear-groups id -u 2>/dev/null || echo refused", "refused"},
+		{"SETGID", "setpriv --regid 44 --clear-groups id -g 2>/dev/null || echo refused", "refused"},
+	} {
+		got := c.ok("run", "--rm", "--userns", "single", "--network", "none", "--cap-drop", test.drop, "host", "sh", "-c", test.script)
+		if got != test.want {
+			t.Errorf("without CAP_%s: %q, want %q", test.drop, got, test.want)
+		}
+	}
+}

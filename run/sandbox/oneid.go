@@ -77,7 +77,7 @@ func (i *initProcess) startEmulation(shared int) error {
 	if err != nil {
 		return err
 	}
-	e := &emulation{table: ids.NewTable(ids.New(i.setup.BaseUID, i.setup.BaseGID, nil), mem), filter: i.setup.IdentityFilter}
+	e := &emulation{table: ids.NewTable(ids.New(i.setup.BaseUID, i.setup.BaseGID, nil, i.setup.Main.Bounding), mem), filter: i.setup.IdentityFilter}
 	numbers := func(audit uint32) map[string]uint32 {
 		for _, a := range arches() {
 			if a.audit == audit {
@@ -87,7 +87,7 @@ func (i *initProcess) startEmulation(shared int) error {
 		return nil
 	}
 	full := make(chan struct{}, 1)
-	opt := ids.Options{Numbers: numbers, NoNewPrivs: i.setup.Main.NoNewPrivs, After: func() {
+	opt := ids.Options{Numbers: numbers, After: func() {
 		if e.answers.Add(1)%gcEvery == 0 {
 			select {
 			case full <- struct{}{}:
@@ -119,15 +119,16 @@ func (i *initProcess) startEmulation(shared int) error {
 }
 
 // adopt makes the calling thread's next child, which executes exe, a process with emulated credentials. done is to be called after the fork.
-func (e *emulation) adopt(exe string, args []string, u *User) (done func(), err error) {
+func (e *emulation) adopt(exe string, spec *wireSpec) (done func(), err error) {
 	// What this thread starts has the thread's limits.
 	elsewhere := func(f func() error) error {
 		result := make(chan error)
 		go func() { result <- f() }()
 		return <-result
 	}
-	creds := ids.New(u.UID, u.GID, u.Groups)
-	if e.tracer != nil && ids.ReadsOwners(exe, args, creds != e.table.Base()) {
+	u := &spec.User
+	creds := ids.New(u.UID, u.GID, u.Groups, spec.Bounding)
+	if e.tracer != nil && ids.ReadsOwners(exe, spec.Args, creds != e.table.Base()) {
 		_ = elsewhere(e.tracer.ready)
 	}
 	fd, err := listen(e.filter)

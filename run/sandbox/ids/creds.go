@@ -17,12 +17,14 @@ type Creds struct {
 	groups                  string // supplementary groups, four bytes each
 
 	permitted, effective uint64 // capabilities, of those that the process really has
+	bounding             uint64 // those that root gets when it executes a program
 	keepCaps             bool   // see PR_SET_KEEPCAPS in prctl(2)
 }
 
-// New returns the credentials of a process that runs as one user and group throughout.
-func New(uid, gid uint32, groups []uint32) Creds {
-	c := Creds{RUID: uid, EUID: uid, SUID: uid, FSUID: uid, RGID: gid, EGID: gid, SGID: gid, FSGID: gid}
+// New returns the credentials of a process that runs as one user and group throughout, with what of capabilities root is to
+// have.
+func New(uid, gid uint32, groups []uint32, bounding uint64) Creds {
+	c := Creds{RUID: uid, EUID: uid, SUID: uid, FSUID: uid, RGID: gid, EGID: gid, SGID: gid, FSGID: gid, bounding: bounding}
 	c.setGroups(groups)
 	c.gain()
 	return c
@@ -32,7 +34,7 @@ func New(uid, gid uint32, groups []uint32) Creds {
 func (c *Creds) gain() {
 	c.permitted, c.effective, c.keepCaps = 0, 0, false
 	if c.RUID == 0 || c.EUID == 0 {
-		c.permitted = ^uint64(0)
+		c.permitted = c.bounding
 	}
 	if c.EUID == 0 {
 		c.effective = c.permitted

@@ -36,7 +36,7 @@ func execute(first int) handler {
 			return 0, pass
 		}
 		defer unix.Close(fd)
-		uid, gid, ok := s.setID(fd)
+		uid, gid, ok := s.setID(c.tid(), fd)
 		if !ok {
 			return 0, pass // it cannot be executed
 		}
@@ -193,7 +193,7 @@ func (c *call) arguments(at uint64) []string {
 }
 
 // setID returns the ids that executing a file gives, none without set-id bits. It is false for what is no executable file.
-func (s *Server) setID(fd int) (uid, gid uint32, ok bool) {
+func (s *Server) setID(tid, fd int) (uid, gid uint32, ok bool) {
 	uid, gid = none, none
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o111 == 0 {
@@ -203,7 +203,7 @@ func (s *Server) setID(fd int) (uid, gid uint32, ok bool) {
 	if st.Mode&unix.S_ISUID == 0 && st.Mode&setGID != setGID {
 		return uid, gid, true
 	}
-	if isScript(fd) || s.opt.NoNewPrivs {
+	if isScript(fd) || s.status(tid, "NoNewPrivs:") == "1" {
 		return uid, gid, true
 	}
 	u, g, recorded, err := s.files.Owner(fd)

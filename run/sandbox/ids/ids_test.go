@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 
 func TestCredentialsAreInheritedAndSeenOutside(t *testing.T) {
 	shared := make([]byte, SharedSize)
-	table, view := NewTable(New(0, 0, nil), shared), NewView(shared)
+	table, view := NewTable(New(0, 0, nil, ^uint64(0)), shared), NewView(shared)
 	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestCredentialsAreInheritedAndSeenOutside(t *testing.T) {
 	if _, _, ok := view.Owner(uint32(before.Process.Pid)); ok {
 		t.Error("an owner before anybody has changed identity")
 	}
-	me := New(1000, 1001, []uint32{5, 4})
+	me := New(1000, 1001, []uint32{5, 4}, ^uint64(0))
 	if err := table.Set(0, me); err != nil {
 		t.Fatal(err)
 	}
@@ -73,16 +73,16 @@ func TestCredentialsAreInheritedAndSeenOutside(t *testing.T) {
 }
 
 func TestTableIsBounded(t *testing.T) {
-	table := NewTable(New(0, 0, nil), make([]byte, SharedSize))
+	table := NewTable(New(0, 0, nil, ^uint64(0)), make([]byte, SharedSize))
 	for n := range uint32(maxEntries) {
-		if _, err := table.number(New(n+1, 0, nil)); err != nil {
+		if _, err := table.number(New(n+1, 0, nil, ^uint64(0))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := table.number(New(1, 0, nil)); err != nil {
+	if _, err := table.number(New(1, 0, nil, ^uint64(0))); err != nil {
 		t.Errorf("known credentials: %v", err)
 	}
-	if _, err := table.number(New(maxEntries+1, 0, nil)); err == nil {
+	if _, err := table.number(New(maxEntries+1, 0, nil, ^uint64(0))); err == nil {
 		t.Error("one too many was accepted")
 	}
 }

@@ -21,10 +21,9 @@ type Server struct {
 
 // Options of a Server.
 type Options struct {
-	Numbers    func(audit uint32) map[string]uint32 // the system calls of an architecture (AUDIT_ARCH_*)
-	After      func()                               // called after each answer; may be nil
-	Trace      func(tid int)                        // has a thread traced before it executes a program (see Trace); may be nil
-	NoNewPrivs bool                                 // set-id bits have no effect
+	Numbers func(audit uint32) map[string]uint32 // the system calls of an architecture (AUDIT_ARCH_*)
+	After   func()                               // called after each answer; may be nil
+	Trace   func(tid int)                        // has a thread traced before it executes a program (see Trace); may be nil
 }
 
 // handler answers one call: a value, or an error number, or (pass) that the kernel is to go on with it.
