@@ -185,8 +185,12 @@ func (g *rootMaker) size(mean int) int {
 }
 
 // scanRoot lists a real root filesystem. What is no file, directory or symlink is left out, and so is what the caller
-// may not read.
+// may not read, and other filesystems below it.
 func scanRoot(root string) ([]entry, error) {
+	var top unix.Stat_t
+	if err := unix.Lstat(root, &top); err != nil {
+		return nil, fmt.Errorf("scan root filesystem %s: %w", root, err)
+	}
 	var entries []entry
 	links := map[[2]uint64]string{}
 	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
@@ -202,12 +206,15 @@ func scanRoot(root string) ([]entry, error) {
 		}
 		var st unix.Stat_t
 		if err := unix.Lstat(p, &st); err != nil {
-			return err
+			if err == unix.ENOENT {
+				return nil // gone meanwhile
+			}
+			return &fs.PathError{Op: "stat", Path: p, Err: err}
 		}
 		e := entry{path: rel, mode: d.Type() | fs.FileMode(st.Mode&0o777)}
 		switch {
 		case d.IsDir():
-			if unix.Access(p, unix.R_OK|unix.X_OK) != nil {
+			if st.Dev != top.Dev || unix.Access(p, unix.R_OK|unix.X_OK) != nil {
 				return fs.SkipDir
 			}
 			e.mode |= 0o700

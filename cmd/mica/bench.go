@@ -7,9 +7,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"mica/bench"
@@ -119,8 +122,21 @@ func listBenchWorkloads(w io.Writer) error {
 
 func runBench(cmd *cobra.Command, opt bench.Options, f benchFlags) error {
 	var old *bench.Report
-	if f.maxRegression > 0 && f.compareWith == "" {
+	switch fl := cmd.Flags(); {
+	case fl.Changed("max-regression") && f.compareWith == "":
 		return errors.New("--max-regression needs --compare: name the earlier report")
+	case fl.Changed("max-regression") && f.maxRegression <= 0:
+		return fmt.Errorf("--max-regression %g: give a factor above 0, such as 1.2", f.maxRegression)
+	case fl.Changed("runs") && opt.Runs < 1:
+		return fmt.Errorf("--runs %d: at least one is needed", opt.Runs)
+	}
+	for _, name := range []string{f.jsonTo, f.htmlTo, f.markdownTo} { // not after an hour
+		if name == "" || name == "-" {
+			continue
+		}
+		if err := unix.Access(filepath.Dir(name), unix.W_OK); err != nil {
+			return fmt.Errorf("write report %s: %w", name, err)
+		}
 	}
 	if f.compareWith != "" {
 		var err error
@@ -153,7 +169,11 @@ func runBench(cmd *cobra.Command, opt bench.Options, f benchFlags) error {
 	}
 	if f.maxRegression > 0 {
 		if worse := bench.Regressions(changes, rep.Subject, f.maxRegression); len(worse) > 0 {
-			return errors.Join(runErr, fmt.Errorf("%d workloads take more than %g times what they took before", len(worse), f.maxRegression))
+			var names []string
+			for _, c := range worse {
+				names = append(names, c.Workload)
+			}
+			return errors.Join(runErr, fmt.Errorf("more than %g times what they took before take: %s", f.maxRegression, strings.Join(names, ", ")))
 		}
 	}
 	if runErr == nil && rep.Interrupted {
