@@ -22,7 +22,7 @@ if [ "$(id -u)" = 0 ]; then
 	exec runuser -u "$user" -- env -i HOME="$home" USER="$user" PATH="$work:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin" \
 		TERM="${TERM:-dumb}" LANG="${LANG:-C.UTF-8}" MICA_ROOT="$work/store" sh ./walkthrough.sh
 fi
-work=${TMPDIR:-/tmp}/mica-demo-$(id -u)
+work=${XDG_CACHE_HOME:-$HOME/.cache}/mica-demo
 mkdir -p "$work"
 cd "$work"
 PATH="$here/bin:$PATH" MICA_ROOT="$work/store" exec sh "$here/demo/walkthrough.sh"

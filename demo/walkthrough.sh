@@ -2,7 +2,11 @@
 # The part of the demo that needs no root; mica is in PATH and MICA_ROOT names its store.
 set -eu
 
-say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
+bold='' green='' plain=''
+if [ -t 1 ]; then
+	bold=$(printf '\033[1m') green=$(printf '\033[32m') plain=$(printf '\033[0m')
+fi
+say() { printf '\n%s# %s%s\n' "$bold" "$*" "$plain"; }
 # show WORD...: print a command the way one would type it.
 show() {
 	line=
@@ -12,7 +16,7 @@ show() {
 		*) line="$line $word" ;;
 		esac
 	done
-	printf '\033[32m$%s\033[0m\n' "$line"
+	printf '%s$%s%s\n' "$green" "$line" "$plain"
 }
 run() {
 	show "$@"
@@ -48,6 +52,7 @@ elif command -v mmdebstrap >/dev/null 2>&1 && [ -n "$sources" ]; then
 		reason="mmdebstrap cannot build an image here; it needs subordinate ids, which mica does not"
 	fi
 else
+	command -v mmdebstrap >/dev/null 2>&1 || reason="mmdebstrap is missing; install the package of that name for the whole walkthrough"
 	base=host
 fi
 
@@ -60,7 +65,7 @@ if [ "$base" = host ]; then
 	run mica history hello
 	run mica run --rm hello cat /etc/motd
 	run mica rm -f box
-	say "What is left: the image hello in $MICA_ROOT. Away with everything: rm -rf $MICA_ROOT"
+	say "What is left: the image hello in $MICA_ROOT. Away with everything: rm -rf $PWD"
 	exit 0
 fi
 
@@ -97,4 +102,6 @@ run mica ps -a
 
 say "Done in $(($(date +%s) - started)) seconds."
 echo "What is left: the images debian, node-base and sample-app in $MICA_ROOT."
-echo "Away with them: mica rmi sample-app node-base debian; away with everything: rm -rf $MICA_ROOT"
+who=''
+[ "$(id -un)" != mica-demo ] || who=" The user mica-demo was made for it: userdel -r mica-demo."
+echo "Away with everything: rm -rf $PWD.$who"

@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -148,7 +149,11 @@ func (e *Engine) Info() (*Info, error) {
 	}
 	i.Fuse = "/dev/fuse is open to you"
 	if err := unix.Access("/dev/fuse", unix.R_OK|unix.W_OK); err != nil {
-		i.Fuse = fmt.Sprintf("/dev/fuse: %v; root makes it usable with \"chmod 666 /dev/fuse\"", err)
+		mend := "chmod 666 /dev/fuse"
+		if errors.Is(err, os.ErrNotExist) {
+			mend = "modprobe fuse"
+		}
+		i.Fuse = fmt.Sprintf("/dev/fuse: %v; root makes it usable with %q", err, mend)
 	}
 	i.UserNamespaces = "available"
 	if data, err := os.ReadFile("/proc/sys/user/max_user_namespaces"); err == nil && strings.TrimSpace(string(data)) == "0" {
