@@ -31,7 +31,7 @@ type LogOptions struct {
 // with Follow what it goes on to write until it ends.
 func Logs(ctx context.Context, c *record.Container, opt LogOptions, stdout, stderr io.Writer) error {
 	// By way of the directory, whose name goes when the container is removed.
-	dir, err := os.Open(c.Path())
+	dir, err := c.OpenForReading()
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}

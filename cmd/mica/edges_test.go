@@ -79,7 +79,7 @@ func TestLogsOfRemoved(t *testing.T) {
 		if first, err := r.ReadString('\n'); first != "ready\n" {
 			t.Fatalf("%q, %v", first, err)
 		}
-		c.ok("exec", name, "sh", "-c", "echo > /go")
+		c.run("exec", name, "sh", "-c", "echo > /go") // may end with the container
 		rest, err := io.ReadAll(r)
 		if want := "1\n2\n3\n4\n5\n6\n7\n8\nrest"; err != nil || string(rest) != want {
 			t.Errorf("%q, %v", rest, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -147,8 +148,44 @@ func (c *Container) Vanish() error {
 	return nil
 }
 
+// readersGrace is how long the end of a container waits for those who read its log to the end, and readersPoll how often it
+// looks.
+const (
+	readersGrace = time.Second
+	readersPoll  = 2 * time.Millisecond
+)
+
+// OpenForReading opens the container's directory. Until it is closed, and for some time, what is in it is not deleted,
+// whatever becomes of its name.
+func (c *Container) OpenForReading() (*os.File, error) {
+	dir, err := os.Open(c.dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
+		dir.Close()
+		return nil, err
+	}
+	return dir, nil
+}
+
+// awaitReaders waits for those who have the directory open for reading.
+func (c *Container) awaitReaders() {
+	dir, err := os.Open(c.dir)
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	for end := time.Now().Add(readersGrace); time.Now().Before(end); time.Sleep(readersPoll) {
+		if !errors.Is(unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK) {
+			return
+		}
+	}
+}
+
 // Discard deletes what [Container.Vanish] has put out of sight.
 func (c *Container) Discard() error {
+	c.awaitReaders()
 	err := os.RemoveAll(c.dir)
 	for range 10 { // another process may be at it too, which RemoveAll does not expect
 		if err == nil {
