@@ -131,8 +131,7 @@ func (io *processIO) pump(sink func(control.Kind, []byte)) {
 				if n > 0 {
 					sink(s.kind, buf[:n])
 				}
-				late := errors.Is(err, os.ErrDeadlineExceeded) && (n > 0 || s.left.Load() > 0 && s.waiting() > 0)
-				if err != nil && !late { // a terminal ends with EIO
+				if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) { // a terminal ends with EIO
 					return
 				}
 			}
@@ -141,7 +140,8 @@ func (io *processIO) pump(sink func(control.Kind, []byte)) {
 }
 
 // await sets how long the next read of a stream may take. It is false where nothing is waited for any more: the process has
-// ended some time ago, and all that it had written until then was read. Others may write on for ever.
+// ended some time ago, and all that it had written until then was read: as much as there was, or all that there is. Others may
+// write on for ever, much at once or little again and again.
 func (io *processIO) await(s *source) bool {
 	end := io.end.Load()
 	if end == nil {
@@ -149,7 +149,7 @@ func (io *processIO) await(s *source) bool {
 	}
 	next := end.deadline
 	if now := time.Now(); now.After(next) {
-		if s.left.Load() <= 0 {
+		if s.left.Load() <= 0 || s.waiting() == 0 {
 			return false
 		}
 		next = now.Add(end.grace)
