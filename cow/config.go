@@ -56,6 +56,9 @@ type Config struct {
 	// Redirect lets a directory with lower content be renamed by a mark in the
 	// upper. Without it such a rename copies the tree up.
 	NoRedirect bool
+	// Stays is the path of a directory that cannot be renamed, nor can those
+	// that it lies in: EXDEV. Empty: there is none.
+	Stays string
 	// Volatile leaves out every sync.
 	Volatile bool
 	// Observe opens a union that another process may have mounted, for

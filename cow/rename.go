@@ -1,6 +1,8 @@
 package cow
 
 import (
+	"strings"
+
 	"golang.org/x/sys/unix"
 
 	"mica/internal/ondisk"
@@ -162,6 +164,9 @@ func (r *renaming) prepare() error {
 // must carry its lower content along, and none that lies below its new name.
 func (r *renaming) prepareMoved(e, dst *end) error {
 	f, n := r.f, e.node
+	if f.stays(n) {
+		return unix.EXDEV
+	}
 	if err := f.copyUp(n, true); err != nil {
 		return err
 	}
@@ -186,6 +191,18 @@ func (r *renaming) prepareMoved(e, dst *end) error {
 		return f.setRedirect(n)
 	}
 	return nil
+}
+
+// stays tells whether a directory is one that Config.Stays says must not move.
+func (f *FS) stays(n *Node) bool {
+	if f.cfg.Stays == "" || n.dir == nil {
+		return false
+	}
+	path := ""
+	for ; n.parent != nil; n = n.parent {
+		path = n.ent.name + "/" + path
+	}
+	return strings.HasPrefix(f.cfg.Stays+"/", path)
 }
 
 // ownName makes sure that the name of a copied-up hard link is itself on disk

@@ -67,6 +67,9 @@ func homeConfig(c *record.Container) cow.Config {
 	}
 	if d := c.Config.Host.Desktop; d.Home == record.HomeCOW {
 		cfg.Lowers = []cow.Lower{{Dir: d.HomeDir, Owners: cow.OwnersReal}}
+		if store, inside := pathBelow(filepath.Dir(filepath.Dir(c.Path())), d.HomeDir); inside {
+			cfg.Stays = store // a rename would copy it up, into itself
+		}
 	}
 	return cfg
 }
@@ -132,6 +135,9 @@ func (d *desktop) setHome(c *record.Container, store string) (*tree, error) {
 			return nil, err
 		}
 		d.sess.home = t
+		if err := noteStart(c); err != nil {
+			return nil, fmt.Errorf("note the start: %w", err)
+		}
 		server := newHomeServer(t.union, d.ids)
 		mount.Kind, mount.Serve = sandbox.MountFUSE, server.Serve
 		mount.Abandon = func() { server.AbandonWhenIdle(abandonAfter) }

@@ -68,7 +68,11 @@ func newHomePlan(c *record.Container, store string) (*homePlan, error) {
 	}
 	_, err = os.Lstat(c.HomeApplying())
 	p.resumed = err == nil
-	if p.tried, err = readTried(c.HomeTried()); err != nil {
+	p.tried, err = readTried(c.HomeTried())
+	if err == nil {
+		p.starts, err = readStarts(c.HomeStarts())
+	}
+	if err != nil {
 		sys.Close(fd)
 		return nil, err
 	}
@@ -94,7 +98,7 @@ func (p *homePlan) apply(ctx context.Context, t *tree, opt ApplyOptions) error {
 	if len(summary.Conflicts) > 0 && !opt.Force {
 		return conflict(summary.Conflicts[0])
 	}
-	s := &homeStage{plan: p, dirs: make(map[uint64]*stageDir), made: make(map[string]*stageDir), files: make(map[string]stagedFile),
+	s := &homeStage{plan: p, force: opt.Force, dirs: make(map[uint64]*stageDir), made: make(map[string]*stageDir), files: make(map[string]stagedFile),
 		open: make(map[string]bool)}
 	defer s.clear()
 	// The second look is the one that counts: somebody was asked in between.
@@ -149,5 +153,5 @@ func noteApplying(file string) error {
 }
 
 func conflict(file string) error {
-	return fmt.Errorf("%s was changed after the container did: settle it, or overwrite it with --force; nothing was written", file)
+	return fmt.Errorf("%s was changed since the container was started, which changed it too: settle it, or overwrite it with --force; nothing was written", file)
 }

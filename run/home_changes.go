@@ -105,7 +105,7 @@ func dropHome(c *record.Container) error {
 			return fmt.Errorf("discard the changes: %w", err)
 		}
 	}
-	for _, file := range []string{c.HomeApplying(), c.HomeTried()} {
+	for _, file := range []string{c.HomeApplying(), c.HomeTried(), c.HomeStarts()} {
 		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("discard the changes: %w", err)
 		}

@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -28,7 +29,7 @@ type ApplySummary struct {
 	Added, Changed, Deleted int
 	Left                    []string // sockets and devices, which stay behind
 	Foreign                 int      // files of other users of the container, which become the caller's
-	Conflicts               []string // changed in the home directory after the container did
+	Conflicts               []string // changed in the home directory since the container was started
 }
 
 // String is the summary in one line.
@@ -82,16 +83,19 @@ type verdict struct {
 	foreign  bool
 	conflict bool
 	merge    bool // a directory that is there and stays
+
+	was *unix.Statx_t // what is in its place, nil: nothing
 }
 
 // homePlan judges changes against the real home directory.
 type homePlan struct {
 	c       *record.Container
-	home    int    // descriptor of the home directory
-	dir     string // its path
-	store   string // path of the store in it, empty if it is elsewhere
-	resumed bool   // an earlier apply was cut off: what it wrote is no conflict
-	tried   []span // likewise what was written then, and taken back
+	home    int         // descriptor of the home directory
+	dir     string      // its path
+	store   string      // path of the store in it, empty if it is elsewhere
+	resumed bool        // an earlier apply was cut off: what it wrote is no conflict
+	tried   []span      // likewise what was written then, and taken back
+	starts  []time.Time // of the container's runs
 }
 
 // judge compares a change with what is there.
@@ -126,10 +130,39 @@ func (p *homePlan) judge(c *cow.Change) (verdict, error) {
 	if p.store != "" && !v.merge && (p.store == c.Path || strings.HasPrefix(p.store, c.Path+"/") || strings.HasPrefix(c.Path, p.store+"/")) {
 		return v, fmt.Errorf("write %s: the store of the containers is there", path.Join(p.dir, c.Path))
 	}
-	if there && !v.merge && !p.resumed {
-		v.conflict, err = p.changedSince(c.Path, &st)
+	if !there || v.merge {
+		return v, nil
 	}
+	v.was = &st
+	if p.resumed {
+		if wasDir {
+			return v, nil // it may be half filled
+		}
+		if v.skip = p.placed(c, &st); v.skip {
+			return v, nil
+		}
+	}
+	v.conflict, err = p.changedSince(c.Path, &st)
 	return v, err
+}
+
+// placed tells whether what is there is what an apply that was cut off has put there.
+func (p *homePlan) placed(c *cow.Change, st *unix.Statx_t) bool {
+	if c.Kind == cow.Deleted || uint32(st.Mode)&unix.S_IFMT != c.Meta.Type() {
+		return false
+	}
+	mtime := timespec(c.Mtime)
+	if st.Mtime.Sec != mtime.Sec || int64(st.Mtime.Nsec) != mtime.Nsec {
+		return false
+	}
+	switch c.Meta.Type() {
+	case unix.S_IFREG:
+		return int64(st.Size) == c.Size && uint32(st.Mode)&0o7777 == c.Meta.Perm()
+	case unix.S_IFLNK:
+		target, err := os.Readlink(filepath.Join(p.dir, c.Path))
+		return err == nil && target == c.Target
+	}
+	return true
 }
 
 // stat looks at a path of the home directory, without following symlinks.
@@ -152,12 +185,14 @@ func (p *homePlan) stat(rel string, st *unix.Statx_t) (there bool, err error) {
 }
 
 // changedSince tells whether something was changed in the home directory after
-// the container did: after its copy, or the mark that it is deleted, was born.
+// the container did: after the start of the run in which its copy, or the mark that it is deleted, was born. What was
+// changed within that run the container may not have seen.
 func (p *homePlan) changedSince(rel string, st *unix.Statx_t) (bool, error) {
 	birth, ok := p.birth(rel)
 	if !ok {
 		return false, nil // the filesystem does not tell
 	}
+	birth = p.startBefore(birth)
 	later := func(sec int64, nsec int64) bool {
 		changed := time.Unix(sec, nsec)
 		return changed.After(birth) && !slices.ContainsFunc(p.tried, func(s span) bool { return s.has(changed) })
@@ -169,6 +204,10 @@ func (p *homePlan) changedSince(rel string, st *unix.Statx_t) (bool, error) {
 	err := filepath.WalkDir(filepath.Join(p.dir, rel), func(_ string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
+		}
+		if strings.HasPrefix(d.Name(), ".wh.") || d.Type()&(fs.ModeSocket|fs.ModeDevice) != 0 {
+			changed = true // the container has not seen it, or what it is belongs to a program
+			return filepath.SkipAll
 		}
 		info, err := d.Info()
 		if err != nil {
@@ -184,6 +223,42 @@ func (p *homePlan) changedSince(rel string, st *unix.Statx_t) (bool, error) {
 		return false, fmt.Errorf("look for later changes: %w", err)
 	}
 	return changed, nil
+}
+
+// startBefore is when the run began that a time lies in.
+func (p *homePlan) startBefore(t time.Time) time.Time {
+	start := t
+	for _, s := range p.starts {
+		if !s.After(t.Add(clockTick)) {
+			start = s
+		}
+	}
+	return start
+}
+
+// noteStart records that a run of the container begins now.
+func noteStart(c *record.Container) error {
+	f, err := os.OpenFile(c.HomeStarts(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(f, time.Now().UnixNano())
+	return errors.Join(err, f.Close())
+}
+
+// readStarts reads what noteStart has recorded, oldest first.
+func readStarts(file string) ([]time.Time, error) {
+	data, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("read of earlier runs: %w", err)
+	}
+	var list []time.Time
+	for line := range strings.Lines(string(data)) {
+		if ns, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64); err == nil {
+			list = append(list, time.Unix(0, ns))
+		}
+	}
+	return list, nil
 }
 
 // birth is when what the upper has at a path was made.

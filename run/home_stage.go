@@ -23,6 +23,7 @@ import (
 // files, so that putting each in place is one rename, which can be taken back.
 type homeStage struct {
 	plan  *homePlan
+	force bool                  // whatever is in the place of a change goes
 	dirs  map[uint64]*stageDir  // by filesystem
 	made  map[string]*stageDir  // where directories that are new come from, by path
 	files map[string]stagedFile // by path, for hard links
@@ -109,7 +110,7 @@ func (s *homeStage) prepare(c *cow.Change, v verdict) error {
 	s.count++
 	at := stagedFile{d, strconv.Itoa(s.count)}
 	if c.Kind == cow.Deleted {
-		s.steps = append(s.steps, s.removal(c.Path, at))
+		s.steps = append(s.steps, s.removal(c.Path, at, v.was))
 		return nil
 	}
 	if c.LinkTo != "" {
@@ -125,7 +126,7 @@ func (s *homeStage) prepare(c *cow.Change, v verdict) error {
 		return fail(err)
 	}
 	s.files[c.Path] = at
-	s.steps = append(s.steps, s.placement(c.Path, at))
+	s.steps = append(s.steps, s.placement(c.Path, at, v.was))
 	if c.Meta.Type() == unix.S_IFDIR {
 		s.made[c.Path] = d
 		s.dress(c, true)
@@ -211,9 +212,28 @@ func (s *homeStage) in(rel string, fn func(dir int, name string) error) error {
 	return fn(fd, path.Base(rel))
 }
 
+// errChanged says that what was in the place of a change is not what was judged.
+var errChanged = errors.New("it was changed in this moment; try again")
+
+// check compares what was taken from the home directory, and is called name in staging now, with what was judged there; nil:
+// nothing.
+func (s *homeStage) check(d *stageDir, name string, was *unix.Statx_t) error {
+	if s.force {
+		return nil
+	}
+	var st unix.Statx_t
+	if err := sys.Stat(d.fd, name, &st); err != nil {
+		return err
+	}
+	if was == nil || st.Ino != was.Ino || st.Mode&unix.S_IFMT != unix.S_IFDIR && (st.Size != was.Size || st.Mtime != was.Mtime) {
+		return errChanged
+	}
+	return nil
+}
+
 // placement puts what is staged at its path. What was there takes its place in
 // the staging directory.
-func (s *homeStage) placement(rel string, at stagedFile) step {
+func (s *homeStage) placement(rel string, at stagedFile, was *unix.Statx_t) step {
 	const (
 		untouched = iota
 		moved
@@ -233,7 +253,7 @@ func (s *homeStage) placement(rel string, at stagedFile) step {
 			}
 			if err = sys.Rename(at.dir.fd, at.name, dir, name, unix.RENAME_EXCHANGE); err == nil {
 				state = exchanged
-				return nil
+				return s.check(at.dir, at.name, was)
 			}
 			if err != unix.EINVAL && err != unix.ENOENT {
 				return err
@@ -241,6 +261,9 @@ func (s *homeStage) placement(rel string, at stagedFile) step {
 			state = moved
 			if err := sys.Rename(dir, name, at.dir.fd, old, 0); err == nil {
 				state = replaced
+				if err := s.check(at.dir, old, was); err != nil {
+					return err
+				}
 			} else if err != unix.ENOENT {
 				state = untouched
 				return err
@@ -269,7 +292,7 @@ func (s *homeStage) placement(rel string, at stagedFile) step {
 }
 
 // removal moves what is at a path to the staging directory.
-func (s *homeStage) removal(rel string, at stagedFile) step {
+func (s *homeStage) removal(rel string, at stagedFile, was *unix.Statx_t) step {
 	done := false
 	return step{path: rel, do: func() error {
 		return s.in(rel, func(dir int, name string) error {
@@ -277,6 +300,9 @@ func (s *homeStage) removal(rel string, at stagedFile) step {
 			done = err == nil
 			if err == unix.ENOENT {
 				return nil
+			}
+			if err == nil {
+				err = s.check(at.dir, at.name, was)
 			}
 			return err
 		})

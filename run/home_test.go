@@ -176,8 +176,8 @@ func TestApplyNotTakenBack(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(d.path, "2"), []byte("new"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &homeStage{plan: &homePlan{home: fd, dir: home}, dirs: map[uint64]*stageDir{1: d}}
-	s.steps = []step{s.removal("removed", stagedFile{d, "1"}), s.placement("replaced", stagedFile{d, "2"}), {path: "last", do: func() error {
+	s := &homeStage{plan: &homePlan{home: fd, dir: home}, force: true, dirs: map[uint64]*stageDir{1: d}}
+	s.steps = []step{s.removal("removed", stagedFile{d, "1"}, nil), s.placement("replaced", stagedFile{d, "2"}, nil), {path: "last", do: func() error {
 		if err := os.Mkdir(filepath.Join(home, "removed"), 0o700); err != nil { // in the way of what is taken back
 			t.Fatal(err)
 		}
@@ -196,6 +196,56 @@ func TestApplyNotTakenBack(t *testing.T) {
 	}
 	if got, err := os.ReadFile(filepath.Join(d.keep, "1")); err != nil || string(got) != "precious" {
 		t.Errorf("what could not: %q, %v", got, err)
+	}
+}
+
+// TestApplyMeanwhile: what appears or changes in the place of a change while that is being made ready is neither overwritten
+// nor removed.
+func TestApplyMeanwhile(t *testing.T) {
+	home := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(home, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("removed", "old")
+	write("replaced", "old")
+	fd, err := unix.Open(home, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	plan := &homePlan{home: fd, dir: home}
+	d := &stageDir{path: filepath.Join(home, ".stage")}
+	if err := os.Mkdir(d.path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if d.fd, err = unix.Open(d.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(d.fd)
+	for _, name := range []string{"removed", "replaced", "made"} {
+		was := new(unix.Statx_t)
+		if there, err := plan.stat(name, was); err != nil {
+			t.Fatal(err)
+		} else if !there {
+			was = nil
+		}
+		write(".stage/1", "new")
+		s := &homeStage{plan: plan, dirs: map[uint64]*stageDir{1: d}}
+		if name == "removed" {
+			s.steps = []step{s.removal(name, stagedFile{d, "2"}, was)}
+		} else {
+			s.steps = []step{s.placement(name, stagedFile{d, "1"}, was)}
+		}
+		write(name, "mine now")
+		if err := s.commit(t.Context()); !errors.Is(err, errChanged) || errors.Is(err, errNotTakenBack) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if data, err := os.ReadFile(filepath.Join(home, name)); err != nil || string(data) != "mine now" {
+			t.Errorf("%s: %q, %v", name, data, err)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
 	"time"
 
@@ -203,6 +204,11 @@ func (e *Engine) Remove(ctx context.Context, c *record.Container, opt RemoveOpti
 	}
 	if err != nil {
 		return err
+	}
+	if _, err := os.Lstat(c.HomeApplying()); err == nil && !opt.Force {
+		lock.Release()
+		return fmt.Errorf("remove container %s: some of its changes are in %s already, since the last \"mica home apply\" was cut off; "+
+			"run that again to finish, or remove it with -f", c.Config.Name, c.Config.Host.Desktop.HomeDir)
 	}
 	if err := c.Remove(lock); err != nil {
 		return err

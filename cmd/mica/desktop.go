@@ -120,7 +120,7 @@ func (a *app) newHomeApplyCommand() *cobra.Command {
 		Long: `Write what a container has changed in its home directory to yours, deletions included, after showing what that is.
 
 The container must not run. Everything is made ready first, and then put in place file by file, each in one step; when a
-step fails, those before it are taken back. What you have changed yourself since the container did is not
+step fails, those before it are taken back. What you have changed yourself since the container was started is not
 overwritten, unless --force says so.`,
 		Example: lines("mica home apply editor", "mica home apply --dry-run editor", "mica home apply -y editor"),
 		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeContainers(stoppedOnly, 1),
@@ -136,7 +136,7 @@ overwritten, unless --force says so.`,
 		}
 		opt.Confirm = func(s *run.ApplySummary) error {
 			for _, i := range s.Items {
-				fmt.Fprintln(stdout, i.Kind, i.Path)
+				fmt.Fprintln(stdout, i.Kind, printable(i.Path))
 			}
 			fmt.Fprintln(stdout, s)
 			if dryRun || len(s.Items) == 0 {

@@ -160,10 +160,50 @@ func TestHomeConflict(t *testing.T) {
 	}
 }
 
+// TestHomeConflictWithinRun: what the user changes while the container runs, which may have read it before, is not overwritten
+// by what the container makes of it later; and neither is what the container cannot see.
+func TestHomeConflictWithinRun(t *testing.T) {
+	c := newCLI(t)
+	home := newHome(t)
+	c.env = noDesktop(home)
+	makeHome(t, home, "mkdir hidden; echo x > hidden/.wh.x")
+	c.ok("run", "-d", "--name", "within", "--home", "cow", "base", "sh", "-c",
+		"old=$(cat docs/one); rm -r hidden; echo > ready; while ! test -e go; do sleep 0.02; done; rm docs/one; echo \"$old more\" > docs/one; echo > done; sleep 300")
+	c.remove("within")
+	changed := func(name string) func() bool {
+		return func() bool { return strings.Contains(c.ok("diff", "--home", "within"), "A "+home+"/"+name) }
+	}
+	until(t, "the reading", changed("ready"))
+	makeHome(t, home, "echo mine >> docs/one")
+	c.ok("exec", "within", "sh", "-c", "echo > "+home+"/go")
+	until(t, "the writing", changed("done"))
+	c.ok("stop", "-t", "0", "within")
+	refused(c, "home", "apply", "-y", "within")
+	if out := c.run("home", "apply", "--dry-run", "within").stdout; !strings.Contains(out, "2 were changed there since") {
+		t.Errorf("both are to be conflicts:\n%s", out)
+	}
+	if data, err := os.ReadFile(filepath.Join(home, "docs/one")); err != nil || string(data) != "one\nmine\n" {
+		t.Errorf("%q, %v", data, err)
+	}
+}
+
+// TestHomeStoreStays: a directory with the store in it is not moved, which would copy the store into itself.
+func TestHomeStoreStays(t *testing.T) {
+	shared := newCLI(t)
+	home := t.TempDir()
+	c := &cli{t: t, root: filepath.Join(home, ".local/share/mica"), env: noDesktop(home)}
+	image := filepath.Join(home, "base.tar")
+	shared.ok("save", "-o", image, "base")
+	c.ok("load", "-i", image)
+	if out := c.ok("run", "--rm", "--home", "cow", "base", "sh", "-c", "mkdir .local/other; mv .local moved 2>/dev/null; test -d .local/share/mica && mv .local/other gone && echo stays"); out != "stays" {
+		t.Errorf("%q", out)
+	}
+}
+
 // refused runs a command line that shows a summary and then fails because of a conflict.
 func refused(c *cli, args ...string) {
 	c.t.Helper()
-	if r := c.run(args...); r.code != 125 || !strings.Contains(r.stderr, "was changed after the container did") {
+	if r := c.run(args...); r.code != 125 || !strings.Contains(r.stderr, "was changed since the container was started") {
 		c.t.Errorf("exit code %d, %q", r.code, r.stderr)
 	}
 }

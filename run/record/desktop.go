@@ -34,5 +34,8 @@ func (c *Container) HomeWork() string { return filepath.Join(c.dir, "home-work")
 // home directory were made and taken back.
 func (c *Container) HomeTried() string { return filepath.Join(c.dir, "home-tried") }
 
+// HomeStarts is a file that says when the container was started.
+func (c *Container) HomeStarts() string { return filepath.Join(c.dir, "home-starts") }
+
 // HomeApplying is a file that is there while changes are written to the user's home directory.
 func (c *Container) HomeApplying() string { return filepath.Join(c.dir, "home-applying") }
