@@ -42,7 +42,8 @@ func startX(t *testing.T) (env []string) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	server := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", "320x240x24", "-nolisten", "tcp", "-auth", serverFile)
+	// Without -noreset it begins anew when its last client leaves, and loses who comes at that moment.
+	server := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", "320x240x24", "-nolisten", "tcp", "-noreset", "-auth", serverFile)
 	server.ExtraFiles = []*os.File{w}
 	var words bytes.Buffer
 	server.Stderr = &words
