@@ -15,6 +15,8 @@ all: build
 
 # One static binary, its manual pages and completion.
 build:
+	@[ -n "$$(GO111MODULE=off $(GO) env GOTOOLCHAIN 2>/dev/null)" ] || \
+		{ echo "build: Go 1.21 or later is needed, which fetches the version that mica takes by itself: see go.dev/dl" >&2; exit 1; }
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/mica
 	@rm -rf bin/man bin/completion && mkdir -p bin/man bin/completion
 	@$(GO) run -tags docs ./cmd/mica docs man bin/man

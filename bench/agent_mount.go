@@ -75,7 +75,11 @@ func (e *env) runMount(argv []string) error {
 				err = errors.New("it ended with nothing mounted")
 			}
 			said, _ := os.ReadFile(logName) // only to explain the error at hand
-			return fmt.Errorf("run mount command %s: %w: %s", filepath.Base(argv[0]), err, lastLines(string(said), 2))
+			err = fmt.Errorf("run mount command %s: %w", filepath.Base(argv[0]), err)
+			if words := lastLines(string(said), 2); words != "" {
+				err = fmt.Errorf("%w: %s", err, words)
+			}
+			return err
 		case <-tick.C:
 			// A command that stays in the foreground is ready when the mount is there; one that goes to the
 			// background answers first, because a program that is just about to end is given the time to.

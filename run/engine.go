@@ -3,6 +3,9 @@ package run
 import (
 	"errors"
 	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
 
 	"mica/layerstore"
 	"mica/run/record"
@@ -41,6 +44,9 @@ func Open(root string) (*Engine, error) {
 // openEngine is Open for a process that has no time to clear anything away.
 func openEngine(root string) (*Engine, error) {
 	d, err := record.Open(root + "/containers")
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EROFS) {
+		err = fmt.Errorf("%w; choose another place for the store with --root, or with $MICA_ROOT", err)
+	}
 	if err != nil {
 		return nil, err
 	}
