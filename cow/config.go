@@ -90,8 +90,9 @@ type layer struct {
 	owners  OwnersMode
 	dev     uint64 // filesystem and inode of the root
 	rootIno uint64
-	index   uint16 // number of its inode space, see FS.unionIno
-	quiet   bool   // its access times must not change, and need not
+	index   uint16                                              // number of its inode space, see FS.unionIno
+	quiet   bool                                                // its access times must not change, and need not
+	lift    func(dirfd int, name string, do func() error) error // of the upper: FS.lift
 }
 
 // FS is one union. Its methods may be called concurrently.
@@ -153,6 +154,7 @@ func Open(cfg Config) (_ *FS, err error) {
 		if f.upper, err = f.addLayer(cfg.Upper, cfg.UpperOwners); err != nil {
 			return nil, fmt.Errorf("open upper directory %s: %w", cfg.Upper, err)
 		}
+		f.upper.lift = f.lift
 		if err := f.openWork(); err != nil {
 			return nil, err
 		}

@@ -36,14 +36,28 @@ func (d *dirRef) openFD() (int, error) {
 
 // openDir opens a directory of the layer; listing it leaves no trace in the
 // access time of one that must not change, where the kernel allows that.
-func (l *layer) openDir(pfd int, name string) (int, error) {
-	if l.quiet {
-		fd, err := sys.Open(pfd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK|unix.O_NOATIME, 0)
-		if err != unix.EPERM {
-			return fd, err
+func (l *layer) openDir(pfd int, name string) (fd int, err error) {
+	fd = -1
+	open := func() (err error) {
+		if l.quiet {
+			fd, err = sys.Open(pfd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK|unix.O_NOATIME, 0)
+			if err != unix.EPERM {
+				return err
+			}
 		}
+		fd, err = sys.OpenDir(pfd, name)
+		return err
 	}
-	return sys.OpenDir(pfd, name)
+	if l.lift == nil {
+		err = open()
+	} else {
+		err = l.lift(pfd, name, open)
+	}
+	if err != nil && fd >= 0 {
+		sys.Close(fd)
+		fd = -1
+	}
+	return fd, err
 }
 
 // use pins the directory's descriptor; the caller must call done.

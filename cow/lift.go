@@ -1,6 +1,8 @@
 package cow
 
 import (
+	"errors"
+
 	"golang.org/x/sys/unix"
 
 	"mica/internal/ondisk"
@@ -14,7 +16,7 @@ import (
 // refused, the owner has the permission for the time of do.
 func (f *FS) lift(dirfd int, name string, do func() error) error {
 	err := do()
-	if err != unix.EACCES || !f.mayLift() {
+	if !errors.Is(err, unix.EACCES) || !f.mayLift() {
 		return err
 	}
 	f.beginLift()
@@ -48,6 +50,18 @@ func (f *FS) renameStaged(stage string, fd int, name string) error {
 		err = ondisk.Chmod(fd, name, mode)
 	}
 	return err
+}
+
+// read reads what a layer has on an object: with lift in the upper. In a lower one with real owners, which must not change, an
+// object that cannot be read has nothing: nobody but root would have written it there.
+func (m *merge) read(ref *dirRef, fd int, name string, do func() error) error {
+	if ref.layer == m.fs.upper {
+		return m.fs.lift(fd, name, do)
+	}
+	if err := do(); !errors.Is(err, unix.EACCES) || ref.layer.owners != OwnersReal {
+		return err
+	}
+	return nil
 }
 
 func (f *FS) mayLift() bool {

@@ -72,7 +72,11 @@ func (m *merge) addDir(ref *dirRef) (opaque bool, err error) {
 		return false, err
 	}
 	defer m.fs.done(ref, fd)
-	marks, err := whiteout.ReadDir(fd)
+	var marks whiteout.DirMarks
+	err = m.read(ref, fd, "", func() (err error) {
+		marks, err = whiteout.ReadDir(fd)
+		return err
+	})
 	if err != nil {
 		return false, err
 	}
@@ -100,8 +104,11 @@ func (m *merge) addDir(ref *dirRef) (opaque bool, err error) {
 			typ = dtype(uint32(st.Mode))
 		}
 		if typ == unix.DT_REG && marks.Xattr {
-			deleted, err := whiteout.IsXattrWhiteout(fd, name)
-			if err != nil {
+			deleted := false
+			if err := m.read(ref, fd, name, func() (err error) {
+				deleted, err = whiteout.IsXattrWhiteout(fd, name)
+				return err
+			}); err != nil {
 				return err
 			}
 			if deleted {
@@ -110,8 +117,11 @@ func (m *merge) addDir(ref *dirRef) (opaque bool, err error) {
 			}
 		}
 		if typ == unix.DT_REG && marks.Placeholders {
-			meta, err := override(fd, name, ondisk.Meta{Mode: unix.S_IFREG})
-			if err != nil {
+			meta := ondisk.Meta{Mode: unix.S_IFREG}
+			if err := m.read(ref, fd, name, func() (err error) {
+				meta, err = override(fd, name, ondisk.Meta{Mode: unix.S_IFREG})
+				return err
+			}); err != nil {
 				return fmt.Errorf("read type of %q: %w", name, err)
 			}
 			typ = dtype(meta.Mode)
@@ -206,6 +216,30 @@ func (d *dirState) insert(ent *dirent) {
 	d.enter()
 	if ent.typ == unix.DT_DIR {
 		d.subdirs++
+	}
+}
+
+// insertAt adds an entry in the place of one of the same name that is gone and had that cookie: whoever lists the directory
+// meanwhile meets the name, and once. With 0 it is insert.
+func (d *dirState) insertAt(ent *dirent, cookie uint32) {
+	if cookie == 0 {
+		d.insert(ent)
+		return
+	}
+	ent.cookie = cookie
+	at := d.after(uint64(cookie) - 1)
+	if at < len(d.order) && d.order[at].cookie == cookie {
+		d.order[at] = ent
+		d.gone--
+	} else { // it was compacted away
+		d.order = slices.Insert(d.order, at, ent)
+		d.rebuild()
+	}
+	if ent.typ == unix.DT_DIR {
+		d.subdirs++
+	}
+	if d.find(ent.name) != ent { // the table has no gone ones after it was made anew
+		d.rebuild()
 	}
 }
 

@@ -58,7 +58,7 @@ type dirState struct {
 	table    nameTable         // finds them by name
 	gone     int               // how many of order are removed
 	next     uint32            // the last cookie given
-	listTo   uint32            // where the last listing that was begun ends
+	listTo   uint64            // the first cookie after the last listing that was begun; 0: none was
 	hidden   map[string]hiding // names that are deleted, or have a stale whiteout
 	subdirs  int               // if loaded or counted
 	counted  bool              // the number of subdirectories is known without the listing

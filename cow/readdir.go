@@ -73,7 +73,7 @@ func (f *FS) readDir(n *Node, cookie uint64, fn func(DirEntry, *dirent) bool) er
 	}
 	d := n.dir
 	if cookie == 0 {
-		d.listTo = d.next
+		d.listTo = uint64(d.next) + 1
 	}
 	if cookie == 0 && !fn(DirEntry{Name: ".", Ino: n.ino, Type: unix.DT_DIR, Cookie: 1}, nil) {
 		return nil
@@ -96,7 +96,7 @@ func (f *FS) readDir(n *Node, cookie uint64, fn func(DirEntry, *dirent) bool) er
 	}
 	for i := d.after(start); i < len(d.order); i++ {
 		ent := d.order[i]
-		if d.listTo > 0 && ent.cookie > d.listTo {
+		if d.listTo > 0 && uint64(ent.cookie) >= d.listTo {
 			break // it came after the listing began: one that adds names for each that it sees must come to an end
 		}
 		if ent.gone {

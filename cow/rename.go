@@ -316,13 +316,15 @@ func (r *renaming) move() error {
 		}
 		return err
 	}
+	cookie := uint32(0)
 	if to.node != nil {
+		cookie = to.ent.cookie
 		to.dir.dir.remove(to.ent)
 		f.afterUnlink(to.node, to.dir, to.ent)
 	}
 	delete(to.dir.dir.hidden, to.name)
 	r.leave(from)
-	f.takeName(from.node, from.dir, from.ent, to, below)
+	f.takeName(from.node, from.dir, from.ent, to, cookie, below)
 	return r.leaveDevice()
 }
 
@@ -412,11 +414,12 @@ func (r *renaming) replaceInSteps(fd, tfd int) error {
 }
 
 // takeName gives n, which had the entry old in oldDir, its new name. The node
-// keeps all else.
-func (f *FS) takeName(n *Node, oldDir *Node, old *dirent, to *end, below bool) {
+// keeps all else. cookie is that of an entry which had the name until now, 0
+// if there was none.
+func (f *FS) takeName(n *Node, oldDir *Node, old *dirent, to *end, cookie uint32, below bool) {
 	ent := &dirent{name: to.name, node: n, owner: to.up, ino: old.ino, typ: dtype(n.meta.Mode), below: below}
 	oldPlace := place{old.owner, old.name}
-	to.dir.dir.insert(ent)
+	to.dir.dir.insertAt(ent, cookie)
 	to.dir.dir.children++
 	old.node = nil
 	oldDir.dir.children--
@@ -486,7 +489,7 @@ func (r *renaming) leaveDevice() error {
 		return err
 	}
 	delete(from.dir.dir.hidden, from.name)
-	from.dir.dir.insert(&dirent{name: from.name, owner: from.up, ino: r.deviceIno, typ: unix.DT_CHR, below: h.below})
+	from.dir.dir.insertAt(&dirent{name: from.name, owner: from.up, ino: r.deviceIno, typ: unix.DT_CHR, below: h.below}, from.ent.cookie)
 	return nil
 }
 
@@ -509,7 +512,7 @@ func (r *renaming) exchange() error {
 	aBelow, bBelow := a.ent.below, b.ent.below
 	a.dir.dir.remove(a.ent)
 	b.dir.dir.remove(b.ent)
-	f.takeName(a.node, a.dir, a.ent, b, bBelow)
-	f.takeName(b.node, b.dir, b.ent, a, aBelow)
+	f.takeName(a.node, a.dir, a.ent, b, b.ent.cookie, bBelow)
+	f.takeName(b.node, b.dir, b.ent, a, a.ent.cookie, aBelow)
 	return nil
 }

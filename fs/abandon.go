@@ -11,6 +11,7 @@ import (
 // another program over a socket, say. A worker in read(2) can be woken by the kernel alone: it is asked for content that it
 // has in its cache, and its answer is a request.
 
+// abandonPoll is how long the kernel is given at first.
 const abandonPoll = 10 * time.Millisecond
 
 // AbandonWhenIdle ends the server once it has had nothing to do for some time. It returns when the server has ended. Whoever
@@ -34,18 +35,18 @@ func (s *Server) AbandonWhenIdle(idle time.Duration) {
 		last = served
 	}
 	s.crew.abandoned.Store(true)
-	for {
+	for poll := abandonPoll; ; poll = min(2*poll, time.Second) {
 		s.provoke()
 		select {
 		case <-s.ended:
 			return
-		case <-time.After(abandonPoll):
+		case <-time.After(poll):
 		}
 	}
 }
 
 // provoke has the kernel send a request: for that it needs a regular file that the kernel still has in memory, which may be
-// any of those that it has not told to forget.
+// any of those that it has not told to forget. Where it has none, the server goes on until the last file is closed.
 func (s *Server) provoke() {
 	for id := s.ids.regular(rootID); id != 0; id = s.ids.regular(id + 1) {
 		known, err := s.tell(fuse.NOTIFY_RETRIEVE_CACHE, bytesOf(&fuse.NotifyRetrieveOut{Nodeid: id, Size: 1}), nil)
