@@ -21,6 +21,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mica/internal/names"
 )
 
@@ -74,6 +76,9 @@ func (d *Dir) Create(name string, labels map[string]string) (*Volume, error) {
 	if err != nil && d.empty(v.Name) {
 		gone := filepath.Join(d.path, gonePrefix+randomID())
 		if os.Rename(final, gone) == nil {
+			if _, err := os.Lstat(filepath.Join(gone, dataDir)); err == nil { // somebody else has made it anew
+				return nil, errors.Join(fmt.Errorf("%w: %s", ErrExists, v.Name), unix.Renameat2(unix.AT_FDCWD, gone, unix.AT_FDCWD, final, unix.RENAME_NOREPLACE))
+			}
 			defer os.RemoveAll(gone)
 		}
 		err = os.Rename(stage, final)
