@@ -134,13 +134,8 @@ func (p *homePlan) judge(c *cow.Change) (verdict, error) {
 		return v, nil
 	}
 	v.was = &st
-	if p.resumed {
-		if wasDir {
-			return v, nil // it may be half filled
-		}
-		if v.skip = p.placed(c, &st); v.skip {
-			return v, nil
-		}
+	if p.resumed && (wasDir || p.placed(c, &st)) { // a directory may be half filled
+		return v, nil // done once more: others may be linked to it
 	}
 	v.conflict, err = p.changedSince(c.Path, &st)
 	return v, err

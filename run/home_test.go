@@ -249,6 +249,59 @@ func TestApplyMeanwhile(t *testing.T) {
 	}
 }
 
+// TestApplyResumed: an apply that was cut off is finished, with names that are linked to what it has placed, and still does not
+// overwrite what was changed since.
+func TestApplyResumed(t *testing.T) {
+	home, root := t.TempDir(), t.TempDir()
+	d, err := record.Open(filepath.Join(root, "containers"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, lock, err := d.Create(&record.Config{Host: record.HostConfig{Desktop: &record.Desktop{Home: record.HomeCOW, HomeDir: home}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock.Release()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	tr, err := openHome(c, false)
+	must(err)
+	u, who := tr.union, cow.Caller{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	n, err := u.Create(who, u.Root(), "a", cow.NewObject{Mode: unix.S_IFREG | 0o640}, nil)
+	must(err)
+	must(u.Write(n, []byte("made"), 0, false))
+	must(u.Link(n, u.Root(), "b", nil))
+	must(tr.close())
+	place := func(text string) {
+		must(os.WriteFile(filepath.Join(home, "a"), []byte(text), 0o640))
+		st, err := os.Stat(filepath.Join(c.HomeUpper(), "a"))
+		must(err)
+		must(os.Chtimes(filepath.Join(home, "a"), st.ModTime(), st.ModTime()))
+	}
+	e := &Engine{root: root}
+	apply := func() error {
+		return e.HomeApply(t.Context(), c, ApplyOptions{Confirm: func(*ApplySummary) error { return nil }})
+	}
+	must(noteApplying(c.HomeApplying()))
+	place("edited since")
+	if err := apply(); err == nil {
+		t.Error("what was changed since was overwritten")
+	}
+	place("made")
+	must(apply())
+	a, err := os.Stat(filepath.Join(home, "a"))
+	must(err)
+	b, err := os.Stat(filepath.Join(home, "b"))
+	must(err)
+	if !os.SameFile(a, b) {
+		t.Error("a and b are two files")
+	}
+}
+
 // The store in a home directory is never written through it.
 func TestApplySparesStore(t *testing.T) {
 	home := t.TempDir()
