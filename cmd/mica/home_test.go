@@ -187,14 +187,20 @@ func TestHomeConflictWithinRun(t *testing.T) {
 	}
 }
 
-// TestHomeStoreStays: a directory with the store in it is not moved, which would copy the store into itself.
-func TestHomeStoreStays(t *testing.T) {
-	shared := newCLI(t)
+// storeAtHome has its store, with the image base, in the home directory.
+func storeAtHome(t *testing.T) *cli {
+	t.Helper()
 	home := t.TempDir()
 	c := &cli{t: t, root: filepath.Join(home, ".local/share/mica"), env: noDesktop(home)}
 	image := filepath.Join(home, "base.tar")
-	shared.ok("save", "-o", image, "base")
+	newCLI(t).ok("save", "-o", image, "base")
 	c.ok("load", "-i", image)
+	return c
+}
+
+// TestHomeStoreStays: a directory with the store in it is not moved, which would copy the store into itself.
+func TestHomeStoreStays(t *testing.T) {
+	c := storeAtHome(t)
 	if out := c.ok("run", "--rm", "--home", "cow", "base", "sh", "-c", "mkdir .local/other; mv .local moved 2>/dev/null; test -d .local/share/mica && mv .local/other gone && echo stays"); out != "stays" {
 		t.Errorf("%q", out)
 	}
@@ -210,12 +216,7 @@ func refused(c *cli, args ...string) {
 
 // A store in the home directory shows in no container.
 func TestHomeHidesStore(t *testing.T) {
-	shared := newCLI(t)
-	home := t.TempDir()
-	c := &cli{t: t, root: filepath.Join(home, ".local/share/mica"), env: noDesktop(home)}
-	image := filepath.Join(home, "base.tar")
-	shared.ok("save", "-o", image, "base")
-	c.ok("load", "-i", image)
+	c := storeAtHome(t)
 	for _, mode := range []string{"private", "shared", "cow"} {
 		for _, image := range []string{"base", "host"} {
 			out := c.ok("run", "--rm", "--home", mode, image, "sh", "-c", "ls -A .local/share/mica 2>/dev/null; mkdir -p .local/share/mine && echo writable")
