@@ -52,18 +52,6 @@ func (f *FS) renameStaged(stage string, fd int, name string) error {
 	return err
 }
 
-// read reads what a layer has on an object: with lift in the upper. In a lower one with real owners, which must not change, an
-// object that cannot be read has nothing: nobody but root would have written it there.
-func (m *merge) read(ref *dirRef, fd int, name string, do func() error) error {
-	if ref.layer == m.fs.upper {
-		return m.fs.lift(fd, name, do)
-	}
-	if err := do(); !errors.Is(err, unix.EACCES) || ref.layer.owners != OwnersReal {
-		return err
-	}
-	return nil
-}
-
 func (f *FS) mayLift() bool {
 	return f.upper != nil && f.upper.owners == OwnersReal && !f.ReadOnly() && !f.cfg.Observe
 }

@@ -1,6 +1,7 @@
 package cow
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -299,4 +300,16 @@ func (d *dirState) after(cookie uint64) int {
 		return 0
 	})
 	return i
+}
+
+// read reads what a layer has on an object: with lift in the upper. In a lower one with real owners, which must not change, an
+// object that cannot be read has nothing: nobody but root would have written it there.
+func (m *merge) read(ref *dirRef, fd int, name string, do func() error) error {
+	if ref.layer == m.fs.upper {
+		return m.fs.lift(fd, name, do)
+	}
+	if err := do(); !errors.Is(err, unix.EACCES) || ref.layer.owners != OwnersReal {
+		return err
+	}
+	return nil
 }

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+
+	"mica/run/record"
+	"mica/run/volume"
+)
+
+// parseMounts reads -v, --mount and --tmpfs.
+func parseMounts(volumes, mounts, tmpfs []string) ([]record.Mount, error) {
+	var list []record.Mount
+	for _, parse := range []struct {
+		flags []string
+		read  func(string) (record.Mount, error)
+	}{{volumes, parseVolume}, {mounts, parseMount}, {tmpfs, parseTmpfs}} {
+		for _, s := range parse.flags {
+			m, err := parse.read(s)
+			if err != nil {
+				return nil, err
+			}
+			if !path.IsAbs(m.Target) || path.Clean(m.Target) == "/" {
+				return nil, fmt.Errorf("mount %q: its place %q in the container must be absolute, and not /", s, m.Target)
+			}
+			m.Target = path.Clean(m.Target)
+			list = append(list, m)
+		}
+	}
+	return list, nil
+}
+
+// parseVolume reads [SRC:]DST[:OPTIONS]. A source with a slash is a host path,
+// made when missing as Docker does; any other is a volume.
+func parseVolume(s string) (record.Mount, error) {
+	parts := strings.Split(s, ":")
+	m := record.Mount{Type: record.MountVolume}
+	switch {
+	case len(parts) == 1:
+		m.Target = parts[0]
+		return m, nil
+	case len(parts) > 3 || parts[0] == "" || parts[1] == "":
+		return m, fmt.Errorf("volume %q: want SRC:DST[:ro]", s)
+	}
+	source := parts[0]
+	m.Target = parts[1]
+	if len(parts) == 3 {
+		for opt := range strings.SplitSeq(parts[2], ",") {
+			switch opt {
+			case "ro", "readonly":
+				m.ReadOnly = true
+			case "nocopy":
+				m.NoCopy = true
+			case "noexec":
+				m.NoExec = true
+			case "nosuid":
+				m.NoSuid = true
+			case "nodev":
+				m.NoDev = true
+			case "rw", "z", "Z", "rprivate", "private", "rslave", "slave", "cached", "delegated", "consistent", "rbind", "bind", "exec", "suid", "dev":
+			default:
+				return m, fmt.Errorf("volume %q: unknown option %q; want ro, nocopy, noexec, nosuid or nodev", s, opt)
+			}
+		}
+	}
+	if !strings.Contains(source, "/") && source != "." && source != ".." && source != "~" {
+		m.Volume = source
+		return m, volume.CheckName(source)
+	}
+	abs, err := filepath.Abs(source)
+	if err != nil {
+		return m, fmt.Errorf("volume %q: %w", s, err)
+	}
+	if err := os.MkdirAll(abs, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		if _, statErr := os.Stat(abs); statErr != nil {
+			return m, fmt.Errorf("volume %q: %w", s, err)
+		}
+	}
+	m.Type, m.Source = record.MountBind, abs
+	return m, nil
+}
+
+// parseMount reads Docker's comma separated form.
+func parseMount(s string) (record.Mount, error) {
+	fields, err := csv.NewReader(strings.NewReader(s)).Read()
+	if err != nil {
+		return record.Mount{}, fmt.Errorf("mount %q: %w", s, err)
+	}
+	m := record.Mount{Type: record.MountVolume}
+	source := ""
+	var options []string
+	for _, field := range fields {
+		key, value, has := strings.Cut(field, "=")
+		on := true
+		if has && slices.Contains([]string{"readonly", "ro", "volume-nocopy", "bind-nonrecursive"}, strings.ToLower(key)) {
+			if on, err = strconv.ParseBool(value); err != nil {
+				return m, fmt.Errorf("mount %q: %s=%q: want true or false", s, key, value)
+			}
+		}
+		switch strings.ToLower(key) {
+		case "type":
+			m.Type = record.MountType(value)
+		case "source", "src":
+			source = value
+		case "target", "destination", "dst":
+			m.Target = value
+		case "readonly", "ro":
+			m.ReadOnly = on
+		case "volume-nocopy":
+			m.NoCopy = on
+		case "tmpfs-size":
+			n, err := units.RAMInBytes(value)
+			if err != nil {
+				return m, fmt.Errorf("mount %q: size %q: want one such as 64m", s, value)
+			}
+			options = append(options, fmt.Sprintf("size=%d", n))
+		case "tmpfs-mode":
+			if _, err := strconv.ParseUint(value, 8, 12); err != nil {
+				return m, fmt.Errorf("mount %q: mode %q: want an octal number", s, value)
+			}
+			options = append(options, "mode="+value)
+		case "bind-propagation":
+			if !slices.Contains([]string{"private", "rprivate"}, value) {
+				return m, fmt.Errorf("mount %q: propagation %q: want private or rprivate, which is what there is", s, value)
+			}
+		case "consistency", "bind-nonrecursive", "volume-driver":
+		default:
+			return m, fmt.Errorf("mount %q: unknown key %q; want type, source, target, readonly, tmpfs-size or tmpfs-mode", s, key)
+		}
+	}
+	if len(options) > 0 && m.Type != record.MountTmpfs {
+		return m, fmt.Errorf("mount %q: tmpfs-size and tmpfs-mode are for type=tmpfs", s)
+	}
+	switch m.Type {
+	case record.MountBind:
+		if source == "" {
+			return m, fmt.Errorf("mount %q: a bind mount needs a source", s)
+		}
+		if m.Source, err = filepath.Abs(source); err != nil {
+			return m, fmt.Errorf("mount %q: %w", s, err)
+		}
+		if _, err := os.Stat(m.Source); err != nil {
+			return m, fmt.Errorf("mount %q: %w", s, err)
+		}
+	case record.MountVolume:
+		if m.Volume = source; source != "" {
+			if err := volume.CheckName(source); err != nil {
+				return m, err
+			}
+		}
+	case record.MountTmpfs:
+		if source != "" {
+			return m, fmt.Errorf("mount %q: a tmpfs has no source", s)
+		}
+		m.Options, m.NoExec, m.NoSuid, m.NoDev = strings.Join(options, ","), true, true, true
+	default:
+		return m, fmt.Errorf("mount %q: type %q: want bind, volume or tmpfs", s, m.Type)
+	}
+	return m, nil
+}
+
+// parseTmpfs reads DST[:OPTIONS] with the options of mount(8).
+func parseTmpfs(s string) (record.Mount, error) {
+	target, options, _ := strings.Cut(s, ":")
+	m := record.Mount{Type: record.MountTmpfs, Target: target, NoExec: true, NoSuid: true, NoDev: true}
+	var rest []string
+	if options != "" {
+		for opt := range strings.SplitSeq(options, ",") {
+			key, _, _ := strings.Cut(opt, "=")
+			switch key {
+			case "ro":
+				m.ReadOnly = true
+			case "rw", "noexec", "nosuid", "nodev":
+			case "exec":
+				m.NoExec = false
+			case "suid":
+				m.NoSuid = false
+			case "dev":
+				m.NoDev = false
+			case "size", "mode", "uid", "gid", "nr_inodes", "nr_blocks":
+				rest = append(rest, opt)
+			default:
+				return m, fmt.Errorf("tmpfs %q: unknown option %q", s, opt)
+			}
+		}
+	}
+	m.Options = strings.Join(rest, ",")
+	return m, nil
+}
