@@ -43,6 +43,9 @@ const (
 type Lower struct {
 	Dir    string
 	Owners OwnersMode
+	// Catalog is the path of a file that WriteCatalog may have made of the
+	// layer. Only a layer that nobody changes can have one.
+	Catalog string
 }
 
 // Config describes a union.
@@ -91,6 +94,7 @@ type layer struct {
 	dev     uint64 // filesystem and inode of the root
 	rootIno uint64
 	index   uint16                                              // number of its inode space, see FS.unionIno
+	catalog lazyCatalog                                         // its listings
 	quiet   bool                                                // its access times must not change, and need not
 	lift    func(dirfd int, name string, do func() error) error // of the upper: FS.lift
 }
@@ -151,7 +155,7 @@ func Open(cfg Config) (_ *FS, err error) {
 		}
 	}()
 	if cfg.Upper != "" {
-		if f.upper, err = f.addLayer(cfg.Upper, cfg.UpperOwners); err != nil {
+		if f.upper, err = f.addLayer(Lower{Dir: cfg.Upper, Owners: cfg.UpperOwners}); err != nil {
 			return nil, fmt.Errorf("open upper directory %s: %w", cfg.Upper, err)
 		}
 		f.upper.lift = f.lift
@@ -163,7 +167,7 @@ func Open(cfg Config) (_ *FS, err error) {
 		}
 	}
 	for _, l := range cfg.Lowers {
-		if _, err := f.addLayer(l.Dir, l.Owners); err != nil {
+		if _, err := f.addLayer(l); err != nil {
 			return nil, fmt.Errorf("open layer %s: %w", l.Dir, err)
 		}
 	}
@@ -177,8 +181,8 @@ func Open(cfg Config) (_ *FS, err error) {
 }
 
 // addLayer opens a directory as the next layer down.
-func (f *FS) addLayer(dir string, owners OwnersMode) (*layer, error) {
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+func (f *FS) addLayer(of Lower) (*layer, error) {
+	fd, err := unix.Open(of.Dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +191,7 @@ func (f *FS) addLayer(dir string, owners OwnersMode) (*layer, error) {
 	if err := sys.Stat(fd, "", &st); err != nil {
 		return nil, err
 	}
-	l := &layer{owners: owners, dev: sys.Dev(&st), rootIno: st.Ino}
+	l := &layer{owners: of.Owners, dev: sys.Dev(&st), rootIno: st.Ino}
 	// Only an owner can leave access times alone: elsewhere it is not tried.
 	euid := os.Geteuid()
 	l.quiet = (len(f.layers) > 0 || f.cfg.Upper == "" || f.cfg.NoAtime) && (euid == 0 || uint32(euid) == st.Uid)
@@ -209,6 +213,7 @@ func (f *FS) addLayer(dir string, owners OwnersMode) (*layer, error) {
 	l.root = &dirRef{layer: l}
 	f.fds.pin(&l.root.fd, rootFD)
 	l.index = f.inos.add(l.dev, st.Ino)
+	l.catalog.path, l.catalog.root = of.Catalog, st
 	f.layers = append(f.layers, l)
 	return l, nil
 }
@@ -306,6 +311,7 @@ func (f *FS) Close() error {
 	}
 	for _, l := range f.layers {
 		f.fds.unpin(&l.root.fd)
+		l.catalog.close()
 	}
 	f.fds.closeAll()
 	return err

@@ -1,6 +1,8 @@
 package cow
 
 import (
+	"sync/atomic"
+
 	"golang.org/x/sys/unix"
 
 	"mica/internal/ondisk"
@@ -17,6 +19,7 @@ type dirRef struct {
 	fs     *fdCache // nil for roots, whose descriptor is pinned
 	// anchored says that the descriptor is pinned and the only way: see anchor.
 	anchored bool
+	block    atomic.Uint32 // its place in the layer's catalog: see catalogued
 }
 
 // sub refers to the directory name in d, without looking whether it exists.

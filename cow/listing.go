@@ -22,12 +22,15 @@ func (f *FS) load(n *Node) error {
 	if d.loaded {
 		return nil
 	}
-	start, looked := time.Now(), len(d.stack)
+	start, looked := time.Now(), 0
 	m := merge{fs: f, byName: make(map[string]int)}
 	for i, ref := range d.stack {
-		opaque, err := m.addDir(ref)
+		opaque, disk, err := m.addDir(ref)
 		if err != nil {
 			return fmt.Errorf("list layer directory %s: %w", ref.path(), err)
+		}
+		if disk {
+			looked++
 		}
 		if opaque {
 			f.cutStack(d, i+1)
@@ -36,7 +39,9 @@ func (f *FS) load(n *Node) error {
 	}
 	m.finish(d)
 	d.loaded = true
-	f.ahead.note(time.Since(start), looked, len(m.names))
+	if looked > 0 {
+		f.ahead.note(time.Since(start), looked, len(m.names))
+	}
 	return nil
 }
 
@@ -66,15 +71,43 @@ type mergeName struct {
 }
 
 // addDir merges one layer's directory below those added before, and tells
-// whether it hides everything further down.
-func (m *merge) addDir(ref *dirRef) (opaque bool, err error) {
+// whether it hides everything further down. disk says that the directory was read.
+func (m *merge) addDir(ref *dirRef) (opaque, disk bool, err error) {
+	sink := mergePart{m, ref}
+	if c, at := ref.catalogued(); c != nil {
+		opaque, err = c.list(at, &m.arena, sink)
+		return opaque, false, err
+	}
 	fd, err := m.fs.use(ref)
 	if err != nil {
-		return false, err
+		return false, true, err
 	}
 	defer m.fs.done(ref, fd)
+	read := func(name string, do func() error) error { return m.read(ref, fd, name, do) }
+	opaque, err = scanDir(fd, &m.arena, read, sink)
+	return opaque, true, err
+}
+
+// listingSink takes what one directory of a layer says.
+type listingSink interface {
+	has(name string, typ uint8, ino uint64)
+	deletes(name string, style whiteout.Style) // from the layers below
+}
+
+// mergePart is the part of a merge that one layer has.
+type mergePart struct {
+	m   *merge
+	ref *dirRef
+}
+
+func (p mergePart) has(name string, typ uint8, ino uint64)    { p.m.add(p.ref, name, typ, ino) }
+func (p mergePart) deletes(name string, style whiteout.Style) { p.m.delete(p.ref, name, style) }
+
+// scanDir reads the directory fd of a layer and tells sink what it says, with names that arena keeps; opaque says that it hides
+// those of layers below. read wraps what reads attributes of a name, or of the directory with an empty one.
+func scanDir(fd int, arena *nameArena, read func(name string, do func() error) error, sink listingSink) (opaque bool, err error) {
 	var marks whiteout.DirMarks
-	err = m.read(ref, fd, "", func() (err error) {
+	err = read("", func() (err error) {
 		marks, err = whiteout.ReadDir(fd)
 		return err
 	})
@@ -82,7 +115,7 @@ func (m *merge) addDir(ref *dirRef) (opaque bool, err error) {
 		return false, err
 	}
 	err = sys.List(fd, func(raw []byte, typ uint8, ino uint64) error {
-		name := m.arena.keep(raw)
+		name := arena.keep(raw)
 		switch mark, target := whiteout.ParseName(name); mark {
 		case whiteout.Opaque:
 			marks.Opaque = true
@@ -90,7 +123,7 @@ func (m *merge) addDir(ref *dirRef) (opaque bool, err error) {
 		case whiteout.Meta:
 			return nil
 		case whiteout.Delete:
-			m.delete(ref, target, whiteout.File)
+			sink.deletes(target, whiteout.File)
 			return nil
 		}
 		if typ == unix.DT_CHR || typ == unix.DT_UNKNOWN {
@@ -99,27 +132,27 @@ func (m *merge) addDir(ref *dirRef) (opaque bool, err error) {
 				return fmt.Errorf("stat %q: %w", name, err)
 			}
 			if whiteout.IsDevice(&st) {
-				m.delete(ref, name, whiteout.Device)
+				sink.deletes(name, whiteout.Device)
 				return nil
 			}
 			typ = dtype(uint32(st.Mode))
 		}
 		if typ == unix.DT_REG && marks.Xattr {
 			deleted := false
-			if err := m.read(ref, fd, name, func() (err error) {
+			if err := read(name, func() (err error) {
 				deleted, err = whiteout.IsXattrWhiteout(fd, name)
 				return err
 			}); err != nil {
 				return err
 			}
 			if deleted {
-				m.delete(ref, name, whiteout.Device)
+				sink.deletes(name, whiteout.Device)
 				return nil
 			}
 		}
 		if typ == unix.DT_REG && marks.Placeholders {
 			meta := ondisk.Meta{Mode: unix.S_IFREG}
-			if err := m.read(ref, fd, name, func() (err error) {
+			if err := read(name, func() (err error) {
 				meta, err = override(fd, name, ondisk.Meta{Mode: unix.S_IFREG})
 				return err
 			}); err != nil {
@@ -127,7 +160,7 @@ func (m *merge) addDir(ref *dirRef) (opaque bool, err error) {
 			}
 			typ = dtype(meta.Mode)
 		}
-		m.add(ref, name, typ, ino)
+		sink.has(name, typ, ino)
 		return nil
 	})
 	return marks.Opaque, err

@@ -2,6 +2,7 @@ package cow
 
 import (
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -73,7 +74,7 @@ func (f *FS) nodeOf(dir *Node, ent *dirent, out *Attr) (*Node, error) {
 	}
 	defer f.done(at.dir, fd)
 	var st unix.Statx_t
-	info, err := f.look(ent.owner.layer, fd, at.name, &st)
+	info, err := f.lookAhead(ent.owner.layer, fd, at.name, &st)
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +86,15 @@ func (f *FS) nodeOf(dir *Node, ent *dirent, out *Attr) (*Node, error) {
 		f.fillAttr(n, &st, out)
 	}
 	return n, nil
+}
+
+// lookAhead is look, and learns from how long that took where nothing else tells: listings of a layer with a catalog do not.
+func (f *FS) lookAhead(l *layer, dirfd int, name string, st *unix.Statx_t) (objectInfo, error) {
+	if l.catalog.get() == nil {
+		return f.look(l, dirfd, name, st)
+	}
+	defer func(start time.Time) { f.ahead.note(time.Since(start), 1, 0) }(time.Now())
+	return f.look(l, dirfd, name, st)
 }
 
 // instantiate makes the node of an entry whose object has been looked at.

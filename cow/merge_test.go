@@ -208,12 +208,17 @@ func TestMerge(t *testing.T) {
 				stack = append(stack, l)
 				dir := filepath.Join(base, fmt.Sprint(i))
 				l.write(t, dir)
-				cfg.Lowers = append(cfg.Lowers, Lower{dir, OwnersMode(rng.IntN(2))})
+				cfg.Lowers = append(cfg.Lowers, Lower{Dir: dir, Owners: OwnersMode(rng.IntN(2))})
 			}
 			if rng.IntN(3) > 0 && len(cfg.Lowers) > 1 {
 				cfg.Upper, cfg.Lowers = cfg.Lowers[0].Dir, cfg.Lowers[1:]
 				cfg.Work = filepath.Join(base, "work")
 				must(t, os.Mkdir(cfg.Work, 0o700))
+			}
+			for i := range cfg.Lowers {
+				if seed%3 > 0 && (seed+uint64(i))%3 > 0 {
+					cfg.Lowers[i].Catalog = catalogOf(t, cfg.Lowers[i].Dir)
+				}
 			}
 			model := modelDir{}
 			for _, l := range slices.Backward(stack) {

@@ -127,6 +127,9 @@ func (t prefetch) fetch(f *FS) (names int) {
 			return 0
 		}
 		defer sys.Close(fd)
+		if t.dir.layer.catalog.get() != nil {
+			return 0 // it is there to be looked at, not to be listed
+		}
 		_ = sys.List(fd, func([]byte, uint8, uint64) error { names++; return nil })
 		return names
 	}

@@ -71,7 +71,9 @@ func (f *FS) aheadOfListing(n *Node) {
 		}
 		add(ent.owner, ent.name)
 		for _, below := range ent.parts() {
-			add(below, ent.name)
+			if below.layer.catalog.get() == nil {
+				add(below, ent.name)
+			}
 		}
 		if len(next) >= prefetchMax {
 			break
