@@ -14,6 +14,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
+
+	"mica/cow"
 )
 
 // Check verifies the store: the digest of every blob, what every image refers
@@ -245,19 +247,24 @@ func (c *checker) layers(refs references) error {
 	}
 	for _, name := range list {
 		path := filepath.Join("layers", name)
-		base, isInfo := strings.CutSuffix(name, ".json")
-		if !isInfo {
+		layer := layerOf(name)
+		if layer == name {
 			c.report.Layers++
 		}
 		var what string
-		if !refs.layers[base] {
+		switch {
+		case !refs.layers[layer]:
 			what = "no image refers to it"
-		} else if isInfo {
-			if _, err := c.t.s.readLayerInfo(base); err != nil {
+		case strings.HasSuffix(name, infoSuffix):
+			if _, err := c.t.s.readLayerInfo(layer); err != nil {
 				what = err.Error()
 			}
-		} else if st, err := os.Lstat(c.t.s.path(path)); err != nil || !st.IsDir() {
-			what = "it is no directory"
+		case strings.HasSuffix(name, catalogSuffix):
+			what = c.catalog(name)
+		default:
+			if st, err := os.Lstat(c.t.s.path(path)); err != nil || !st.IsDir() {
+				what = "it is no directory"
+			}
 		}
 		if what == "" {
 			continue
@@ -267,4 +274,17 @@ func (c *checker) layers(refs references) error {
 		}
 	}
 	return nil
+}
+
+// catalog tells what is wrong with the catalog of a layer, "" if nothing is.
+func (c *checker) catalog(name string) string {
+	path := c.t.s.path("layers", name)
+	dir := strings.TrimSuffix(path, catalogSuffix)
+	if !exists(dir) {
+		return "its layer is not there"
+	}
+	if err := cow.CheckCatalog(path, dir); err != nil {
+		return err.Error()
+	}
+	return ""
 }

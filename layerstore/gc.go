@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -37,7 +36,7 @@ func (s *Store) GC(ctx context.Context) (GCResult, error) {
 // references is what the images of an index need.
 type references struct {
 	blobs  map[string]bool // hex digests
-	layers map[string]bool // names in layers/, without ".json"
+	layers map[string]bool // names of layers, see layerOf
 }
 
 // references finds what the images of ix need. An image that cannot be read
@@ -105,13 +104,13 @@ func (t *session) collect() (GCResult, error) {
 		return res, err
 	}
 	for _, name := range layers {
-		if refs.layers[strings.TrimSuffix(name, ".json")] {
+		if refs.layers[layerOf(name)] {
 			continue
 		}
 		if _, err := t.discard(t.s.path("layers", name)); err != nil {
 			return res, err
 		}
-		if !strings.HasSuffix(name, ".json") {
+		if layerOf(name) == name {
 			res.Layers++
 		}
 	}

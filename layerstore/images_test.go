@@ -267,6 +267,9 @@ func TestCheck(t *testing.T) {
 		{"stray blob", func(t *testing.T, s *Store, _ *Image) { write(t, filepath.Join(s.Root(), "blobs/sha256/x")) }, "the name is no digest", 2},
 		{"stray layer", func(t *testing.T, s *Store, _ *Image) { _ = os.Mkdir(filepath.Join(s.Root(), "layers", zeros), 0o700) }, "no image refers to it", 2},
 		{"corrupt info", func(t *testing.T, s *Store, img *Image) { write(t, s.layerInfoPath(img.Layers[0].DiffID.Encoded())) }, "does not parse", 2},
+		{"stray catalog", func(t *testing.T, s *Store, _ *Image) { write(t, CatalogOf(s.path("layers", zeros))) }, "no image refers to it", 2},
+		{"catalog without a layer", func(t *testing.T, s *Store, img *Image) { _ = os.RemoveAll(s.layerDir(img.Layers[0])) }, "its layer is not there", 2},
+		{"catalog of something else", func(t *testing.T, s *Store, img *Image) { write(t, filepath.Join(s.layerDir(img.Layers[0]), "new")) }, "not the catalog of what", 2},
 		{"leftover", func(t *testing.T, s *Store, _ *Image) { _ = os.Mkdir(filepath.Join(s.Root(), "tmp/import-1"), 0o700) }, "process that died", 2},
 	}
 	for _, c := range cases {
@@ -294,6 +297,32 @@ func TestCheck(t *testing.T) {
 			}
 			requireClean(t, s)
 		})
+	}
+}
+
+// TestCatalogs: every unpacked layer has a catalog, which goes with it.
+func TestCatalogs(t *testing.T) {
+	ctx := context.Background()
+	s := newStore(t)
+	base := importTar(t, s, "base", dir("d"), file("d/a", "a"))
+	img := commitFile(t, s, base, "d/b", "b", CommitOptions{})
+	dirs, err := s.Layers(ctx, img)
+	if err != nil || len(dirs) != 2 {
+		t.Fatalf("layers %q, %v", dirs, err)
+	}
+	for _, dir := range dirs {
+		if err := cow.CheckCatalog(CatalogOf(dir), dir); err != nil || !exists(CatalogOf(dir)) {
+			t.Errorf("the catalog of %s: %v", dir, err)
+		}
+	}
+	requireClean(t, s)
+	for _, name := range []string{"b", "base"} {
+		if _, err := s.Remove(name, RemoveOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, err := names(s.path("layers")); err != nil || len(left) > 0 {
+		t.Errorf("left in layers/: %q, %v", left, err)
 	}
 }
 

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"mica/cow"
 )
 
 // Layers gives the directories of the image's layers, topmost first, and
@@ -121,8 +124,24 @@ func (t *session) unpackLayer(ctx context.Context, l Layer, below []string) (dir
 	return dir, nil
 }
 
+// The files beside an unpacked layer in layers/.
+const (
+	infoSuffix    = ".json"
+	catalogSuffix = ".catalog"
+)
+
+// CatalogOf gives where the catalog of an unpacked layer is, if it has one: see [cow.WriteCatalog].
+func CatalogOf(dir string) string { return dir + catalogSuffix }
+
+// layerOf gives the name of the layer that a name in layers/ belongs to.
+func layerOf(name string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(name, infoSuffix), catalogSuffix)
+}
+
 // stageLayer registers an unpacked tree.
 func (t *session) stageLayer(l Layer, dir string, info layerInfo) {
+	// Without a catalog all is right, but slower.
+	_ = cow.WriteCatalog(CatalogOf(dir), dir)
 	t.layers[info.dirName(l)] = dir
 	t.infos[l.DiffID.Encoded()] = info
 }

@@ -30,7 +30,7 @@ type session struct {
 
 	blobs  map[digest.Digest]string // staged files
 	layers map[string]string        // staged trees by their final name
-	infos  map[string]layerInfo     // by the final name without ".json"
+	infos  map[string]layerInfo     // by the name of the layer
 }
 
 // layerInfo is layers/HEX.json: what only reading the whole archive tells.
@@ -216,11 +216,15 @@ func (t *session) placeLayers() error {
 		if err := t.point("layer-placed"); err != nil {
 			return err
 		}
+		err = os.Rename(CatalogOf(path), CatalogOf(t.s.path("layers", name)))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return syncDir(t.s.path("layers"))
 }
 
-func (s *Store) layerInfoPath(name string) string { return s.path("layers", name+".json") }
+func (s *Store) layerInfoPath(name string) string { return s.path("layers", name+infoSuffix) }
 
 // writeLayerInfo writes layers/NAME.json. The caller holds the exclusive lock.
 func (s *Store) writeLayerInfo(name string, info layerInfo) error {

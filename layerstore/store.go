@@ -10,6 +10,7 @@
 //	layers/HEX/              a layer's tree in stored form (package ondisk), by diffID;
 //	                         by chainID where it takes something from the layers below
 //	layers/HEX.json          what unpacking found out of the layer with this diffID
+//	layers/HEX.catalog       the listings of all its directories, for those who mount it
 //	containers/              the containers; other packages' business
 //	tmp/ID/                  one directory for each operation under way
 //	lock                     flock(2): shared to look things up, exclusive to change

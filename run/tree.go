@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mica/cow"
+	"mica/layerstore"
 	"mica/run/record"
 	"mica/run/sandbox"
 )
@@ -44,7 +45,7 @@ func openTree(c *record.Container, lowers []string, opt treeOptions) (*tree, err
 func imageStack(lowers []string) []cow.Lower {
 	var stack []cow.Lower
 	for _, dir := range lowers {
-		stack = append(stack, cow.Lower{Dir: dir})
+		stack = append(stack, cow.Lower{Dir: dir, Catalog: layerstore.CatalogOf(dir)})
 	}
 	return stack
 }
