@@ -37,7 +37,7 @@ func (e *env) mount() error {
 		return nil
 	}
 	argv := e.t.Peer.expand(map[string]string{
-		"lower": lower, "upper": upper, "work": work, "dir": e.root, "stats": e.statsFile(),
+		"lower": lower, "upper": upper, "work": work, "dir": e.root, "stats": e.statsFile(), "catalogs": filepath.Join(e.fix.dir, catalogsDir),
 	})
 	if err := e.runMount(argv); err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 //	flat         the merged tree as a plain directory, only where there is more than one layer
 //	files, dirs  lists of the merged tree's regular files and directories, NUL-terminated, so that a cold
 //	             workload knows the names without looking
+//	catalogs     of the layers, made by mica at its first mount (as for the layers of an image when they are unpacked)
 //	fixture.json what it was made from; written last
 type fixture struct {
 	dir    string
@@ -32,7 +33,9 @@ type fixtureStamp struct {
 }
 
 // fixtureVersion changes when the same name and scale give another tree.
-const fixtureVersion = 2
+const fixtureVersion = 3
+
+const catalogsDir = "catalogs"
 
 // builder makes the content of a fixture in dir and returns how many layers it has.
 type builder func(dir string, t *task) (layers int, err error)
@@ -98,7 +101,7 @@ func makeFixture(dir, name string, t *task) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, catalogsDir), 0o755); err != nil {
 		return fmt.Errorf("make fixture directory: %w", err)
 	}
 	n, err := build(dir, t)

@@ -25,7 +25,7 @@ const (
 // builtinPeers are the filesystems that are always known, in the order of the report.
 func builtinPeers(mica string, options []string) []peerSpec {
 	const places = "lowerdir={lower},upperdir={upper},workdir={work}"
-	own := append([]string{places, "stats={stats}", "copyup=blocks", "redirect_dir=on", "owners=stored"}, options...)
+	own := append([]string{places, "stats={stats}", "catalogs={catalogs}", "copyup=blocks", "redirect_dir=on", "owners=stored"}, options...)
 	return []peerSpec{
 		{Name: peerNative, Kind: peerFlat, Version: "plain directory"},
 		{Name: peerKern, Kind: peerKernel, Version: "overlayfs of Linux " + kernelRelease() + ", userxattr"},

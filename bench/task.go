@@ -73,7 +73,7 @@ type peerSpec struct {
 	Kind peerKind
 	// Dir is the existing directory to work in, of a flat peer.
 	Dir string `json:",omitempty"`
-	// Argv mounts; each element may hold {lower}, {upper}, {work}, {dir} and {stats}.
+	// Argv mounts; each element may hold {lower}, {upper}, {work}, {dir}, {stats} and {catalogs}.
 	Argv []string `json:",omitempty"`
 	// Version is what the program says of itself, or the kernel's release.
 	Version string `json:",omitempty"`

@@ -25,6 +25,15 @@ func (u *union) Mount(p fstest.Place) error {
 	for _, dir := range p.Lowers {
 		cfg.Lowers = append(cfg.Lowers, cow.Lower{Dir: dir, Owners: cfg.UpperOwners})
 	}
+	if cfg.UpperOwners == cow.OwnersStored {
+		catalogs := p.Work + "-catalogs"
+		if err := os.MkdirAll(catalogs, 0o700); err != nil {
+			return err
+		}
+		if err := cow.KeepCatalogs(catalogs, cfg.Lowers); err != nil {
+			return err
+		}
+	}
 	u.m = &mount{t: u.t, dir: p.Merged, cfg: cfg, pass: u.pass}
 	u.m.start()
 	return nil

@@ -34,6 +34,9 @@ mica's own:
   owners=real|stored    keep owners in the inodes (default) or in attributes
   passthrough           let the kernel read and write content itself, for which it
                         asks at every open; needs root
+  catalogs=DIR          keep the listings of lower directories in files there, made at
+                        the first mount, which makes first looks faster; what lies in
+                        the lower directories must never change then
   stats=FILE            write request counts on unmount and on SIGUSR1
 Flags: -f stay in the foreground, -d print requests, -V version.`,
 		Example: `  mica overlay -o lowerdir=base,upperdir=up,workdir=work merged

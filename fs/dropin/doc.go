@@ -8,5 +8,6 @@
 //	copyup=full|blocks   whole files (default), or blocks as they are written
 //	redirect_dir=on|off  rename directories by a mark in the upper, or copy
 //	owners=real|stored   where the owners are kept
+//	catalogs=DIR         keep the listings of lower directories, which must not change, in files there
 //	stats=FILE           write request counts on unmount and on SIGUSR1
 package dropin

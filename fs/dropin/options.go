@@ -25,6 +25,7 @@ type Invocation struct {
 	Help       bool
 	Version    bool
 	StatsFile  string
+	Catalogs   string // directory of the lower directories' catalogs
 	Warnings   []string // about options that were passed over
 }
 
@@ -253,6 +254,8 @@ func (p *parser) option(key, value string, hasValue bool) (err error) {
 		inv.Union.NoRedirect = value != "on"
 	case "stats":
 		inv.StatsFile = value
+	case "catalogs":
+		inv.Catalogs = value
 	case "max_write":
 		n, err := number()
 		inv.Serve.MaxWrite = int(n)

@@ -80,6 +80,11 @@ func startServer(args []string) error {
 // answers.
 func serve(inv *Invocation, ready func()) (err error) {
 	unix.Umask(0)
+	if inv.Catalogs != "" {
+		if err := cow.KeepCatalogs(inv.Catalogs, inv.Union.Lowers); err != nil {
+			return fmt.Errorf("option catalogs=%s: %w", inv.Catalogs, err)
+		}
+	}
 	u, err := cow.Open(inv.Union)
 	if err != nil {
 		return err
