@@ -57,8 +57,8 @@ type Options struct {
 	User string
 	// Timeout bounds one sample; default 10 minutes.
 	Timeout time.Duration
-	// Mica is the binary under test; default: this executable.
-	Mica string
+	// Mica is the binary under test; default: this executable. Build says in the report which build it is.
+	Mica, Build string
 	// Agent is the command that starts an agent; default: this executable with "bench __agent".
 	Agent []string
 	// Progress receives the progress bar; nil for none.

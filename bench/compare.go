@@ -14,9 +14,15 @@ type Change struct {
 	Old, New       *Result
 	// Ratio is new over old: above 1 it got slower.
 	Ratio float64
-	// Beyond says that the change is larger than the spreads of both, so that it is likely to be one.
+	// Beyond says that the change is larger than the spreads of both, so that it is likely to be one. Fewer than minRuns
+	// samples have no spread to speak of.
 	Beyond bool
 }
+
+// minRuns is how many samples of each report it takes to tell a change from noise.
+const minRuns = 2
+
+func (c Change) fewRuns() bool { return min(len(c.Old.Samples), len(c.New.Samples)) < minRuns }
 
 // Compare sets two reports side by side, for all that both have. It fails where they were not measured alike.
 func Compare(old, current *Report) ([]Change, error) {
@@ -35,7 +41,7 @@ func Compare(old, current *Report) ([]Change, error) {
 		}
 		c := Change{Workload: res.Workload, Peer: res.Peer, Old: o, New: res, Ratio: res.Median / o.Median}
 		gap := res.Median - o.Median
-		c.Beyond = max(gap, -gap) > o.Spread*o.Median+res.Spread*res.Median
+		c.Beyond = !c.fewRuns() && max(gap, -gap) > o.Spread*o.Median+res.Spread*res.Median
 		out = append(out, c)
 	}
 	return out, nil
@@ -53,6 +59,8 @@ func WriteChanges(w io.Writer, changes []Change) error {
 	for _, c := range changes {
 		mark := "within the spread"
 		switch {
+		case c.fewRuns():
+			mark = "too few runs to tell"
 		case c.Beyond && c.Ratio > 1:
 			mark = "slower"
 		case c.Beyond:

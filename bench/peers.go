@@ -89,6 +89,15 @@ func memoryMB() int {
 	return kb / 1024
 }
 
+// loadAverage is the load of the last minute, 0 where the kernel does not tell.
+func loadAverage() float64 {
+	var load float64
+	if raw, err := os.ReadFile("/proc/loadavg"); err == nil {
+		_, _ = fmt.Sscan(string(raw), &load)
+	}
+	return load
+}
+
 // procLine is the value of the first "name: value" line of a file in /proc.
 func procLine(file, name string) string {
 	raw, err := os.ReadFile(file)

@@ -239,5 +239,6 @@ func environment(p *runPlan) Environment {
 	return Environment{
 		Kernel: kernelRelease(), CPU: cpuModel(), CPUs: runtime.NumCPU(), MemoryMB: memoryMB(),
 		Filesystem: filesystemOf(p.Dir), Root: os.Geteuid() == 0, User: p.User, Time: time.Now().UTC().Truncate(time.Second),
+		Build: p.Build, Command: os.Args, Load: loadAverage(),
 	}
 }

@@ -40,6 +40,11 @@ type Environment struct {
 	Root bool
 	User string `json:",omitempty"`
 	Time time.Time
+	// Build is the build of mica, Command the command line.
+	Build   string   `json:",omitempty"`
+	Command []string `json:",omitempty"`
+	// Load is the load of the machine, of the last minute, when the run began.
+	Load float64
 }
 
 // LeftOut is something that was not measured.

@@ -155,6 +155,12 @@ func TestCompare(t *testing.T) {
 	if !strings.Contains(b.String(), "slower") || !strings.Contains(b.String(), "within the spread") {
 		t.Errorf("the comparison says:\n%s", b.String())
 	}
+	for _, res := range now.Results {
+		res.Samples = res.Samples[:min(len(res.Samples), 1)]
+	}
+	if changes, err = Compare(old, now); err != nil || len(Regressions(changes, "mica", 1.5)) != 0 {
+		t.Errorf("one sample was taken for a regression: %+v, %v", changes, err)
+	}
 	now.Scale = fullScale()
 	if _, err := Compare(old, now); err == nil {
 		t.Error("reports of different sizes were compared")

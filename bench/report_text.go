@@ -151,6 +151,9 @@ func (r *Report) heading() []string {
 		}
 		lines = append(lines, fmt.Sprintf("%s: %s", p.Name, v))
 	}
+	if e.Load > float64(e.CPUs)/2 {
+		lines = append(lines, fmt.Sprintf("the machine had a load of %.1f when this began: other programs are in the figures", e.Load))
+	}
 	if r.Interrupted {
 		lines = append(lines, "interrupted: only what was measured until then")
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"mica/bench"
+	"mica/internal/version"
 )
 
 // benchFlags are the flags of `mica bench` that are not options of the run itself.
@@ -129,6 +130,8 @@ func runBench(cmd *cobra.Command, opt bench.Options, f benchFlags) error {
 		return fmt.Errorf("--max-regression %g: give a factor above 0, such as 1.2", f.maxRegression)
 	case fl.Changed("runs") && opt.Runs < 1:
 		return fmt.Errorf("--runs %d: at least one is needed", opt.Runs)
+	case fl.Changed("runs") && opt.Runs < 2 && fl.Changed("max-regression"):
+		return fmt.Errorf("--runs %d: --max-regression takes at least 2, to tell a change from noise", opt.Runs)
 	}
 	for _, name := range []string{f.jsonTo, f.htmlTo, f.markdownTo} { // not after an hour
 		if name == "" || name == "-" {
@@ -144,7 +147,7 @@ func runBench(cmd *cobra.Command, opt bench.Options, f benchFlags) error {
 			return err
 		}
 	}
-	opt.Log = cmd.ErrOrStderr()
+	opt.Log, opt.Build = cmd.ErrOrStderr(), version.Get().String()
 	if !f.noProgress && term.IsTerminal(int(os.Stderr.Fd())) {
 		opt.Progress = os.Stderr
 	}

@@ -2,6 +2,7 @@
 package version
 
 import (
+	"fmt"
 	"runtime"
 	"runtime/debug"
 )
@@ -36,4 +37,15 @@ func Get() Info {
 		}
 	}
 	return i
+}
+
+// String is the version number with the commit that it was built from.
+func (i Info) String() string {
+	switch {
+	case i.Commit == "":
+		return i.Version
+	case i.Modified:
+		return fmt.Sprintf("%s (%.12s, modified)", i.Version, i.Commit)
+	}
+	return fmt.Sprintf("%s (%.12s)", i.Version, i.Commit)
 }
