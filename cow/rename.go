@@ -244,7 +244,7 @@ func (r *renaming) replaceInSteps(fd, tfd int) error {
 		f.work.discard(stage)
 		return err
 	}
-	if sys.Rename(f.work.staging, stage, fd, from.name, 0) != nil {
+	if sys.Rename(f.work.staging, stage, fd, from.name, 0) != nil && f.createWhiteout(fd, from.name) != nil {
 		// The object has moved. Without the whiteout, the lower one shows after the next mount.
 		f.work.discard(stage)
 	}

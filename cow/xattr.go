@@ -166,6 +166,10 @@ func (f *FS) storeXattr(n *Node, name string, value []byte, flags int) error {
 		return err
 	}
 	defer p.put()
+	if name == accessACL {
+		f.lifting.Lock() // where the disk takes it as one, it changes the mode with it, as lift does
+		defer f.lifting.Unlock()
+	}
 	return sys.Setxattr(fd, obj, stored, value, flags)
 }
 

@@ -2,6 +2,7 @@ package ids
 
 import (
 	"encoding/binary"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -56,6 +57,7 @@ type execs struct {
 
 	mu   sync.Mutex
 	list map[int]pendingExec // by thread
+	room int                 // how many list may have before it is cleared of those that are gone
 }
 
 type pendingExec struct {
@@ -69,10 +71,18 @@ func (x *execs) begin(s *Server, tid int, old, now Creds) {
 		return
 	}
 	image := s.image(tid)
+	if image == "" {
+		return
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.list == nil {
 		x.list = make(map[int]pendingExec)
+	}
+	if len(x.list) >= x.room {
+		// Threads that ended with the program that they executed have left theirs behind.
+		maps.DeleteFunc(x.list, func(tid int, _ pendingExec) bool { return s.image(tid) == "" })
+		x.room = max(2*len(x.list), 64)
 	}
 	x.list[tid] = pendingExec{old, now, image}
 	x.count.Store(int32(len(x.list)))
@@ -88,7 +98,7 @@ func (x *execs) settle(s *Server, tid int) {
 	delete(x.list, tid)
 	x.count.Store(int32(len(x.list)))
 	x.mu.Unlock()
-	if !ok || p.image == "" || s.image(tid) != p.image {
+	if !ok || s.image(tid) != p.image {
 		return
 	}
 	if now, err := s.table.Get(tid); err == nil && now == p.now {
@@ -102,7 +112,7 @@ func (s *Server) image(tid int) string {
 	const addrNoRandomize = 0x0040000
 	dir := strconv.Itoa(tid)
 	personality, err := strconv.ParseUint(readWhole(s.resolver.proc, dir+"/personality"), 16, 64)
-	if err != nil || personality&addrNoRandomize != 0 {
+	if err != nil || personality&addrNoRandomize != 0 || readWhole(s.resolver.proc, "sys/kernel/randomize_va_space") == "0" {
 		return ""
 	}
 	stat := readWhole(s.resolver.proc, dir+"/stat")

@@ -99,3 +99,34 @@ func TestThroughSelf(t *testing.T) {
 		}
 	}
 }
+
+// TestExecsOfTheGone: threads that end without another call leave nothing behind for ever.
+func TestExecsOfTheGone(t *testing.T) {
+	r, err := newResolver()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{resolver: r}
+	const most = 64
+	for i := range 3 * most {
+		cmd := exec.Command("cat")
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		s.execs.begin(s, cmd.Process.Pid, Creds{}, Creds{EUID: 1})
+		if i == 0 && len(s.execs.list) != 1 {
+			t.Fatal("nothing was noted: is kernel.randomize_va_space 0?")
+		}
+		stdin.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(s.execs.list); n > most+1 {
+		t.Errorf("%d threads that are gone are remembered", n)
+	}
+}
