@@ -72,7 +72,7 @@ func allOf(errs []error) error {
 		if i == len(errs)-1 {
 			return err
 		}
-		fmt.Fprintln(os.Stderr, "mica:", err)
+		complain(err)
 	}
 	return nil
 }

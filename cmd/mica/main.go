@@ -72,9 +72,9 @@ func execute(args []string) int {
 	case errors.As(err, &code):
 		return int(code)
 	case errors.As(err, &coded) && coded.Code != 0:
-		fmt.Fprintln(os.Stderr, "mica:", err)
+		complain(err)
 		return coded.Code
 	}
-	fmt.Fprintln(os.Stderr, "mica:", err)
+	complain(err)
 	return exitOurs
 }

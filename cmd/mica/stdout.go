@@ -46,6 +46,15 @@ func (p *printer) failed() error {
 	return p.err
 }
 
+// complain tells of an error. A name in it may be an image's, which is not to command the terminal.
+func complain(err error) {
+	lines := strings.Split(err.Error(), "\n")
+	for i := range lines {
+		lines[i] = printable(lines[i])
+	}
+	fmt.Fprintln(os.Stderr, "mica:", strings.Join(lines, "\n"))
+}
+
 // printable spells out what a terminal would obey or could not show.
 func printable(s string) string {
 	var b strings.Builder
