@@ -157,9 +157,9 @@ func (p *runPlan) takeDir() error {
 		if err != nil {
 			return fmt.Errorf("find a place for the trees: %w; name one with --dir DIR", err)
 		}
-		p.Dir = filepath.Join(cache, "mica-bench")
+		p.Dir = cache
 	}
-	abs, err := filepath.Abs(p.Dir)
+	abs, err := filepath.Abs(filepath.Join(p.Dir, "mica-bench"))
 	if err != nil {
 		return fmt.Errorf("find a place for the trees: %w", err)
 	}
@@ -218,7 +218,10 @@ func (p *runPlan) wanted(tool string) bool {
 // extractImage copies the tree of an image in mica's store to a directory beside the fixtures, which becomes the root.
 func (p *runPlan) extractImage(ctx context.Context) error {
 	to := filepath.Join(p.Dir, "image")
-	if err := errors.Join(removeTree(to), os.MkdirAll(p.Dir, 0o755)); err != nil {
+	if err := claimDir(p.Dir); err != nil {
+		return err
+	}
+	if err := removeTree(to); err != nil {
 		return fmt.Errorf("make a place for the image: %w", err)
 	}
 	mnt := filepath.Join(p.Dir, "image-mount")

@@ -159,3 +159,20 @@ func TestRotateIsAPermutationOfEachWorkload(t *testing.T) {
 		}
 	}
 }
+
+// TestClaimDir: what a benchmark will remove is a directory of its own.
+func TestClaimDir(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	for range 2 { // a new one, and that of an earlier run
+		if err := claimDir(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	full := t.TempDir()
+	if err := os.WriteFile(filepath.Join(full, "thesis.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := claimDir(full); err == nil || !strings.Contains(err.Error(), "--dir") {
+		t.Errorf("a directory with files was taken: %v", err)
+	}
+}

@@ -60,9 +60,31 @@ func spread(dir string) error {
 	return nil
 }
 
-func (s *session) makeHome(key, dir string) error {
+// homeStamp is a file that says of a directory that it is a benchmark's, to be removed with all that is in it.
+const homeStamp = ".mica-bench"
+
+// claimDir makes a directory for trees, or takes one that an earlier run has made.
+func claimDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make a place for the trees: %w", err)
+	}
+	there, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("make a place for the trees: %w", err)
+	}
+	stamp := filepath.Join(dir, homeStamp)
+	if _, err := os.Lstat(stamp); err != nil && len(there) > 0 {
+		return fmt.Errorf("make a place for the trees: %s is not empty, and not an earlier benchmark's: remove it, or name another place with --dir DIR", dir)
+	}
+	if err := os.WriteFile(stamp, nil, 0o644); err != nil {
+		return fmt.Errorf("make a place for the trees: %w", err)
+	}
+	return nil
+}
+
+func (s *session) makeHome(key, dir string) error {
+	if err := claimDir(dir); err != nil {
+		return err
 	}
 	if c := s.plan.credential; c != nil {
 		if err := os.Chown(dir, int(c.Uid), int(c.Gid)); err != nil {

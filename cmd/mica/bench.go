@@ -67,7 +67,7 @@ and left out. An interrupt stops the run, and what was measured until then is re
 	fl.StringVar(&opt.Root, "rootfs", "", "measure over a copy of the root filesystem in `DIR` instead of a synthetic one")
 	fl.StringVar(&opt.Image, "image", "", "measure over the root filesystem of an `IMAGE` in the store")
 	fl.StringVar(&opt.Deb, "deb", "", "the package `FILE` that the dpkg workload installs")
-	fl.StringVar(&opt.Dir, "dir", "", "where to make the trees (default mica-bench in the user's cache directory)")
+	fl.StringVar(&opt.Dir, "dir", "", "where to make the trees, in a directory mica-bench that goes afterwards (default the user's cache directory)")
 	fl.BoolVar(&opt.Keep, "keep", false, "keep the generated trees for the next run")
 	fl.StringVar(&opt.User, "as", "", "as root: run the workloads as this `USER`")
 	fl.DurationVar(&opt.Timeout, "timeout", 0, "bound of one sample (default 10m)")
