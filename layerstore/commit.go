@@ -48,7 +48,7 @@ func (s *Store) Commit(ctx context.Context, parent *Image, changes Changes, opt 
 		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, layer.Digest)
 		t.infos[layer.Digest.Encoded()] = written.layerInfo
 	}
-	img, err := t.publishImage(cfg, layers, name, parent)
+	img, err := t.publishImage(cfg, layers, name, origin{parent, opt.OverHost})
 	if err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}

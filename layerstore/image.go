@@ -143,6 +143,9 @@ func (s *Store) image(ix *index, d ocispec.Descriptor) (*Image, error) {
 		img.Layers = append(img.Layers, layer)
 	}
 	img.Names = s.names(ix, m.Config.Digest, d.Digest)
+	img.OverHost = slices.ContainsFunc(ix.Manifests, func(e ocispec.Descriptor) bool {
+		return e.Digest == d.Digest && e.Annotations[overHostAnnotation] != ""
+	})
 	return img, nil
 }
 

@@ -37,7 +37,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, ref string, opt ImportO
 		return nil, fmt.Errorf("import: %w", err)
 	}
 	cfg.RootFS.DiffIDs = []digest.Digest{diffID}
-	img, err := t.publishImage(cfg, []ocispec.Descriptor{blob}, name, nil)
+	img, err := t.publishImage(cfg, []ocispec.Descriptor{blob}, name, origin{})
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
@@ -128,19 +128,29 @@ func optionalName(ref string) (string, error) {
 	return NormalizeName(ref)
 }
 
+// origin is what this store alone knows of how an image came about.
+type origin struct {
+	parent   *Image // that it was committed from; nil: none
+	overHost bool   // it was committed over the root of the machine
+}
+
 // publishImage stages the documents of an image whose layers are staged or stored
 // already, publishes all, and returns the image as it is then. parent may be nil.
-func (t *session) publishImage(cfg *ImageConfig, layers []ocispec.Descriptor, name string, parent *Image) (*Image, error) {
+func (t *session) publishImage(cfg *ImageConfig, layers []ocispec.Descriptor, name string, from origin) (*Image, error) {
 	desc, err := t.stageImage(cfg, layers)
 	if err != nil {
 		return nil, err
 	}
-	if parent != nil {
-		desc.Annotations = map[string]string{parentAnnotation: parent.ID}
+	desc.Annotations = make(map[string]string)
+	if from.parent != nil {
+		desc.Annotations[parentAnnotation] = from.parent.ID
+	}
+	if from.overHost {
+		desc.Annotations[overHostAnnotation] = "yes"
 	}
 	err = t.publish(func(ix *index) error {
-		if parent != nil && !ix.has(parent.Manifest) {
-			return fmt.Errorf("%w: %s was removed meanwhile", ErrNotFound, parent.ID)
+		if from.parent != nil && !ix.has(from.parent.Manifest) {
+			return fmt.Errorf("%w: %s was removed meanwhile", ErrNotFound, from.parent.ID)
 		}
 		ix.add(desc, name)
 		return nil

@@ -15,6 +15,9 @@ import (
 // entry's image was committed from. It is known to this store only.
 const parentAnnotation = "mica.parent"
 
+// overHostAnnotation, on an entry of index.json, is there if the entry's image was committed over the root of the machine.
+const overHostAnnotation = "mica.over-host"
+
 // index is index.json. Every image has one entry for each of its names, or one
 // entry without a name.
 type index struct {

@@ -24,8 +24,14 @@ func NormalizeName(ref string) (string, error) {
 	if named.Digest != "" {
 		return "", fmt.Errorf("name %q: a digest cannot be given to an image, only NAME[:TAG]", ref)
 	}
-	return named.Tagged(), nil
+	if name := named.Tagged(); name != hostName {
+		return name, nil
+	}
+	return "", fmt.Errorf("name %q: this machine's own root is called that", ref)
 }
+
+// hostName is the name of what is no image in a store: nothing else may pass for it.
+const hostName = "host:latest"
 
 func parseName(ref string) (imageref.Ref, error) {
 	named, err := imageref.Parse(ref)

@@ -23,6 +23,7 @@ type Image struct {
 	Size     int64         // bytes of the files in all layers, unpacked
 	Config   *ImageConfig
 	Layers   []Layer // lowest first
+	OverHost bool    // committed here over the root of the machine; an image of elsewhere may only say so
 }
 
 // Layer is one layer of an image.
@@ -72,6 +73,9 @@ type CommitOptions struct {
 	// Config replaces the parent's container configuration as what Changes
 	// start from; nil means the parent's.
 	Config *ContainerConfig
+	// OverHost notes in this store that the image was made over the root of the
+	// machine.
+	OverHost bool
 }
 
 // RemoveOptions say how far [Store.Remove] goes.

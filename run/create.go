@@ -2,7 +2,6 @@ package run
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -58,7 +57,9 @@ func (e *Engine) Create(ctx context.Context, opt CreateOptions) (*Created, error
 	if img != nil {
 		cfg.ImageID = img.ID
 		cfg.Container = img.Config.Config
-		cfg.HostBase = cfg.Container.Labels[baseLabel] == HostImage
+		if cfg.HostBase, err = overHost(img, opt.Labels); err != nil {
+			return nil, err
+		}
 	} else {
 		cfg.Container, cfg.HostBase = hostImageConfig(), true
 	}
@@ -98,18 +99,28 @@ func (e *Engine) Create(ctx context.Context, opt CreateOptions) (*Created, error
 	return &Created{Container: c, Lock: lock, Lowers: lowers}, nil
 }
 
+// overHost tells whether containers of an image lie over the root of the machine. That the image says so is not enough: one
+// that comes from elsewhere would read with the rights of the user what it likes. labels are those that the user gives.
+func overHost(img *layerstore.Image, labels map[string]string) (bool, error) {
+	if img.Config.Config.Labels[baseLabel] != HostImage {
+		return false, nil
+	}
+	if !img.OverHost && labels[baseLabel] != HostImage {
+		return false, fmt.Errorf("the image comes from elsewhere and wants to lie over this machine's root, which it could then read: if you trust it, "+
+			"say so with --label %s=%s", baseLabel, HostImage)
+	}
+	return true, nil
+}
+
 // base finds the image of a container and its layers on disk. The image
-// "host" has neither, unless the store has an image of that name.
+// "host" has neither.
 func (e *Engine) base(ctx context.Context, ref string) (*layerstore.Image, []string, error) {
 	s, err := e.Store()
-	if err != nil {
+	if err != nil || ref == HostImage {
 		return nil, nil, err
 	}
 	img, err := e.Image(ref)
 	if err != nil {
-		if ref == HostImage && errors.Is(err, layerstore.ErrNotFound) {
-			return nil, nil, nil
-		}
 		return nil, nil, err
 	}
 	lowers, err := s.Layers(ctx, img)

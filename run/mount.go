@@ -119,7 +119,7 @@ func (e *Engine) mountJob(ctx context.Context, opt MountOptions) (*mountJob, err
 		return nil, err
 	}
 	job.Lowers = imageStack(lowers)
-	if img == nil || img.Config.Config.Labels[baseLabel] == HostImage {
+	if img == nil || img.OverHost {
 		job.Lowers = append(job.Lowers, hostLower())
 	}
 	return job, nil

@@ -85,7 +85,7 @@ func (t *tree) commit(ctx context.Context, e *Engine, cfg *record.Config, opt la
 		}
 		base.Labels = labels
 	}
-	opt.Config = &base
+	opt.Config, opt.OverHost = &base, cfg.HostBase
 	if opt.CreatedBy == "" {
 		opt.CreatedBy = strings.Join(cfg.Container.Cmd, " ")
 	}

@@ -279,6 +279,36 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
+// TestImageFromElsewhereOverHost: an image that comes from elsewhere may say what a commit of "host" says, or be called that,
+// and is not given the machine's root for it.
+func TestImageFromElsewhereOverHost(t *testing.T) {
+	c := newCLI(t)
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	archive := filepath.Join(t.TempDir(), "evil.tar")
+	c.remove("made-here")
+	c.ok("create", "--name", "made-here", "base", "true")
+	c.ok("commit", "-c", "LABEL mica.base=host", "made-here", "evil")
+	c.ok("save", "-o", archive, "evil")
+	c.ok("rmi", "evil")
+	c.ok("load", "-i", archive)
+	defer c.run("rmi", "-f", "evil")
+	c.fails(125, "comes from elsewhere", "run", "--rm", "evil", "cat", secret)
+	if got := c.ok("run", "--rm", "--label", "mica.base=host", "evil", "cat", secret); got != "secret" {
+		t.Errorf("with the user's word: %q", got)
+	}
+	mnt := t.TempDir()
+	c.ok("mount", "evil", mnt)
+	defer c.ok("umount", mnt)
+	if _, err := os.Stat(filepath.Join(mnt, secret)); !os.IsNotExist(err) {
+		t.Errorf("its mount shows the machine's files: %v", err)
+	}
+	c.fails(125, "this machine's own root", "tag", "evil", "host")
+	c.fails(125, "this machine's own root", "commit", "made-here", "host:latest")
+}
+
 // The machine's own root is an image, and stays as it is.
 func TestHostImage(t *testing.T) {
 	c := newCLI(t)
