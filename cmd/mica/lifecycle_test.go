@@ -4,13 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestLifeCycle(t *testing.T) {
@@ -260,5 +263,28 @@ func TestMuchOutput(t *testing.T) {
 	// Input that nobody reads does not stop the container.
 	if r := c.runInput(in, "run", "--rm", "-i", "base", "true"); r.code != 0 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestDescriptorsOfTheCaller: what outlives a command does not keep open what its caller had open.
+func TestDescriptorsOfTheCaller(t *testing.T) {
+	c := newCLI(t)
+	c.remove("outlives")
+	cmd := c.command(t.Context(), "run", "-d", "--name", "outlives", "base", "sleep", "1000")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd.ExtraFiles = slices.Repeat([]*os.File{w}, 10)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	w.Close()
+	if err := r.SetReadDeadline(time.Now().Add(limit)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the pipe does not end: %v", err)
 	}
 }

@@ -10,10 +10,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"mica/run"
 	"mica/run/control"
@@ -46,6 +49,9 @@ func easeCollector() {
 
 // execute does one command line and gives the exit code.
 func execute(args []string) int {
+	// What the caller has open is not for the supervisors and servers that outlive this command: they would hold its locks and
+	// keep its pipes from ending.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	line := args[1:]
 	if filepath.Base(args[0]) == "fuse-overlayfs" {
 		line = append([]string{"overlay"}, line...)
