@@ -31,8 +31,12 @@ func stageObject(dir int, name string, c *cow.Change) error {
 		return err
 	}
 	// Only root can give a file away; the user's own groups work for everybody.
-	err = unix.Fchownat(dir, name, int(c.Meta.UID), int(c.Meta.GID), unix.AT_SYMLINK_NOFOLLOW)
-	if err != nil && err != unix.EPERM && err != unix.EINVAL {
+	perm := c.Meta.Perm()
+	switch err := unix.Fchownat(dir, name, int(c.Meta.UID), int(c.Meta.GID), unix.AT_SYMLINK_NOFOLLOW); err {
+	case nil:
+	case unix.EPERM, unix.EINVAL:
+		perm &^= unix.S_ISUID | unix.S_ISGID // they were another owner's
+	default:
 		return err
 	}
 	for attr, value := range c.Xattrs {
@@ -46,7 +50,7 @@ func stageObject(dir int, name string, c *cow.Change) error {
 		return nil
 	case unix.S_IFLNK:
 	default:
-		if err := unix.Fchmodat(dir, name, c.Meta.Perm(), 0); err != nil {
+		if err := unix.Fchmodat(dir, name, perm, 0); err != nil {
 			return err
 		}
 	}

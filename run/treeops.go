@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -413,7 +414,11 @@ func (e *Engine) copyIn(ctx context.Context, c *record.Container, dir string, ke
 
 // ask sends a request and waits for its OK.
 func ask(conn *control.Conn, req control.Request, result any) error {
-	if err := conn.SendJSON(control.KindRequest, req); err != nil {
+	payload, err := json.Marshal(req)
+	if err != nil {
+		return fmt.Errorf("ask the supervisor: %w", err)
+	}
+	if err := conn.Send(control.KindRequest, payload); err != nil {
 		return fmt.Errorf("%w: %w", control.ErrGone, err)
 	}
 	return conn.Expect(control.KindOK, result)

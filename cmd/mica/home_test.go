@@ -113,6 +113,22 @@ func TestHomeApply(t *testing.T) {
 	}
 }
 
+// TestHomeApplySetID: a set-id file that another user of the container made runs as nobody else for it.
+func TestHomeApplySetID(t *testing.T) {
+	c := newCLI(t)
+	home := newHome(t)
+	c.env = noDesktop(home)
+	if err := os.Chmod(home, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	c.ok("run", "--name", "set-id", "--user", "0", "--home", "cow", "base", "sh", "-ec", "cp /bin/sh "+home+"/sx; chmod 6755 "+home+"/sx")
+	c.remove("set-id")
+	c.ok("home", "apply", "-y", "set-id")
+	if st, err := os.Stat(filepath.Join(home, "sx")); err != nil || st.Mode()&(os.ModeSetuid|os.ModeSetgid) != 0 {
+		t.Errorf("applied as %v, %v", st.Mode(), err)
+	}
+}
+
 func TestHomeDiscard(t *testing.T) {
 	c := newCLI(t)
 	home := newHome(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"sync"
 	"time"
@@ -157,6 +158,9 @@ func (f *stopFlags) register(c *cobra.Command) {
 // options puts the flags together.
 func (f *stopFlags) options(c *cobra.Command) (opt run.StopOptions, err error) {
 	if c.Flags().Changed("timeout") || c.Flags().Changed("time") {
+		if math.IsNaN(f.timeout) || math.IsInf(f.timeout, 0) {
+			return opt, fmt.Errorf("--timeout %g: want seconds, or -1 for ever", f.timeout)
+		}
 		opt.Timeout = &f.timeout
 	}
 	if f.signal != "" {

@@ -288,3 +288,12 @@ func TestDescriptorsOfTheCaller(t *testing.T) {
 		t.Errorf("the pipe does not end: %v", err)
 	}
 }
+
+// TestStopTimeouts: what is no number of seconds is refused, and is no stop.
+func TestStopTimeouts(t *testing.T) {
+	c := newCLI(t)
+	for _, timeout := range []string{"inf", "nan", "-inf"} {
+		c.fails(125, "want seconds", "stop", "-t", timeout, "whatever")
+		c.fails(125, "want seconds", "restart", "--timeout="+timeout, "whatever")
+	}
+}
