@@ -2,6 +2,7 @@ package cow
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -324,7 +325,11 @@ func (w *walker) aliases(n *Node, path string) error {
 			}
 		}
 	}
+	hidden := errors.Is(err, unix.EACCES) && !f.inUpper(n)
 	f.tree.Unlock()
+	if hidden {
+		return nil // nobody has changed anything there, nor could look
+	}
 	if err != nil {
 		return err
 	}
@@ -338,6 +343,9 @@ func (w *walker) aliases(n *Node, path string) error {
 			return err
 		}
 		child, err := f.Lookup(n, name, nil)
+		if errors.Is(err, unix.EACCES) {
+			continue // as above: only the names can be seen
+		}
 		if err != nil {
 			return err
 		}
@@ -353,6 +361,9 @@ func (w *walker) aliases(n *Node, path string) error {
 // alias reports one name of a copied-up hard link.
 func (w *walker) alias(dir *Node, path, name string) error {
 	child, err := w.f.Lookup(dir, name, nil)
+	if errors.Is(err, unix.EACCES) {
+		return nil // only the name can be seen
+	}
 	if err != nil {
 		return err
 	}

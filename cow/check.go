@@ -99,6 +99,7 @@ type checker struct {
 	kept    map[uint64]bool // inode numbers that placeholders of symlinks go on to show
 	special map[uint64]bool // inodes on disk of symlinks and special files
 	links   map[uint64]int  // names that the union shows, by inode number in the index
+	unseen  bool            // some names could not be counted
 }
 
 // check reads everything and changes nothing.
@@ -244,6 +245,9 @@ func (c *checker) indexed(fd int, name, path string, ino uint64) error {
 	var st unix.Statx_t
 	n := &Node{back: place{c.f.work.index, name}, flags: flagLinked}
 	info, err := c.f.look(c.f.upper, fd, name, &st)
+	if err == nil && info.origin {
+		_, err = c.origin(fd, name)
+	}
 	if err == nil {
 		err = c.f.adopt(n, info, &st, fd, name)
 	}
@@ -254,6 +258,8 @@ func (c *checker) indexed(fd int, name, path string, ino uint64) error {
 		c.found(path, err.Error(), nil)
 	case n.ino != ino:
 		c.found(path, fmt.Sprintf("it is a copy of inode %d", n.ino), nil)
+	case c.unseen:
+		// What counts may be among the names that could not be seen.
 	case shown == 0:
 		c.found(path, "no name leads to it", c.removeWork(indexName, name))
 	case !info.nlink || int(int32(st.Nlink)+n.nlink) < shown:
@@ -267,10 +273,25 @@ func (c *checker) indexed(fd int, name, path string, ino uint64) error {
 	return nil
 }
 
+// origin reads the record of a copy, and notes the block map that it names.
+func (c *checker) origin(fd int, name string) (origin, error) {
+	raw, err := sys.GetxattrAll(fd, name, originXattr)
+	if err != nil {
+		return origin{}, err
+	}
+	o, err := parseOrigin(string(raw))
+	if err == nil && (o.state == stateNew || o.state == stateMap) {
+		c.maps[o.arg] = true
+	}
+	return o, err
+}
+
 // countLinks counts the names that the union shows of files in the index. What
-// cannot be looked up is a problem of its own, found elsewhere.
+// cannot be looked up is a problem of its own, found elsewhere, or of a layer
+// that its user may not read.
 func (c *checker) countLinks(n *Node) {
-	entries, _ := c.f.entries(n, true)
+	entries, err := c.f.entries(n, true)
+	c.unseen = c.unseen || err != nil
 	for _, e := range entries {
 		if e.node.flags&flagIndexed != 0 {
 			c.links[e.node.ino]++

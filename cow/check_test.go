@@ -118,6 +118,36 @@ func indexEntry(t *testing.T, cfg Config) string {
 	return ""
 }
 
+// TestCheckLinked: the map of a partly copied file belongs to its copy in the index, too, which may be all that is left in the
+// upper: a repair leaves both alone, and the content.
+func TestCheckLinked(t *testing.T) {
+	text := strings.Repeat("0123456789abcdef", 20<<10)
+	for _, change := range []string{"content", "mode"} {
+		cfg := layers(t, tree{"f": text})
+		must(t, os.Link(filepath.Join(cfg.Lowers[0].Dir, "f"), filepath.Join(cfg.Lowers[0].Dir, "g")))
+		u := open(t, cfg)
+		want := text
+		if change == "content" {
+			must(t, u.put("f", "new", 5000))
+			want = text[:5000] + "new" + text[5003:]
+		} else {
+			must(t, u.chmod("f", 0o640))
+		}
+		must(t, u.unlink("f"))
+		u.close()
+		for _, repair := range []bool{false, true} {
+			if problems, err := Check(cfg, repair); err != nil || len(problems) > 0 {
+				t.Errorf("%s: repair %v: %v, %v", change, repair, problems, err)
+			}
+		}
+		u = open(t, cfg)
+		if got := u.content("g"); got != want {
+			t.Errorf("%s: the other name has other content", change)
+		}
+		u.close()
+	}
+}
+
 // TestCheckSettles: a repair makes durable what a killed process had not
 // synced yet.
 func TestCheckSettles(t *testing.T) {

@@ -99,20 +99,13 @@ func (c *checker) object(fd int, name, path string) (placeholder, isDir bool, er
 	if !info.origin {
 		return placeholder, isDir, nil
 	}
-	raw, err := sys.GetxattrAll(fd, name, originXattr)
-	if err != nil {
-		return placeholder, isDir, err
-	}
-	o, err := parseOrigin(string(raw))
+	o, err := c.origin(fd, name)
 	if err != nil {
 		c.badOrigin(path, info.meta, err)
 		return placeholder, isDir, nil
 	}
 	if info.meta.Type() == unix.S_IFLNK {
 		c.kept[o.ino] = true
-	}
-	if o.state == stateNew || o.state == stateMap {
-		c.maps[o.arg] = true
 	}
 	n := &Node{meta: info.meta, back: place{dir: f.upper.root, name: name}}
 	if err := f.readOrigin(n, fd, name, &st); err != nil {

@@ -354,3 +354,35 @@ func TestForeignLinkedSymlink(t *testing.T) {
 		t.Errorf("one name: owner %d, mode %o", a.UID, a.Mode)
 	}
 }
+
+// TestChangesBesideShut: further names of a copied-up file are looked for where the server can look. Below a layer that is not
+// its own, as the root of a machine, there are directories that nobody in the union can read.
+func TestChangesBesideShut(t *testing.T) {
+	cfg := layers(t, tree{"a/one": "linked", "shut/x": "", "listed/y": "", "z/sub/": ""})
+	lower := cfg.Lowers[0].Dir
+	must(t, os.Link(filepath.Join(lower, "a/one"), filepath.Join(lower, "z/sub/two")))
+	must(t, os.Link(filepath.Join(lower, "a/one"), filepath.Join(lower, "listed/three")))
+	for dir, mode := range map[string]os.FileMode{"shut": 0, "listed": 0o400} {
+		must(t, os.Chmod(filepath.Join(lower, dir), mode))
+		defer os.Chmod(filepath.Join(lower, dir), 0o700)
+	}
+	cfg.Lowers[0].Owners, cfg.UpperOwners = OwnersReal, OwnersStored
+	u := open(t, cfg)
+	must(t, u.put("a/one", "changed", 0))
+	got := make(map[string]string)
+	must(t, u.Changes(t.Context(), func(c *Change) error {
+		got[c.Path] = c.LinkTo
+		return nil
+	}))
+	if first, ok := got["z/sub/two"]; !ok || first != "a/one" {
+		t.Errorf("changes: %q", got)
+	}
+	u.close()
+	if problems, err := Check(cfg, true); err != nil || len(problems) > 0 {
+		t.Errorf("checked: %v, %v", problems, err)
+	}
+	u = open(t, cfg)
+	if got := u.content("z/sub/two"); got != "changed" {
+		t.Errorf("the other name has %q", got)
+	}
+}
