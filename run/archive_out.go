@@ -3,6 +3,7 @@ package run
 import (
 	"archive/tar"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -22,7 +23,8 @@ type archiver struct {
 	buf   []byte
 }
 
-// writeArchive writes the object at p and all below it. It is called name in
+// writeArchive writes the object at p and all below it, but for what the user
+// may not read of the machine's root. It is called name in
 // the archive; with the empty name a directory's content stands at the top.
 func (t *tree) writeArchive(ctx context.Context, w io.Writer, p, name string, follow bool) error {
 	n, attr, err := t.lookup(p, follow)
@@ -61,15 +63,15 @@ func (a *archiver) children(ctx context.Context, dir *cow.Node, prefix string) e
 		full := path.Join(prefix, name)
 		var attr cow.Attr
 		n, err := a.t.union.Lookup(dir, name, &attr)
-		if err == unix.ENOENT {
-			continue // removed meanwhile
+		if err == unix.ENOENT || err == unix.EACCES {
+			continue // removed meanwhile; or of a directory that can be listed only
 		}
 		if err != nil {
 			return fmt.Errorf("open %s in the container: %w", full, err)
 		}
 		err = a.object(ctx, n, &attr, full)
 		a.t.forget(n)
-		if err != nil {
+		if err != nil && !errors.Is(err, unix.EACCES) {
 			return err
 		}
 	}
@@ -81,18 +83,20 @@ func (a *archiver) object(ctx context.Context, n *cow.Node, attr *cow.Attr, name
 		Name: name, Mode: int64(attr.Mode & 0o7777), Uid: int(attr.UID), Gid: int(attr.GID),
 		ModTime: time.Unix(attr.Mtime.Sec, int64(attr.Mtime.Nsec)), Format: tar.FormatPAX,
 	}
-	if t := attr.Mode & unix.S_IFMT; attr.Nlink > 1 && t != unix.S_IFDIR && t != unix.S_IFSOCK {
-		if first, ok := a.links[attr.Ino]; ok {
-			h.Typeflag, h.Linkname = tar.TypeLink, first
-			return a.header(h)
-		}
-		a.links[attr.Ino] = name
+	t := attr.Mode & unix.S_IFMT
+	linked := attr.Nlink > 1 && t != unix.S_IFDIR && t != unix.S_IFSOCK
+	if first, ok := a.links[attr.Ino]; ok && linked {
+		h.Typeflag, h.Linkname = tar.TypeLink, first
+		return a.header(h)
 	}
-	switch attr.Mode & unix.S_IFMT {
+	switch t {
 	case unix.S_IFDIR:
 		h.Typeflag, h.Name = tar.TypeDir, name+"/"
 	case unix.S_IFREG:
 		h.Typeflag, h.Size = tar.TypeReg, attr.Size
+		if _, err := a.t.union.Read(n, a.buf[:1], 0); err != nil { // before there is a header that promises it
+			return fmt.Errorf("read %s in the container: %w", name, err)
+		}
 	case unix.S_IFLNK:
 		target, err := a.t.union.Readlink(n)
 		if err != nil {
@@ -103,7 +107,7 @@ func (a *archiver) object(ctx context.Context, n *cow.Node, attr *cow.Attr, name
 		h.Typeflag = tar.TypeFifo
 	case unix.S_IFCHR, unix.S_IFBLK:
 		h.Typeflag = tar.TypeChar
-		if attr.Mode&unix.S_IFMT == unix.S_IFBLK {
+		if t == unix.S_IFBLK {
 			h.Typeflag = tar.TypeBlock
 		}
 		h.Devmajor, h.Devminor = int64(unix.Major(uint64(attr.Rdev))), int64(unix.Minor(uint64(attr.Rdev)))
@@ -115,6 +119,9 @@ func (a *archiver) object(ctx context.Context, n *cow.Node, attr *cow.Attr, name
 	}
 	if err := a.header(h); err != nil {
 		return err
+	}
+	if linked {
+		a.links[attr.Ino] = name
 	}
 	switch h.Typeflag {
 	case tar.TypeDir:

@@ -116,6 +116,9 @@ func (a *app) newExportCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if ct.Config.HostBase {
+			fmt.Fprintln(os.Stderr, "what you may not read of this machine's root is left out")
+		}
 		return writeOutput(output, func(w io.Writer) error { return e.Export(c.Context(), ct, w) })
 	}
 	return c

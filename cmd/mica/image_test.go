@@ -323,6 +323,9 @@ func TestHostImage(t *testing.T) {
 	if got := c.ok("diff", "machine"); got != "C /etc\nA /etc/hosts-of-test" {
 		t.Errorf("diff: %q", got)
 	}
+	if out := c.ok("cp", "machine:/etc", "-"); !strings.Contains(out, "etc/hosts-of-test") || strings.Contains(out, "etc/shadow") {
+		t.Error("an archive has not what was changed, or what may not be read")
+	}
 	c.ok("commit", "machine", "changed-machine")
 	if got := c.ok("run", "--rm", "changed-machine", "cat", "/etc/hosts-of-test"); got != "changed" {
 		t.Errorf("%q", got)
