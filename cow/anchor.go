@@ -64,6 +64,7 @@ func (f *FS) addAnchor(l *layer, path string) error {
 		ref := parent.sub(f.fds, head)
 		if !more {
 			ref.anchored = true
+			ref.noteDev(dir)
 			f.fds.pin(&ref.fd, dir)
 			f.anchors = append(f.anchors, anchor{ref, path})
 			return nil

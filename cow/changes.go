@@ -32,7 +32,7 @@ func (f *FS) Changes(ctx context.Context, fn func(*Change) error) error {
 	if !w.needAliases() {
 		return nil
 	}
-	return w.aliases(f.root, ".")
+	return w.aliases(f.root, ".", w.aliasSpaces())
 }
 
 // Walk calls fn for every object of the merged tree as if it had been added:
@@ -298,7 +298,7 @@ func (w *walker) isAlias(ent *dirent) bool {
 	if ent.owner.layer == f.upper {
 		return false
 	}
-	ino := unionIno(ent.owner.layer, ent.ino)
+	ino := f.listedIno(ent.owner, ent.ino)
 	if w.lower[ino] {
 		return true
 	}
@@ -307,9 +307,46 @@ func (w *walker) isAlias(ent *dirent) bool {
 	return f.work.indexed[ino]
 }
 
+// aliasSpaces are the filesystems that such nodes are on: no other has further names of them.
+func (w *walker) aliasSpaces() map[uint16]bool {
+	spaces := make(map[uint16]bool)
+	for ino := range w.lower {
+		spaces[spaceIn(ino)] = true
+	}
+	if w.f.work != nil {
+		w.f.linkMu.Lock()
+		defer w.f.linkMu.Unlock()
+		for ino := range w.f.work.indexed {
+			spaces[spaceIn(ino)] = true
+		}
+	}
+	return spaces
+}
+
+// mayHold tells whether a directory has a lower part on one of the filesystems.
+func (w *walker) mayHold(n *Node, spaces map[uint16]bool) bool {
+	f := w.f
+	f.tree.RLock()
+	defer f.tree.RUnlock()
+	for _, ref := range n.dir.stack {
+		if ref.layer == f.upper {
+			continue
+		}
+		fd, err := f.use(ref) // then it is known what it is on
+		if err != nil {
+			continue
+		}
+		f.done(ref, fd)
+		if spaces[f.spaceOf(ref)] {
+			return true
+		}
+	}
+	return false
+}
+
 // aliases reports the names of such nodes that only a lower layer holds, and
 // the directories on the way to them. It reads listings alone.
-func (w *walker) aliases(n *Node, path string) error {
+func (w *walker) aliases(n *Node, path string, spaces map[uint16]bool) error {
 	f := w.f
 	f.tree.Lock()
 	err := f.load(n)
@@ -349,7 +386,9 @@ func (w *walker) aliases(n *Node, path string) error {
 		if err != nil {
 			return err
 		}
-		err = w.aliases(child, join(path, name))
+		if w.mayHold(child, spaces) {
+			err = w.aliases(child, join(path, name), spaces)
+		}
 		f.Forget(child, 1)
 		if err != nil {
 			return err

@@ -95,6 +95,7 @@ type layer struct {
 	rootIno uint64
 	index   uint16                                              // number of its inode space, see FS.unionIno
 	catalog lazyCatalog                                         // its listings
+	mounts  bool                                                // other filesystems may be mounted in it
 	quiet   bool                                                // its access times must not change, and need not
 	lift    func(dirfd int, name string, do func() error) error // of the upper: FS.lift
 }
@@ -192,9 +193,11 @@ func (f *FS) addLayer(of Lower) (*layer, error) {
 		return nil, err
 	}
 	l := &layer{owners: of.Owners, dev: sys.Dev(&st), rootIno: st.Ino}
+	lower := len(f.layers) > 0 || f.cfg.Upper == ""
+	l.mounts = lower && of.Catalog == "" // nobody changes one with a catalog
 	// Only an owner can leave access times alone: elsewhere it is not tried.
 	euid := os.Geteuid()
-	l.quiet = (len(f.layers) > 0 || f.cfg.Upper == "" || f.cfg.NoAtime) && (euid == 0 || uint32(euid) == st.Uid)
+	l.quiet = (lower || f.cfg.NoAtime) && (euid == 0 || uint32(euid) == st.Uid)
 	flags := unix.O_RDONLY | unix.O_DIRECTORY
 	if l.quiet {
 		flags |= unix.O_NOATIME
@@ -206,7 +209,7 @@ func (f *FS) addLayer(of Lower) (*layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := sys.Getxattr(rootFD, "", recordsXattr, nil); err == nil && (len(f.layers) > 0 || f.cfg.Upper == "") {
+	if _, err := sys.Getxattr(rootFD, "", recordsXattr, nil); err == nil && lower {
 		sys.Close(rootFD)
 		return nil, errNeedsLayers
 	}

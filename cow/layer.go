@@ -20,6 +20,7 @@ type dirRef struct {
 	// anchored says that the descriptor is pinned and the only way: see anchor.
 	anchored bool
 	block    atomic.Uint32 // its place in the layer's catalog: see catalogued
+	dev      atomic.Uint64 // the filesystem that it is on, if that may be another than the layer's; 0: not known
 }
 
 // sub refers to the directory name in d, without looking whether it exists.
@@ -34,7 +35,19 @@ func (d *dirRef) openFD() (int, error) {
 		return -1, err
 	}
 	defer d.fs.put(&d.parent.fd, pfd)
-	return d.fs.room(func() (int, error) { return d.layer.openDir(pfd, d.name) })
+	fd, err := d.fs.room(func() (int, error) { return d.layer.openDir(pfd, d.name) })
+	if err == nil && d.layer.mounts {
+		d.noteDev(fd)
+	}
+	return fd, err
+}
+
+// noteDev notes which filesystem an open directory is on.
+func (d *dirRef) noteDev(fd int) {
+	var st unix.Stat_t
+	if d.dev.Load() == 0 && unix.Fstat(fd, &st) == nil {
+		d.dev.Store(st.Dev)
+	}
 }
 
 // openDir opens a directory of the layer; listing it leaves no trace in the

@@ -6,9 +6,11 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -384,5 +386,77 @@ func TestChangesBesideShut(t *testing.T) {
 	u = open(t, cfg)
 	if got := u.content("z/sub/two"); got != "changed" {
 		t.Errorf("the other name has %q", got)
+	}
+}
+
+// TestMountsInLayers: files of filesystems that are mounted inside of a layer are not those of others that have their inode
+// number, and have the same number after the next mount of the union.
+func TestMountsInLayers(t *testing.T) {
+	const env = "MICA_COW_TEST_MOUNTS"
+	if os.Getenv(env) == "" {
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestMountsInLayers$", "-test.v")
+		cmd.Env = append(os.Environ(), env+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
+			AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN}}
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestMountsInLayers") {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	cfg := layers(t, tree{"over/a/here": ""}, tree{"a/": "", "b/": "", "over/": "", "top": "linked on the layer"})
+	lower := cfg.Lowers[1].Dir
+	must(t, os.Link(filepath.Join(lower, "top"), filepath.Join(lower, "top2")))
+	for _, dir := range []string{"a", "b", "over"} {
+		path := filepath.Join(lower, dir)
+		must(t, unix.Mount("tmpfs", path, "tmpfs", 0, "mode=0755"))
+		defer unix.Unmount(path, unix.MNT_DETACH)
+		must(t, os.MkdirAll(filepath.Join(path, "a"), 0o755))
+		must(t, os.WriteFile(filepath.Join(path, "x"), []byte("of "+dir), 0o644))
+		must(t, os.Link(filepath.Join(path, "x"), filepath.Join(path, "a", "y")))
+	}
+	u := open(t, cfg)
+	inos := make(map[uint64]string)
+	numbers := make(map[string]uint64)
+	check := func(changed string) {
+		t.Helper()
+		for _, dir := range []string{"a", "b", "over"} {
+			want := "of " + dir
+			if dir == changed {
+				want = "changed"
+			}
+			for _, path := range []string{dir + "/x", dir + "/a/y"} {
+				if got := u.content(path); got != want {
+					t.Errorf("%s has %q, want %q", path, got, want)
+				}
+			}
+		}
+	}
+	check("")
+	for _, path := range []string{"a/x", "b/x", "over/x", "top", "a/a", "b/a"} {
+		ino := u.attr(path).Ino
+		if other, ok := inos[ino]; ok {
+			t.Errorf("%s has the number of %s", path, other)
+		}
+		inos[ino], numbers[path] = path, ino
+	}
+	must(t, u.put("b/x", "changed", 0))
+	must(t, u.truncate("b/x", int64(len("changed"))))
+	check("b")
+	var names []string
+	must(t, u.Changes(t.Context(), func(c *Change) error {
+		names = append(names, c.Path)
+		return nil
+	}))
+	if want := []string{"b", "b/x", "b/a", "b/a/y"}; !slices.Equal(names, want) {
+		t.Errorf("changes %q, want %q", names, want)
+	}
+	u.reopen()
+	check("b")
+	for path, ino := range numbers {
+		if got := u.attr(path).Ino; got != ino {
+			t.Errorf("%s has number %d after the next mount, had %d", path, got, ino)
+		}
 	}
 }

@@ -120,7 +120,7 @@ func (f *FS) entryIno(ent *dirent) (uint64, error) {
 	if ent.node != nil {
 		return ent.node.ino, nil
 	}
-	ino := unionIno(ent.owner.layer, ent.ino)
+	ino := f.listedIno(ent.owner, ent.ino)
 	if f.upper == nil || ent.owner.layer != f.upper {
 		return ino, nil
 	}
