@@ -13,6 +13,23 @@ import (
 // Read fills buf with content from off and gives how much there was; less than
 // len(buf) means the end of the file.
 func (f *FS) Read(n *Node, buf []byte, off int64) (int, error) {
+	return f.read(n, buf, off, func(fd int) (int, error) { return sys.Pread(fd, buf, off) })
+}
+
+// ReadQuietly is Read that leaves the access time of a file in the upper alone, if this process may.
+func (f *FS) ReadQuietly(n *Node, buf []byte, off int64) (int, error) {
+	return f.read(n, buf, off, func(fd int) (int, error) {
+		quiet, err := sys.Reopen(fd, unix.O_RDONLY|unix.O_NOATIME)
+		if err != nil {
+			return sys.Pread(fd, buf, off)
+		}
+		defer sys.Close(quiet)
+		return sys.Pread(quiet, buf, off)
+	})
+}
+
+// read is Read with what reads a file that lies in one layer.
+func (f *FS) read(n *Node, buf []byte, off int64, whole func(fd int) (int, error)) (int, error) {
 	f.tree.RLock()
 	if off == 0 {
 		f.aheadOfRead(n)
@@ -27,7 +44,7 @@ func (f *FS) Read(n *Node, buf []byte, off int64) (int, error) {
 	if c.part != nil {
 		return c.part.read(f, c.fd, buf, off)
 	}
-	done, err := sys.Pread(c.fd, buf, off)
+	done, err := whole(c.fd)
 	if err == io.EOF {
 		err = nil
 	}

@@ -16,12 +16,14 @@ func (w *worker) readData(n *cow.Node) unix.Errno {
 	}
 	w.s.ids.markRead(w.hdr.NodeId)
 	size := min(int(in.Size), len(w.out)-outHeaderSize)
-	done, err := w.s.u.Read(n, w.out[outHeaderSize:outHeaderSize+size], int64(in.Offset))
-	if err != nil {
-		return errno(err)
+	buf := w.out[outHeaderSize : outHeaderSize+size]
+	var err error
+	if in.Flags&unix.O_NOATIME == 0 {
+		w.size, err = w.s.u.Read(n, buf, int64(in.Offset))
+	} else {
+		w.size, err = w.s.u.ReadQuietly(n, buf, int64(in.Offset))
 	}
-	w.size = done
-	return 0
+	return errno(err)
 }
 
 func (w *worker) writeData(n *cow.Node) unix.Errno {

@@ -70,3 +70,24 @@ func TestDeviations(t *testing.T) {
 		}
 	})
 }
+
+// TestNoAtime: who opens a file with O_NOATIME does not change its access time, where others do.
+func TestNoAtime(t *testing.T) {
+	m := mountUnion(t, cow.Config{Lowers: real(lowers(t, 1)...)})
+	for flags, kept := range map[int]bool{unix.O_NOATIME: true, 0: false} {
+		path := filepath.Join(m.dir, "file")
+		must(t, os.WriteFile(path, make([]byte, 8192), 0o644))
+		must(t, os.Chtimes(path, epoch, epoch.Add(time.Second)))
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|flags, 0)
+		must(t, err)
+		must(t, unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED))
+		_, err = unix.Read(fd, make([]byte, 100))
+		must(t, err)
+		must(t, unix.Close(fd))
+		var st unix.Stat_t
+		must(t, unix.Stat(path, &st))
+		if (st.Atim.Sec == epoch.Unix()) != kept {
+			t.Errorf("with flags %#o the access time is %d", flags, st.Atim.Sec)
+		}
+	}
+}
