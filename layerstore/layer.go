@@ -75,20 +75,34 @@ func (i layerInfo) dirName(l Layer) string {
 
 // unpack unpacks what is missing of layers, lowest first, from staged or stored blobs.
 func (t *session) unpack(ctx context.Context, layers []Layer) error {
-	var below []string // directories, topmost first
+	u := unpacker{t: t}
 	for _, l := range layers {
-		dir := t.s.layerDir(l)
-		if dir == "" {
-			dir = t.stagedLayer(l)
+		if err := u.add(ctx, l); err != nil {
+			return err
 		}
-		if dir == "" {
-			var err error
-			if dir, err = t.unpackLayer(ctx, l, below); err != nil {
-				return layerError(l.DiffID, err)
-			}
-		}
-		below = append([]string{dir}, below...)
 	}
+	return nil
+}
+
+// unpacker unpacks the layers of one image, which it is given lowest first.
+type unpacker struct {
+	t     *session
+	below []string // directories of those it has been given, topmost first
+}
+
+// add unpacks a layer if it is not unpacked yet.
+func (u *unpacker) add(ctx context.Context, l Layer) error {
+	dir := u.t.s.layerDir(l)
+	if dir == "" {
+		dir = u.t.stagedLayer(l)
+	}
+	if dir == "" {
+		var err error
+		if dir, err = u.t.unpackLayer(ctx, l, u.below); err != nil {
+			return layerError(l.DiffID, err)
+		}
+	}
+	u.below = append([]string{dir}, u.below...)
 	return nil
 }
 

@@ -50,7 +50,7 @@ func (s *Store) load(ctx context.Context, opt LoadOptions, open func(*session) (
 		return nil, fmt.Errorf("load: %w", err)
 	}
 	defer b.close()
-	l := &loader{t: t, b: b}
+	l := &loader{t: t, b: b, blobs: bundleBlobs{b}}
 	if err := l.all(ctx); err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
@@ -61,11 +61,13 @@ func (s *Store) load(ctx context.Context, opt LoadOptions, open func(*session) (
 	return images, nil
 }
 
-// loader collects the images of one bundle.
+// loader collects the images of one bundle, or of a registry.
 type loader struct {
-	t      *session
-	b      bundle
-	loaded []loadedImage
+	t        *session
+	b        bundle // nil for a registry
+	blobs    blobs
+	platform ocispec.Platform // which image of a list is taken; zero: this machine's
+	loaded   []loadedImage
 }
 
 // loadedImage is an image whose blobs are staged.
@@ -93,15 +95,20 @@ func (l *loader) all(ctx context.Context) error {
 	return err
 }
 
-// add stages what makes an image usable: its layers, unpacked.
-func (l *loader) add(ctx context.Context, desc ocispec.Descriptor, m *ocispec.Manifest, cfg *ImageConfig, names []string) error {
-	var layers []Layer
+// add stages what makes an image usable: its layers, unpacked, each as soon as stage, which may be nil, has brought its blob.
+func (l *loader) add(ctx context.Context, desc ocispec.Descriptor, m *ocispec.Manifest, cfg *ImageConfig, names []string,
+	stage func(ocispec.Descriptor) error) error {
+	u := unpacker{t: l.t}
 	chain := layerChain(cfg)
 	for i, d := range m.Layers {
-		layers = append(layers, Layer{DiffID: cfg.RootFS.DiffIDs[i], ChainID: chain[i], Blob: d.Digest})
-	}
-	if err := l.t.unpack(ctx, layers); err != nil {
-		return err
+		if stage != nil {
+			if err := stage(d); err != nil {
+				return err
+			}
+		}
+		if err := u.add(ctx, Layer{DiffID: cfg.RootFS.DiffIDs[i], ChainID: chain[i], Blob: d.Digest}); err != nil {
+			return err
+		}
 	}
 	// What the archive notes beside the descriptor is no business of this store.
 	desc = ocispec.Descriptor{

@@ -4,21 +4,22 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"runtime"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Names in archives of images that the OCI specification does not have.
+// Names in images that the OCI specification does not have, or has no more.
 const (
 	dockerManifest          = "manifest.json"
 	dockerMediaManifest     = "application/vnd.docker.distribution.manifest.v2+json"
 	dockerMediaManifestList = "application/vnd.docker.distribution.manifest.list.v2+json"
 	dockerMediaConfig       = "application/vnd.docker.container.image.v1+json"
+	dockerMediaLayer        = "application/vnd.docker.image.rootfs." // begins those of layers
+	ociMediaForeignLayer    = "application/vnd.oci.image.layer.nondistributable."
+	dockerMediaSchema1      = "application/vnd.docker.distribution.manifest.v1+json"
+	dockerMediaSchema1JWS   = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
 	// containerdName is the full name of an image in the archives of Docker
 	// and containerd, where the OCI annotation holds the tag alone.
@@ -26,9 +27,6 @@ const (
 	// attestationType marks what is no image but says something about one.
 	attestationType = "vnd.docker.reference.type"
 )
-
-// maxIndexDepth bounds how deep lists of manifests may lie in each other.
-const maxIndexDepth = 4
 
 // layout reads the images of an OCI image layout.
 func (l *loader) layout(ctx context.Context) error {
@@ -79,12 +77,15 @@ func (l *loader) layoutImage(ctx context.Context, desc ocispec.Descriptor, names
 	if err := checkManifest(m, desc.Digest); err != nil {
 		return err
 	}
-	switch m.Config.MediaType {
-	case ocispec.MediaTypeImageConfig, dockerMediaConfig, "":
-	default:
+	if !isConfigType(m.Config.MediaType) {
 		return fmt.Errorf("manifest %s is not that of an image but of %s", desc.Digest, m.Config.MediaType)
 	}
-	cfgData, err := l.document(m.Config.Digest)
+	for _, d := range m.Layers {
+		if !isLayerType(d.MediaType) {
+			return fmt.Errorf("manifest %s is not that of an image: it has a layer of %s", desc.Digest, d.MediaType)
+		}
+	}
+	cfgData, err := l.blobs.document(m.Config)
 	if err != nil {
 		return err
 	}
@@ -92,84 +93,16 @@ func (l *loader) layoutImage(ctx context.Context, desc ocispec.Descriptor, names
 	if err != nil {
 		return err
 	}
-	for _, d := range append([]ocispec.Descriptor{desc, m.Config}, m.Layers...) {
-		staged, err := l.b.stage(blobName(d.Digest), d.Digest)
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("blob %s of the image is missing", d.Digest)
-		}
-		if err != nil {
+	if err := l.checkPlatform(cfg); err != nil {
+		return err
+	}
+	l.blobs.expect(m.Layers)
+	for _, d := range []ocispec.Descriptor{desc, m.Config} {
+		if err := l.blobs.stage(d); err != nil {
 			return err
 		}
-		if d.Size != staged.Size {
-			return fmt.Errorf("blob %s has %d bytes, its descriptor says %d", d.Digest, staged.Size, d.Size)
-		}
 	}
-	return l.add(ctx, desc, m, cfg, names)
-}
-
-// selectManifest goes from an entry to the manifest of one image: through lists to
-// the one for this machine's platform.
-func (l *loader) selectManifest(desc ocispec.Descriptor, depth int) (ocispec.Descriptor, []byte, error) {
-	if err := validDigest(desc.Digest); err != nil {
-		return desc, nil, err
-	}
-	data, err := l.document(desc.Digest)
-	if err != nil {
-		return desc, nil, err
-	}
-	switch desc.MediaType {
-	case ocispec.MediaTypeImageManifest, dockerMediaManifest:
-		return desc, data, nil
-	case ocispec.MediaTypeImageIndex, dockerMediaManifestList:
-	default:
-		return desc, nil, fmt.Errorf("%s is no image: its media type is %q", desc.Digest, desc.MediaType)
-	}
-	if depth == maxIndexDepth {
-		return desc, nil, fmt.Errorf("index %s: lists of images are nested too deep", desc.Digest)
-	}
-	var ix ocispec.Index
-	if err := parseDocument(data, desc.Digest, &ix); err != nil {
-		return desc, nil, err
-	}
-	best, score := -1, 0
-	for i, d := range ix.Manifests {
-		if s := platformScore(d, l.b.has(blobName(d.Digest))); s > score {
-			best, score = i, s
-		}
-	}
-	if best < 0 {
-		return desc, nil, fmt.Errorf("index %s has no image for linux/%s", desc.Digest, runtime.GOARCH)
-	}
-	return l.selectManifest(ix.Manifests[best], depth+1)
-}
-
-// platformScore rates an entry of a list for this machine; 0 is unusable.
-func platformScore(d ocispec.Descriptor, present bool) int {
-	if validDigest(d.Digest) != nil || d.Annotations[attestationType] != "" || !present {
-		return 0
-	}
-	if d.Platform == nil {
-		return 1
-	}
-	if d.Platform.OS != "linux" || d.Platform.Architecture != runtime.GOARCH {
-		return 0
-	}
-	return 2
-}
-
-func blobName(d digest.Digest) string { return "blobs/sha256/" + d.Encoded() }
-
-// document reads a small blob of the bundle and verifies it.
-func (l *loader) document(d digest.Digest) ([]byte, error) {
-	f, err := l.b.open(blobName(d))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("blob %s is missing", d)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return readDocument(f, d)
+	return l.add(ctx, desc, m, cfg, names, l.blobs.stage)
 }
 
 // dockerImage is one entry of Docker's manifest.json.
@@ -238,5 +171,5 @@ func (l *loader) dockerImage(ctx context.Context, img dockerImage) error {
 	if err != nil {
 		return err
 	}
-	return l.add(ctx, desc, m, cfg, names)
+	return l.add(ctx, desc, m, cfg, names, nil)
 }
