@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -35,9 +34,11 @@ a directory, of which mica's own store is left out if it lies there, or an archi
 			ref = args[1]
 		}
 		if platform != "" {
-			if err := parsePlatform(platform, &opt); err != nil {
+			p, err := layerstore.ParsePlatform(platform)
+			if err != nil {
 				return err
 			}
+			opt.OS, opt.Architecture, opt.Variant = p.OS, p.Architecture, p.Variant
 		}
 		s, err := a.store()
 		if err != nil {
@@ -59,7 +60,7 @@ func importFrom(ctx context.Context, s *layerstore.Store, source, ref string, op
 		if term.IsTerminal(0) {
 			return nil, errors.New("standard input is a terminal: pipe an archive into it, or name a file")
 		}
-		return s.Import(ctx, progress(os.Stdin, -1, "importing"), ref, opt)
+		return importBytes(ctx, s, os.Stdin, 0, ref, opt)
 	}
 	st, err := os.Stat(source)
 	if err != nil {
@@ -73,50 +74,14 @@ func importFrom(ctx context.Context, s *layerstore.Store, source, ref string, op
 		return nil, err
 	}
 	defer f.Close()
-	return s.Import(ctx, progress(f, st.Size(), "importing"), ref, opt)
+	return importBytes(ctx, s, f, st.Size(), ref, opt)
 }
 
-// parsePlatform reads OS/ARCH[/VARIANT].
-func parsePlatform(p string, opt *layerstore.ImportOptions) error {
-	var parts [3]string
-	n := 0
-	for part := range splitSlash(p) {
-		if n == len(parts) || part == "" {
-			return fmt.Errorf("platform %q: want OS/ARCH[/VARIANT]", p)
-		}
-		parts[n] = part
-		n++
-	}
-	if n < 2 {
-		return fmt.Errorf("platform %q: want OS/ARCH[/VARIANT]", p)
-	}
-	opt.OS, opt.Architecture, opt.Variant = parts[0], parts[1], parts[2]
-	return nil
-}
-
-// progress shows how far r has been read, where standard error is a terminal.
-func progress(r io.Reader, size int64, what string) io.Reader {
-	if !term.IsTerminal(2) {
-		return r
-	}
-	bar := progressbar.NewOptions64(size,
-		progressbar.OptionSetDescription(what), progressbar.OptionSetWriter(os.Stderr), progressbar.OptionShowBytes(true),
-		progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30), progressbar.OptionThrottle(100e6))
-	return &progressReader{r: r, bar: bar}
-}
-
-type progressReader struct {
-	r   io.Reader
-	bar *progressbar.ProgressBar
-}
-
-func (p *progressReader) Read(b []byte) (int, error) {
-	n, err := p.r.Read(b)
-	_ = p.bar.Add(n) // what cannot be drawn is not missed
-	if err != nil {
-		_ = p.bar.Finish()
-	}
-	return n, err
+// importBytes imports an archive; size is 0 where nobody knows it.
+func importBytes(ctx context.Context, s *layerstore.Store, r io.Reader, size int64, ref string, opt layerstore.ImportOptions) (*layerstore.Image, error) {
+	b := newBars(true)
+	defer b.stop()
+	return s.Import(ctx, b.reader(r, size, "importing"), ref, opt)
 }
 
 func (a *app) newLoadCommand() *cobra.Command {
@@ -143,11 +108,9 @@ func (a *app) newLoadCommand() *cobra.Command {
 			if term.IsTerminal(0) {
 				return errors.New("standard input is a terminal: pipe an archive into it, or name one with -i")
 			}
-			r := io.Reader(os.Stdin)
-			if !quiet {
-				r = progress(r, -1, "loading")
-			}
-			images, err = s.Load(c.Context(), r, opt)
+			b := newBars(!quiet)
+			images, err = s.Load(c.Context(), b.reader(os.Stdin, 0, "loading"), opt)
+			b.stop()
 		} else {
 			images, err = s.LoadPath(c.Context(), input, opt)
 		}
