@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -83,6 +84,7 @@ type blobWriter struct {
 	buf    []byte
 	hash   hash.Hash
 	size   int64
+	failed atomic.Bool // the disk takes no more
 	closed bool
 }
 
@@ -118,6 +120,7 @@ func (w *blobWriter) run(f *os.File) {
 		if err == nil {
 			w.hash.Write(b)
 			err = writeSparse(int(f.Fd()), b, off) // all but the last are whole chunks
+			w.failed.Store(err != nil)
 			off += int64(len(b))
 		}
 		w.empty <- b[:0]
@@ -180,6 +183,24 @@ func (t *session) stageDocument(data []byte, mediaType string) (ocispec.Descript
 	}
 	t.blobs[d] = path
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}, nil
+}
+
+// pin makes a stored blob one of the session's too, so that it is there to the end, whoever removes its image meanwhile. It
+// tells whether there is one.
+func (t *session) pin(d digest.Digest) (bool, error) {
+	if _, ok := t.blobs[d]; ok {
+		return true, nil
+	}
+	path := t.newPath("blob")
+	err := os.Link(t.s.blobPath(d), path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("stage blob: %w", err)
+	}
+	t.blobs[d] = path
+	return true, nil
 }
 
 // openBlob opens a blob, staged or stored, for reading in sequence.

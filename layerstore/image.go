@@ -42,7 +42,7 @@ func (s *Store) resolve(ix *index, ref string) (*Image, error) {
 	}
 	if q.digest != "" {
 		for _, d := range ix.Manifests {
-			if d.Digest == q.digest && repository(refName(d)) == q.repo {
+			if d.Digest == q.digest && repository(refName(d)) == q.repo || slices.Contains(repoDigests(d), q.repo+"@"+q.digest.String()) {
 				return s.image(ix, d)
 			}
 		}
@@ -142,7 +142,7 @@ func (s *Store) image(ix *index, d ocispec.Descriptor) (*Image, error) {
 		img.Size += layer.Size
 		img.Layers = append(img.Layers, layer)
 	}
-	img.Names = s.names(ix, m.Config.Digest, d.Digest)
+	img.Names, img.Digests = s.names(ix, m.Config.Digest, d.Digest)
 	img.OverHost = slices.ContainsFunc(ix.Manifests, func(e ocispec.Descriptor) bool {
 		return e.Digest == d.Digest && e.Annotations[overHostAnnotation] != ""
 	})
@@ -157,24 +157,26 @@ func imageError(d ocispec.Descriptor, err error) error {
 	return fmt.Errorf("image with manifest %s: %w", d.Digest, err)
 }
 
-// names lists the names of all entries with this configuration; manifest is one of them.
-func (s *Store) names(ix *index, config, manifest digest.Digest) []string {
-	var names []string
+// names lists the names of all entries with this configuration, and what registries know them by; manifest is one of them.
+func (s *Store) names(ix *index, config, manifest digest.Digest) (names, digests []string) {
 	for _, d := range ix.Manifests {
-		name := refName(d)
-		if name == "" {
-			continue
-		}
 		if d.Digest != manifest {
 			m, err := s.manifest(ix, d.Digest)
 			if err != nil || m.Config.Digest != config {
 				continue
 			}
 		}
-		names = append(names, name)
+		if name := refName(d); name != "" {
+			names = append(names, name)
+		}
+		for _, ref := range repoDigests(d) {
+			if !slices.Contains(digests, ref) {
+				digests = append(digests, ref)
+			}
+		}
 	}
 	slices.Sort(names)
-	return names
+	return names, digests
 }
 
 // manifest reads an image's manifest, once for each reading of the index.

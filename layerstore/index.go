@@ -90,6 +90,7 @@ func (ix *index) has(manifest digest.Digest) bool {
 // whatever image had it before, which stays as an untagged one if
 // it has no other.
 func (ix *index) add(d ocispec.Descriptor, name string) {
+	d = withDigests(d, ix.digestsOf(d.Digest))
 	if name == "" {
 		if !ix.has(d.Digest) {
 			ix.Manifests = append(ix.Manifests, withName(d, ""))

@@ -22,8 +22,10 @@ type Ref struct {
 	Digest string // "sha256:HEX"; empty: none
 }
 
+// Hub is the domain of names without one.
+const Hub = "docker.io"
+
 const (
-	hub         = "docker.io"
 	oldHub      = "index.docker.io"
 	library     = "library/"
 	defaultTag  = "latest"
@@ -37,6 +39,42 @@ func (r Ref) Tagged() string { return r.Name + ":" + r.tag() }
 
 // FullTagged is NAME:TAG with the hub.
 func (r Ref) FullTagged() string { return r.Full + ":" + r.tag() }
+
+// String is the name in short form with its digest, or else its tag.
+func (r Ref) String() string {
+	if r.Digest != "" {
+		return r.Name + "@" + r.Digest
+	}
+	return r.Tagged()
+}
+
+// FullString is String with the hub.
+func (r Ref) FullString() string {
+	if r.Digest != "" {
+		return r.Full + "@" + r.Digest
+	}
+	return r.FullTagged()
+}
+
+// Path is the repository on its registry.
+func (r Ref) Path() string {
+	_, path, _ := strings.Cut(r.Full, "/")
+	return path
+}
+
+// Domain is the registry's host, and port if one is given; the hub has a domain too.
+func (r Ref) Domain() string {
+	domain, _, _ := strings.Cut(r.Full, "/")
+	return domain
+}
+
+// Reference is what a registry finds the image by: the digest, or else the tag.
+func (r Ref) Reference() string {
+	if r.Digest != "" {
+		return r.Digest
+	}
+	return r.tag()
+}
 
 func (r Ref) tag() string {
 	if r.Tag == "" {
@@ -75,9 +113,9 @@ func Parse(s string) (Ref, error) {
 		return Ref{}, errors.New("want parts of lower-case letters and digits, separated by '/', '.', '_', '-'")
 	}
 	if domain == oldHub {
-		domain = hub
+		domain = Hub
 	}
-	if domain == hub && !strings.Contains(path, "/") {
+	if domain == Hub && !strings.Contains(path, "/") {
 		path = library + path
 	}
 	if len(path) > maxName {
@@ -87,7 +125,7 @@ func Parse(s string) (Ref, error) {
 	switch domain {
 	case "":
 		r.Name, r.Full = path, path
-	case hub:
+	case Hub:
 		r.Name = path
 		if short := strings.TrimPrefix(path, library); !strings.Contains(short, "/") {
 			r.Name = short
@@ -103,7 +141,7 @@ func Parse(s string) (Ref, error) {
 func splitDomain(s string) (domain, path string) {
 	first, rest, ok := strings.Cut(s, "/")
 	if !ok || !strings.ContainsAny(first, ".:") && first != "localhost" && strings.ToLower(first) == first {
-		return hub, s
+		return Hub, s
 	}
 	return first, rest
 }

@@ -1,0 +1,51 @@
+package layerstore
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// digestsAnnotation, on every entry of an image in index.json, lists what
+// registries know it by, the last one first: NAME@DIGEST, between them blanks.
+// The digest is that of the manifest, or of the list that it was chosen from.
+const digestsAnnotation = "mica.digests"
+
+func repoDigests(d ocispec.Descriptor) []string {
+	return strings.Fields(d.Annotations[digestsAnnotation])
+}
+
+// note adds NAME@DIGEST to what a manifest is known by.
+func (ix *index) note(manifest digest.Digest, ref string) {
+	for i, d := range ix.Manifests {
+		if d.Digest != manifest {
+			continue
+		}
+		list := slices.DeleteFunc(repoDigests(d), func(r string) bool { return r == ref })
+		ix.Manifests[i] = withDigests(d, append([]string{ref}, list...))
+	}
+}
+
+// digestsOf lists what a manifest is known by.
+func (ix *index) digestsOf(manifest digest.Digest) []string {
+	for _, d := range ix.Manifests {
+		if d.Digest == manifest {
+			return repoDigests(d)
+		}
+	}
+	return nil
+}
+
+func withDigests(d ocispec.Descriptor, list []string) ocispec.Descriptor {
+	if len(list) == 0 {
+		return d
+	}
+	d = withName(d, refName(d)) // with annotations of its own
+	if d.Annotations == nil {
+		d.Annotations = make(map[string]string)
+	}
+	d.Annotations[digestsAnnotation] = strings.Join(list, " ")
+	return d
+}
