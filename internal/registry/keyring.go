@@ -1,0 +1,125 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/credentials"
+
+	"mica/internal/imageref"
+)
+
+// credential finds out who asks for a place: the user that the options name, for the place itself but for no mirror of
+// it, or else whom the first of the files of credentials has for it.
+func (p place) credential(opt Options) (auth.CredentialFunc, error) {
+	if opt.Creds != "" && !p.mirror {
+		name, password, ok := strings.Cut(opt.Creds, ":")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("--creds: want USER:PASSWORD")
+		}
+		return auth.StaticCredential(p.Registry, auth.Credential{Username: name, Password: password}), nil
+	}
+	return func(ctx context.Context, host string) (auth.Credential, error) {
+		if host != p.Host() {
+			return auth.EmptyCredential, nil
+		}
+		for _, file := range authFiles(opt.AuthFile) {
+			cred, err := p.look(ctx, file)
+			if err != nil || cred != auth.EmptyCredential {
+				return cred, err
+			}
+		}
+		return auth.EmptyCredential, nil
+	}, nil
+}
+
+// look reads a file for what it has for a place. Podman's may have users for parts of a registry.
+func (p place) look(ctx context.Context, file string) (auth.Credential, error) {
+	store, err := credentials.NewStore(file, credentials.StoreOptions{})
+	if err != nil {
+		return auth.EmptyCredential, fmt.Errorf("read credentials: %w", err)
+	}
+	var keys []string
+	for key := p.Registry + "/" + p.Repository; key != p.Registry; key = key[:strings.LastIndexByte(key, '/')] {
+		keys = append(keys, key)
+	}
+	keys = append(keys, p.Registry, credentials.ServerAddressFromRegistry(p.Registry)) // of which the hub has another
+	for _, key := range keys {
+		cred, err := store.Get(ctx, key)
+		if err != nil {
+			// The error itself may quote the password.
+			return auth.EmptyCredential, fmt.Errorf("read credentials: the entry for %s in %s, or its helper, does not work", key, file)
+		}
+		if cred != auth.EmptyCredential {
+			return cred, nil
+		}
+	}
+	return auth.EmptyCredential, nil
+}
+
+// authFiles lists the files that may have credentials: the one that is named, or else the usual ones.
+func authFiles(named string) []string {
+	if named == "" {
+		named = os.Getenv("REGISTRY_AUTH_FILE")
+	}
+	if named != "" {
+		return []string{named}
+	}
+	var list []string
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		list = append(list, filepath.Join(dir, "containers", "auth.json"))
+	}
+	if dir := configDir(); dir != "" {
+		list = append(list, filepath.Join(dir, "auth.json"))
+	}
+	if file := dockerFile(); file != "" {
+		list = append(list, file)
+	}
+	return list
+}
+
+// dockerFile is Docker's configuration, or "".
+func dockerFile() string {
+	dir := os.Getenv("DOCKER_CONFIG")
+	if dir == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return ""
+		}
+		dir = filepath.Join(home, ".docker")
+	}
+	return filepath.Join(dir, "config.json")
+}
+
+// loginFile is the file that a login is kept in: the one that is named, or else Docker's. Links are followed, so that
+// writing does not replace them.
+func loginFile(named string) (string, error) {
+	if named == "" {
+		named = os.Getenv("REGISTRY_AUTH_FILE")
+	}
+	if named == "" {
+		named = dockerFile()
+	}
+	if named == "" {
+		return "", fmt.Errorf("you have no home directory to keep credentials in: name a file with --authfile")
+	}
+	if real, err := filepath.EvalSymlinks(named); err == nil {
+		return real, nil
+	}
+	return named, nil
+}
+
+// serverOf is the registry that a user means by SERVER: a host, also as a URL; empty is the hub.
+func serverOf(server string) string {
+	server = strings.TrimPrefix(strings.TrimPrefix(server, "https://"), "http://")
+	server, _, _ = strings.Cut(server, "/")
+	switch server {
+	case "", "index." + imageref.Hub:
+		return imageref.Hub
+	}
+	return server
+}
