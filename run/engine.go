@@ -76,8 +76,8 @@ func (e *Engine) Image(ref string) (*layerstore.Image, error) {
 	}
 	img, err := s.Resolve(ref)
 	if errors.Is(err, layerstore.ErrNotFound) {
-		return nil, fmt.Errorf("%w: %s; bring it with \"mica import FILE.tar %s\" or \"mica load -i ARCHIVE\", or see \"mica images\"",
-			layerstore.ErrNotFound, ref, ref)
+		return nil, fmt.Errorf("%w: %s; bring it with \"mica pull\", \"mica load -i ARCHIVE\" or \"mica import FILE.tar NAME\", or see \"mica images\"",
+			layerstore.ErrNotFound, ref)
 	}
 	return img, err
 }

@@ -30,6 +30,7 @@ type containerFlags struct {
 	sysctls                                                                                                              []string
 	quiet, replace                                                                                                       bool
 	logOpts                                                                                                              []string
+	registry                                                                                                             registryFlags
 	health                                                                                                               healthFlags
 	desk                                                                                                                 desktopFlags
 }
@@ -84,14 +85,15 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.BoolVar(&f.initFlag, "init", false, "accepted: there is always an init that reaps processes")
 	fl.StringArrayVar(&f.sysctls, "sysctl", nil, "set a parameter of the kernel in the container's namespaces: NAME=VALUE")
 	fl.BoolVar(&f.replace, "replace", false, "remove a container of the same name first")
-	fl.BoolVarP(&f.quiet, "quiet", "q", false, "accepted; nothing is said")
+	fl.BoolVarP(&f.quiet, "quiet", "q", false, "say nothing of a pull")
 	for _, ns := range []struct {
 		name string
 		to   *string
 	}{{"pid", &f.pid}, {"ipc", &f.ipc}, {"uts", &f.uts}, {"cgroupns", &f.cgroupns}} {
 		fl.StringVar(ns.to, ns.name, "private", "accepted when it is private, as this namespace always is")
 	}
-	fl.StringVar(&f.pull, "pull", "missing", "accepted; images come from import and load")
+	fl.StringVar(&f.pull, "pull", pullMissing, "ask a registry for the image: when it is missing, always, never, or newer (always, but what is here will do)")
+	f.registry.register(fl)
 	fl.StringVar(&f.platform, "platform", "", "accepted when it is this machine's")
 	fl.StringArrayVarP(&f.attach, "attach", "a", nil, "attach to stdin, stdout or stderr only")
 	f.health.register(fl)
@@ -183,13 +185,14 @@ func (f *containerFlags) limits(h *record.HostConfig) error {
 	return nil
 }
 
+const ownPlatform = runtime.GOOS + "/" + runtime.GOARCH
+
 // checkPlatform refuses platforms that this machine is not.
 func checkPlatform(p string) error {
-	own := runtime.GOOS + "/" + runtime.GOARCH
-	if p == "" || p == own || p == runtime.GOARCH || strings.HasPrefix(p, own+"/") {
+	if p == "" || p == ownPlatform || p == runtime.GOARCH || strings.HasPrefix(p, ownPlatform+"/") {
 		return nil
 	}
-	return fmt.Errorf("platform %q: this machine runs %s only", p, own)
+	return fmt.Errorf("platform %q: this machine runs %s only", p, ownPlatform)
 }
 
 func chooseNetwork(name string, ports bool) (string, error) {

@@ -28,7 +28,7 @@ func (a *app) containerGroup() *cobra.Command {
 // imageCommands are the commands on images.
 func (a *app) imageCommands(top bool) []*cobra.Command {
 	list := []*cobra.Command{
-		a.newImportCommand(), a.newLoadCommand(), a.newSaveCommand(), a.newTagCommand(), a.newHistoryCommand(),
+		a.newPullCommand(), a.newPushCommand(), a.newImportCommand(), a.newLoadCommand(), a.newSaveCommand(), a.newTagCommand(), a.newHistoryCommand(),
 	}
 	if top {
 		return append(list, a.newImagesCommand("images"), a.newRmiCommand("rmi"))

@@ -203,12 +203,15 @@ type rootFSDoc struct {
 func imageDocument(e *run.Engine, img *layerstore.Image) *imageDoc {
 	cfg := img.Config
 	doc := &imageDoc{
-		Id: img.ID, RepoTags: img.Names, RepoDigests: []string{}, Created: img.Created, Author: cfg.Author, Config: cfg.Config,
+		Id: img.ID, RepoTags: img.Names, RepoDigests: img.Digests, Created: img.Created, Author: cfg.Author, Config: cfg.Config,
 		Architecture: cfg.Architecture, Variant: cfg.Variant, Os: cfg.OS, Size: img.Size, VirtualSize: img.Size,
 		GraphDriver: graphDriverDoc{"mica", map[string]string{"Root": e.Root()}}, RootFS: rootFSDoc{Type: "layers"},
 	}
 	if doc.RepoTags == nil {
 		doc.RepoTags = []string{}
+	}
+	if doc.RepoDigests == nil {
+		doc.RepoDigests = []string{}
 	}
 	if n := len(cfg.History); n > 0 {
 		doc.Comment = cfg.History[n-1].Comment

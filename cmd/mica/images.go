@@ -100,8 +100,9 @@ func imageRows(img *layerstore.Image, keep func(*layerstore.Image, string) bool,
 			continue
 		}
 		repo, tag := splitName(name)
+		repo, digest := shownDigest(img, repo)
 		row := imageRow{
-			Containers: "N/A", CreatedAt: format.Stamp(img.Created), CreatedSince: format.Ago(img.Created, time.Now()), Digest: img.Manifest.String(),
+			Containers: "N/A", CreatedAt: format.Stamp(img.Created), CreatedSince: format.Ago(img.Created, time.Now()), Digest: digest,
 			ID: img.ID, Repository: repo, Tag: tag, Size: format.Size(img.Size), SharedSize: "N/A", UniqueSize: "N/A", VirtualSize: format.Size(img.Size),
 		}
 		if !noTrunc {
@@ -110,6 +111,17 @@ func imageRows(img *layerstore.Image, keep func(*layerstore.Image, string) bool,
 		rows = append(rows, row)
 	}
 	return rows
+}
+
+// shownDigest is what registries know an image of a repository by, or else the digest of its manifest. One without a name is
+// of the repository that it came from by its digest.
+func shownDigest(img *layerstore.Image, repo string) (repository, digest string) {
+	for _, ref := range img.Digests {
+		if name, digest, _ := strings.Cut(ref, "@"); len(img.Names) == 0 || name == repo {
+			return name, digest
+		}
+	}
+	return repo, img.Manifest.String()
 }
 
 // splitName parts NAME:TAG; both are <none> for an untagged image.

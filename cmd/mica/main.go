@@ -31,6 +31,14 @@ type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
+// failed is an error that ends the program with another code than exitOurs.
+type failed struct {
+	code int
+	error
+}
+
+func (f *failed) Unwrap() error { return f.error }
+
 func main() {
 	easeCollector()
 	run.Main()
@@ -72,6 +80,7 @@ func execute(args []string) int {
 	}
 	var code exitCode
 	var coded *control.Error
+	var other *failed
 	switch {
 	case err == nil:
 		return 0
@@ -80,6 +89,9 @@ func execute(args []string) int {
 	case errors.As(err, &coded) && coded.Code != 0:
 		complain(err)
 		return coded.Code
+	case errors.As(err, &other):
+		complain(err)
+		return other.code
 	}
 	complain(err)
 	return exitOurs

@@ -165,14 +165,6 @@ func checkDNS(servers []string) error {
 	return nil
 }
 
-// checkPull refuses policies that Docker and Podman do not know.
-func checkPull(policy string) error {
-	if slices.Contains([]string{"always", "missing", "never", "newer"}, policy) {
-		return nil
-	}
-	return fmt.Errorf("--pull %q: want always, missing, never or newer (images come from import and load in any case)", policy)
-}
-
 // parseSysctls reads NAME=VALUE.
 func parseSysctls(flags []string) ([][2]string, error) {
 	var list [][2]string

@@ -122,7 +122,7 @@ calling user over mica's own union filesystem; each is looked after by a process
 	add(groupImage, a.imageCommands(true)...)
 	add(groupTree, a.treeCommands()...)
 	add(groupManage, a.containerGroup(), a.imageGroup(), a.volumeGroup(), a.homeGroup(), a.systemGroup(), a.newVersionCommand(), a.newInfoCommand(),
-		a.newLoginCommand("login"), a.newLoginCommand("logout"))
+		newLoginCommand(), newLogoutCommand())
 	root.AddCommand(docsCommands()...)
 	explainArgs(root)
 	return root

@@ -64,7 +64,7 @@ func TestRun(t *testing.T) {
 		"own id":               {args: "--userns keep-id base", sh: "test $(id -u) != 0 && echo kept", out: "kept\n"},
 		"descriptors":          {args: "base", sh: "ls /proc/self/fd | sort -n | head -3", out: "0\n1\n2\n"},
 		"lower file":           {args: "base", sh: "cat /lower/file; echo upper > /lower/file; cat /lower/file; rm /lower/gone; ls /lower", out: "lower\nupper\nfile\n"},
-		"unknown image":        {args: "nothere true", code: 125},
+		"unknown image":        {args: "--pull never nothere true", code: 125},
 		"unknown flag":         {args: "--nothing base true", code: 125},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -126,7 +126,7 @@ func TestBadValues(t *testing.T) {
 		"run --sysctl net..x=1 base":      `mica: --sysctl "net..x=1": want NAME=VALUE, such as net.core.somaxconn=1024`,
 		"run --rm --sysctl net.x=1 base":  `mica: --sysctl net.x: with the machine's network it is the machine's: choose --network pasta or none`,
 		"run --rm --sysctl vm.x=1 base":   `mica: --sysctl vm.x: it is the machine's, not a container's own: want net.*, fs.mqueue.* or one of kernel.msgmax, kernel.msgmnb, kernel.msgmni, kernel.sem, kernel.shmall, kernel.shmmax, kernel.shmmni, kernel.shm_rmid_forced`,
-		"create --pull bogus base":        `mica: --pull "bogus": want always, missing, never or newer (images come from import and load in any case)`,
+		"create --pull bogus base":        `mica: --pull "bogus": want always, missing, never or newer`,
 		"ps --filter exited=abc":          `mica: filter exited=abc: want an exit code`,
 		"container ls -a -f status=bogus": `mica: filter status=bogus: want created, running, restarting, exited or dead`,
 	} {

@@ -56,13 +56,7 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 		}
 		ctx, signals := run.CatchSignals(c.Context())
 		defer signals.Release()
-		e, created, err := a.create(ctx, c, &f, args)
-		if code, ended := signals.Ended(); ended {
-			if err == nil {
-				err = f.takeBack(e, created)
-			}
-			return errors.Join(err, exitCode(code))
-		}
+		e, created, err := a.createUnlessEnded(ctx, signals, c, &f, args)
 		if err != nil {
 			return err
 		}
@@ -101,6 +95,18 @@ func (f *containerFlags) takeBack(e *run.Engine, created *run.Created) error {
 	return e.Remove(context.Background(), created.Container, run.RemoveOptions{Force: true, Volumes: true})
 }
 
+// createUnlessEnded is create that leaves nothing behind when a signal asks to end.
+func (a *app) createUnlessEnded(ctx context.Context, signals *run.Signals, c *cobra.Command, f *containerFlags, args []string) (*run.Engine, *run.Created, error) {
+	e, created, err := a.create(ctx, c, f, args)
+	if code, ended := signals.Ended(); ended {
+		if err == nil {
+			err = f.takeBack(e, created)
+		}
+		return nil, nil, errors.Join(err, exitCode(code))
+	}
+	return e, created, err
+}
+
 // create makes the container that flags and arguments describe, and its cidfile.
 func (a *app) create(ctx context.Context, c *cobra.Command, f *containerFlags, args []string) (*run.Engine, *run.Created, error) {
 	opt, err := f.options(c, args)
@@ -126,7 +132,7 @@ func (a *app) create(ctx context.Context, c *cobra.Command, f *containerFlags, a
 		}
 		defer cidfile.Close()
 	}
-	created, err := e.Create(ctx, opt)
+	created, err := a.createPulled(ctx, e, f, opt)
 	if err != nil {
 		if cidfile != nil {
 			os.Remove(f.cidfile)
@@ -211,7 +217,9 @@ func (a *app) newCreateCommand() *cobra.Command {
 	c.Flags().Bool("help", false, "help for create")
 	f.register(c.Flags())
 	c.RunE = func(c *cobra.Command, args []string) error {
-		_, created, err := a.create(c.Context(), c, &f, args)
+		ctx, signals := run.CatchSignals(c.Context())
+		defer signals.Release()
+		_, created, err := a.createUnlessEnded(ctx, signals, c, &f, args)
 		if err != nil {
 			return err
 		}

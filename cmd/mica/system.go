@@ -235,13 +235,3 @@ func (a *app) newInfoCommand() *cobra.Command {
 	}
 	return c
 }
-
-// newLoginCommand makes login and logout, which have nothing to do.
-func (a *app) newLoginCommand(use string) *cobra.Command {
-	return &cobra.Command{
-		Use: use, Hidden: true, Short: "Not needed: images come from archives",
-		RunE: func(*cobra.Command, []string) error {
-			return errors.New("there is no registry to log in to: bring images with \"mica load\" or \"mica import\"")
-		},
-	}
-}
