@@ -60,9 +60,23 @@ func childOp(op, root string) error {
 		if img, err = s.Resolve("app"); err == nil {
 			_, err = s.Layers(ctx, img)
 		}
+	case "pull":
+		err = childPull(ctx, s, archive)
 	case "open":
 	case "churn":
 		err = churn(s, os.Getpid())
+	}
+	return err
+}
+
+// childPull pulls an image from another store.
+func childPull(ctx context.Context, s *Store, archive []byte) error {
+	src, err := Open(s.Root() + ".source") // in the test's directory
+	if err == nil {
+		_, err = src.Import(ctx, bytes.NewReader(archive), "app:latest", ImportOptions{})
+	}
+	if err == nil {
+		_, err = s.Pull(ctx, storeSource{src}, "app", PullOptions{})
 	}
 	return err
 }
@@ -99,6 +113,7 @@ var crashPoints = []struct {
 	{"import", []string{"import.unpacked", "import.staged", "import.synced", "import.blob-placed", "import.blobs-placed", "atomic.rename", "import.layer-placed", "import.layers-placed"}, []string{"import.index-written"}},
 	{"commit", []string{"commit.archived", "commit.staged", "commit.synced", "commit.blob-placed", "commit.blobs-placed", "atomic.rename", "commit.layers-placed"}, []string{"commit.index-written"}},
 	{"tag", []string{"tag.staged", "tag.synced", "atomic.rename"}, []string{"tag.index-written"}},
+	{"pull", []string{"pull.staged", "pull.synced", "pull.blob-placed", "pull.blobs-placed", "pull.layer-placed", "pull.layers-placed"}, []string{"pull.index-written"}},
 	{"remove", []string{"remove.checked", "atomic.rename"}, []string{"remove.index-written", "remove.discarded", "remove.collected"}},
 	{"unpack", []string{"unpack.staged", "unpack.synced", "unpack.blobs-placed"}, []string{"unpack.layer-placed", "unpack.layers-placed"}},
 }

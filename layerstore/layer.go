@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -87,11 +88,28 @@ func (t *session) unpack(ctx context.Context, layers []Layer) error {
 // unpacker unpacks the layers of one image, which it is given lowest first.
 type unpacker struct {
 	t     *session
+	given []Layer
 	below []string // directories of those it has been given, topmost first
 }
 
 // add unpacks a layer if it is not unpacked yet.
 func (u *unpacker) add(ctx context.Context, l Layer) error {
+	err := u.addOne(ctx, l)
+	if err == nil || !u.vanished() {
+		return err
+	}
+	// The image that had the layers below was removed meanwhile: they are unpacked for this one, too.
+	layers := append(u.given, l)
+	u.given, u.below = nil, nil
+	for _, l := range layers {
+		if err := u.addOne(ctx, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *unpacker) addOne(ctx context.Context, l Layer) error {
 	dir := u.t.s.layerDir(l)
 	if dir == "" {
 		dir = u.t.stagedLayer(l)
@@ -102,8 +120,13 @@ func (u *unpacker) add(ctx context.Context, l Layer) error {
 			return layerError(l.DiffID, err)
 		}
 	}
-	u.below = append([]string{dir}, u.below...)
+	u.given, u.below = append(u.given, l), append([]string{dir}, u.below...)
 	return nil
+}
+
+// vanished tells whether a layer that was there is no more.
+func (u *unpacker) vanished() bool {
+	return slices.ContainsFunc(u.below, func(dir string) bool { return !exists(dir) })
 }
 
 func (t *session) stagedLayer(l Layer) string {
