@@ -49,3 +49,30 @@ func withDigests(d ocispec.Descriptor, list []string) ocispec.Descriptor {
 	d.Annotations[digestsAnnotation] = strings.Join(list, " ")
 	return d
 }
+
+// addDigests notes what registries know the image by, from its entries.
+func (img *Image) addDigests(entries []ocispec.Descriptor) {
+	img.known = make(map[string]digest.Digest)
+	for _, d := range entries {
+		name := refName(d)
+		img.known[name] = d.Digest
+		for _, ref := range slices.Backward(repoDigests(d)) {
+			if repo, sum, _ := strings.Cut(ref, "@"); repo == repository(name) {
+				img.known[name] = digest.Digest(sum)
+			}
+		}
+		for _, ref := range repoDigests(d) {
+			if !slices.Contains(img.Digests, ref) {
+				img.Digests = append(img.Digests, ref)
+			}
+		}
+	}
+}
+
+// RegistryDigest is what the registry of one of the image's names knows it by, or would.
+func (img *Image) RegistryDigest(name string) digest.Digest {
+	if d, ok := img.known[name]; ok {
+		return d
+	}
+	return img.Manifest
+}

@@ -44,7 +44,7 @@ func (s *Store) History(img *Image) ([]HistoryRow, error) {
 			break
 		}
 		rows[i].ID = id
-		rows[i].Names, _ = s.names(ix, digest.Digest(id), entry.Digest)
+		rows[i].Names = s.names(ix, digest.Digest(id), entry.Digest)
 		if id = entry.Annotations[parentAnnotation]; id == "" {
 			break
 		}

@@ -142,7 +142,8 @@ func (s *Store) image(ix *index, d ocispec.Descriptor) (*Image, error) {
 		img.Size += layer.Size
 		img.Layers = append(img.Layers, layer)
 	}
-	img.Names, img.Digests = s.names(ix, m.Config.Digest, d.Digest)
+	img.Names = s.names(ix, m.Config.Digest, d.Digest)
+	img.addDigests(s.entries(ix, m.Config.Digest, d.Digest))
 	img.OverHost = slices.ContainsFunc(ix.Manifests, func(e ocispec.Descriptor) bool {
 		return e.Digest == d.Digest && e.Annotations[overHostAnnotation] != ""
 	})
@@ -157,8 +158,21 @@ func imageError(d ocispec.Descriptor, err error) error {
 	return fmt.Errorf("image with manifest %s: %w", d.Digest, err)
 }
 
-// names lists the names of all entries with this configuration, and what registries know them by; manifest is one of them.
-func (s *Store) names(ix *index, config, manifest digest.Digest) (names, digests []string) {
+// names lists the names of all entries with this configuration; manifest is one of them.
+func (s *Store) names(ix *index, config, manifest digest.Digest) []string {
+	var names []string
+	for _, d := range s.entries(ix, config, manifest) {
+		if name := refName(d); name != "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// entries lists the entries with this configuration; manifest is one of them.
+func (s *Store) entries(ix *index, config, manifest digest.Digest) []ocispec.Descriptor {
+	var list []ocispec.Descriptor
 	for _, d := range ix.Manifests {
 		if d.Digest != manifest {
 			m, err := s.manifest(ix, d.Digest)
@@ -166,17 +180,9 @@ func (s *Store) names(ix *index, config, manifest digest.Digest) (names, digests
 				continue
 			}
 		}
-		if name := refName(d); name != "" {
-			names = append(names, name)
-		}
-		for _, ref := range repoDigests(d) {
-			if !slices.Contains(digests, ref) {
-				digests = append(digests, ref)
-			}
-		}
+		list = append(list, d)
 	}
-	slices.Sort(names)
-	return names, digests
+	return list
 }
 
 // manifest reads an image's manifest, once for each reading of the index.

@@ -25,6 +25,8 @@ type Image struct {
 	Config   *ImageConfig
 	Layers   []Layer // lowest first
 	OverHost bool    // committed here over the root of the machine; an image of elsewhere may only say so
+
+	known map[string]digest.Digest // by name; see [Image.RegistryDigest]
 }
 
 // Layer is one layer of an image.

@@ -100,7 +100,10 @@ func imageRows(img *layerstore.Image, keep func(*layerstore.Image, string) bool,
 			continue
 		}
 		repo, tag := splitName(name)
-		repo, digest := shownDigest(img, repo)
+		digest := img.RegistryDigest(name).String()
+		if name == "" && len(img.Digests) > 0 { // it came by its digest, or its name is another's now
+			repo, digest, _ = strings.Cut(img.Digests[0], "@")
+		}
 		row := imageRow{
 			Containers: "N/A", CreatedAt: format.Stamp(img.Created), CreatedSince: format.Ago(img.Created, time.Now()), Digest: digest,
 			ID: img.ID, Repository: repo, Tag: tag, Size: format.Size(img.Size), SharedSize: "N/A", UniqueSize: "N/A", VirtualSize: format.Size(img.Size),
@@ -111,17 +114,6 @@ func imageRows(img *layerstore.Image, keep func(*layerstore.Image, string) bool,
 		rows = append(rows, row)
 	}
 	return rows
-}
-
-// shownDigest is what registries know an image of a repository by, or else the digest of its manifest. One without a name is
-// of the repository that it came from by its digest.
-func shownDigest(img *layerstore.Image, repo string) (repository, digest string) {
-	for _, ref := range img.Digests {
-		if name, digest, _ := strings.Cut(ref, "@"); len(img.Names) == 0 || name == repo {
-			return name, digest
-		}
-	}
-	return repo, img.Manifest.String()
 }
 
 // splitName parts NAME:TAG; both are <none> for an untagged image.

@@ -3,6 +3,7 @@ package registrytest
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -150,7 +151,7 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 func Fail(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	fmt.Fprintf(w, `{"errors":[{"code":%q,"message":%q}]}`, code, message)
+	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
 }
 
 func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, repo, ref string) {
