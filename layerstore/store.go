@@ -27,7 +27,7 @@
 //
 // The lock file is opened anew for every use, so it orders goroutines and
 // processes alike. It is held for renames and for reading small documents, not
-// while an archive is read or a tree removed; but the size of a layer that nobody
+// while an archive is read, a blob downloaded or a tree removed; but the size of a layer that nobody
 // has noted yet is found by reading it, under the shared lock.
 //
 //	tmp/ID (exclusive, for as long as the operation lives)
