@@ -20,25 +20,6 @@ import (
 // fdCommand is the descriptor that a supervisor inherits; see spawn.
 const fdCommand = 3
 
-// Main must be the first thing that main (or TestMain) calls. In a process
-// that was started as a part of a container it does that part's work and does not
-// return; in any other process it returns at once.
-func Main() {
-	// With a umask that takes from the owner too, the program could not use what it makes. The bits of the others
-	// stay the caller's wish.
-	unix.Umask(unix.Umask(0o077) &^ 0o700)
-	sandbox.Main()
-	args := os.Args
-	switch {
-	case len(args) == 1 && args[0] == supervisorName, len(args) == 2 && args[1] == supervisorFlag:
-		os.Exit(supervise())
-	case len(args) == 1 && args[0] == mountServerName:
-		os.Exit(serveMount())
-	case len(args) > 2 && args[1] == helperFlag:
-		os.Exit(helper(args[2:]))
-	}
-}
-
 // supervisor looks after one running container.
 type supervisor struct {
 	engine *Engine
@@ -60,7 +41,6 @@ type supervisor struct {
 
 // supervise is the whole life of a supervisor.
 func supervise() int {
-	sandbox.NameProcess(supervisorName)
 	unix.CloseOnExec(fdCommand)
 	ahead := sandbox.StartAhead()
 	sock := os.NewFile(fdCommand, "command")

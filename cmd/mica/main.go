@@ -13,8 +13,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"runtime/debug"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -39,21 +37,8 @@ type failed struct {
 
 func (f *failed) Unwrap() error { return f.error }
 
-func main() {
-	easeCollector()
-	run.Main()
-	os.Exit(execute(os.Args))
-}
-
-// easeCollector lets the heap grow for a second before garbage is collected:
-// most of these processes have ended by then, or have made all the garbage that they will.
-func easeCollector() {
-	if os.Getenv("GOGC") != "" {
-		return
-	}
-	debug.SetGCPercent(400)
-	time.AfterFunc(time.Second, func() { debug.SetGCPercent(100) })
-}
+// main is not where the processes of a container begin: see package run.
+func main() { os.Exit(execute(os.Args)) }
 
 // execute does one command line and gives the exit code.
 func execute(args []string) int {

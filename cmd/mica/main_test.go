@@ -15,14 +15,12 @@ import (
 
 	"mica/internal/testenv"
 	"mica/internal/testroot"
-	"mica/run"
 )
 
 // actAsMica makes the test's executable behave as the program.
 const actAsMica = "MICA_TEST_ACT"
 
 func TestMain(m *testing.M) {
-	run.Main()
 	if os.Getenv(actAsMica) != "" {
 		os.Exit(execute(append([]string{"mica"}, os.Args[1:]...)))
 	}
