@@ -55,12 +55,11 @@ func OpenDevice() (*os.File, error) {
 		}
 		return f, nil
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV):
-		return nil, fmt.Errorf("open %s: the kernel has no FUSE here: load it with 'modprobe fuse': %w", devFuse, err)
+		return nil, fmt.Errorf("%w: the kernel has no FUSE here: load it with 'modprobe fuse'", err)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return nil, fmt.Errorf("open %s: it is closed to users: let root run 'chmod 666 %s' (udev's rule for it is missing): %w",
-			devFuse, devFuse, err)
+		return nil, fmt.Errorf("%w: it is closed to users: let root run 'chmod 666 %s' (udev's rule for it is missing)", err, devFuse)
 	}
-	return nil, fmt.Errorf("open %s: %w", devFuse, err)
+	return nil, err
 }
 
 // mountDirect mounts by mount(2).
