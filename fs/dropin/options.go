@@ -25,7 +25,7 @@ type Invocation struct {
 	Help       bool
 	Version    bool
 	StatsFile  string
-	Catalogs   string // directory of the lower directories' catalogs
+	Catalogs   string   // directory of the lower directories' catalogs
 	Warnings   []string // about options that were passed over
 }
 
