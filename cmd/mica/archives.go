@@ -28,7 +28,7 @@ a directory, of which mica's own store is left out if it lies there, or an archi
 	c.Flags().StringArrayVarP(&opt.Changes, "change", "c", nil, "apply an instruction of a Dockerfile, such as 'CMD bash'")
 	c.Flags().StringVarP(&opt.Message, "message", "m", "", "comment of the history entry")
 	c.Flags().StringVar(&platform, "platform", "", "operating system and architecture, such as linux/arm64 (default this machine's)")
-	c.RunE = func(c *cobra.Command, args []string) error {
+	c.RunE = tidily(func(c *cobra.Command, args []string) error {
 		ref := ""
 		if len(args) == 2 {
 			ref = args[1]
@@ -51,7 +51,7 @@ a directory, of which mica's own store is left out if it lies there, or an archi
 		}
 		fmt.Fprintln(stdout, img.ID)
 		return nil
-	}
+	})
 	return c
 }
 
@@ -98,7 +98,7 @@ func (a *app) newLoadCommand() *cobra.Command {
 	c.Flags().StringVarP(&input, "input", "i", "", "file or directory (default standard input)")
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "show no progress")
 	c.Flags().StringVar(&opt.Ref, "name", "", "name for an image that has none in the archive")
-	c.RunE = func(c *cobra.Command, _ []string) error {
+	c.RunE = tidily(func(c *cobra.Command, _ []string) error {
 		s, err := a.store()
 		if err != nil {
 			return err
@@ -126,7 +126,7 @@ func (a *app) newLoadCommand() *cobra.Command {
 			}
 		}
 		return nil
-	}
+	})
 	return c
 }
 
@@ -141,7 +141,7 @@ func (a *app) newSaveCommand() *cobra.Command {
 	}
 	c.Flags().StringVarP(&output, "output", "o", "", "file to write (default standard output)")
 	c.Flags().StringVar(&kind, "format", "oci-archive", "oci-archive or docker-archive")
-	c.RunE = func(c *cobra.Command, args []string) error {
+	c.RunE = tidily(func(c *cobra.Command, args []string) error {
 		formats := map[string]layerstore.SaveFormat{"oci-archive": layerstore.OCIArchive, "docker-archive": layerstore.DockerArchive}
 		f, ok := formats[kind]
 		if !ok {
@@ -152,6 +152,6 @@ func (a *app) newSaveCommand() *cobra.Command {
 			return err
 		}
 		return writeOutput(output, func(w io.Writer) error { return s.Save(c.Context(), w, args, f) })
-	}
+	})
 	return c
 }

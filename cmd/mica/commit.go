@@ -31,7 +31,7 @@ Prints the image's ID. A running container stands still meanwhile unless --pause
 	fl.StringArrayVarP(&opt.Changes, "change", "c", nil, "apply an instruction of a Dockerfile, such as 'CMD bash'")
 	fl.BoolVarP(&pause, "pause", "p", true, "pause the container while its changes are read")
 	fl.BoolVarP(&quiet, "quiet", "q", false, "accepted; the ID is all that is printed")
-	c.RunE = func(c *cobra.Command, args []string) error {
+	c.RunE = tidily(func(c *cobra.Command, args []string) error {
 		e, err := a.open()
 		if err != nil {
 			return err
@@ -49,7 +49,7 @@ Prints the image's ID. A running container stands still meanwhile unless --pause
 		}
 		fmt.Fprintln(stdout, id)
 		return nil
-	}
+	})
 	return c
 }
 

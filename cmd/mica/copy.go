@@ -46,7 +46,7 @@ keeps owners. Volumes and host paths that are mounted in the container are copie
 	c.Flags().BoolVarP(&opt.Archive, "archive", "a", false, "keep owners")
 	c.Flags().BoolVarP(&opt.FollowLink, "follow-link", "L", false, "follow symlinks in the source")
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "accepted; nothing is printed")
-	c.RunE = func(c *cobra.Command, args []string) error {
+	c.RunE = tidily(func(c *cobra.Command, args []string) error {
 		src, dst := parsePlace(args[0]), parsePlace(args[1])
 		if (src.container == "") == (dst.container == "") {
 			return errors.New("cp copies between a container and the host: give exactly one side as CONTAINER:PATH")
@@ -93,7 +93,7 @@ keeps owners. Volumes and host paths that are mounted in the container are copie
 			return e.CopyIn(c.Context(), ct, dst.path, opt.Archive, archive)
 		}
 		return e.CopyFromHost(c.Context(), ct, src.path, dst.path, opt)
-	}
+	})
 	return c
 }
 
@@ -107,7 +107,7 @@ func (a *app) newExportCommand() *cobra.Command {
 		ValidArgsFunction: a.completeContainers(anyState, 1),
 	}
 	c.Flags().StringVarP(&output, "output", "o", "", "file to write (default standard output)")
-	c.RunE = func(c *cobra.Command, args []string) error {
+	c.RunE = tidily(func(c *cobra.Command, args []string) error {
 		e, err := a.open()
 		if err != nil {
 			return err
@@ -120,6 +120,6 @@ func (a *app) newExportCommand() *cobra.Command {
 			fmt.Fprintln(os.Stderr, "what you may not read of this machine's root is left out")
 		}
 		return writeOutput(output, func(w io.Writer) error { return e.Export(c.Context(), ct, w) })
-	}
+	})
 	return c
 }

@@ -129,7 +129,7 @@ overwritten, unless --force says so.`,
 	fl.BoolVarP(&yes, "yes", "y", false, "do not ask")
 	fl.BoolVar(&dryRun, "dry-run", false, "show what would be written, and stop")
 	fl.BoolVar(&opt.Force, "force", false, "overwrite what you have changed since")
-	c.RunE = func(c *cobra.Command, args []string) error {
+	c.RunE = tidily(func(c *cobra.Command, args []string) error {
 		e, ct, err := a.homeOf(args[0])
 		if err != nil {
 			return err
@@ -145,12 +145,12 @@ overwritten, unless --force says so.`,
 			if yes {
 				return nil
 			}
-			return ask("This writes these changes to "+s.Dir+".", "add -y to go ahead", "nothing was written")
+			return ask(c.Context(), "This writes these changes to "+s.Dir+".", "add -y to go ahead", "nothing was written")
 		}
 		if err := e.HomeApply(c.Context(), ct, opt); err != nil && !errors.Is(err, run.ErrNotApplied) {
 			return err
 		}
 		return nil
-	}
+	})
 	return c
 }

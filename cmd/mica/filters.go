@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -109,20 +110,28 @@ func confirm(force bool, what string) error {
 	if force {
 		return nil
 	}
-	return ask(what, "add -f to go ahead", "nothing was removed")
+	return ask(context.Background(), what, "add -f to go ahead", "nothing was removed")
 }
 
-// ask asks on the terminal. instead says what to do without one, no what a refusal means.
-func ask(what, instead, no string) error {
+// ask asks on the terminal, until ctx ends. instead says what to do without one, no what a refusal means.
+func ask(ctx context.Context, what, instead, no string) error {
 	if !term.IsTerminal(0) {
 		return errors.New("there is no terminal to ask on: " + instead)
 	}
 	fmt.Fprintf(os.Stderr, "%s Go on? [y/N] ", what)
-	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')
-	if err != nil || !strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y") {
-		return errors.New(no)
+	answered := make(chan string, 1)
+	go func() {
+		answer, _ := bufio.NewReader(os.Stdin).ReadString('\n') // none at all is a no
+		answered <- answer
+	}()
+	select {
+	case answer := <-answered:
+		if strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y") {
+			return nil
+		}
+	case <-ctx.Done():
 	}
-	return nil
+	return errors.New(no)
 }
 
 // pruned is what a prune has removed.

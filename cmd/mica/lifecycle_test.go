@@ -297,3 +297,30 @@ func TestStopTimeouts(t *testing.T) {
 		c.fails(125, "want seconds", "restart", "--timeout="+timeout, "whatever")
 	}
 }
+
+// TestInterruptedSave: what a signal ends leaves nothing half-written, and tells so by its exit code.
+func TestInterruptedSave(t *testing.T) {
+	c := newCLI(t)
+	c.remove("saved")
+	c.ok("run", "--name", "saved", "base", "sh", "-c", "head -c 300000000 /dev/urandom > /data")
+	c.ok("commit", "saved", "large")
+	defer c.ok("rmi", "large")
+	dir := t.TempDir()
+	cmd := c.command(t.Context(), "save", "-o", filepath.Join(dir, "large.tar"), "large")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the archive to begin", func() bool {
+		left, err := os.ReadDir(dir)
+		return err == nil && len(left) > 0
+	})
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 128+int(syscall.SIGTERM) {
+		t.Errorf("ended with %v", cmd.ProcessState)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}

@@ -9,7 +9,6 @@ import (
 
 	"mica/internal/imageref"
 	"mica/internal/registry"
-	"mica/run"
 )
 
 // exitRegistry is the exit code of commands that fail at a registry, as Docker has it.
@@ -66,14 +65,9 @@ type printableError struct{ err error }
 func (e printableError) Error() string { return printable(e.err.Error()) }
 func (e printableError) Unwrap() error { return e.err }
 
-// interruptible runs what is to end at once, and to leave nothing behind, when the user interrupts it.
+// interruptible is untilInterrupted of what speaks with a registry.
 func interruptible(ctx context.Context, do func(context.Context) error) error {
-	ctx, signals := run.CatchSignals(ctx)
-	defer signals.Release()
-	err := do(ctx)
-	if code, ended := signals.Ended(); ended && err != nil {
-		return exitCode(code)
-	}
+	err := untilInterrupted(ctx, do)
 	var code exitCode
 	if err == nil || errors.As(err, &code) {
 		return err
