@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -100,8 +99,13 @@ func (p *parser) options(list string) error {
 		if opt == "" {
 			continue
 		}
-		key, value, hasValue := strings.Cut(opt, "=")
-		if err := p.option(key, value, hasValue); err != nil {
+		o := option{}
+		o.key, o.value, o.given = strings.Cut(opt, "=")
+		take, ok := unionOptions[o.key]
+		if !ok {
+			take = (*parser).mountOption
+		}
+		if err := take(p, o); err != nil {
 			return err
 		}
 	}
@@ -172,100 +176,6 @@ func unescape(value string) string {
 	return b.String()
 }
 
-// option takes one option.
-func (p *parser) option(key, value string, hasValue bool) (err error) {
-	inv := p.inv
-	number := func() (uint32, error) {
-		n, err := strconv.ParseUint(value, 10, 32)
-		if err != nil {
-			return 0, fmt.Errorf("option %s=%s: want a number", key, value)
-		}
-		return uint32(n), nil
-	}
-	switch key {
-	case "lowerdir":
-		p.lowers = append(p.lowers, splitLowers(value)...)
-	case "upperdir":
-		inv.Union.Upper = unescape(value)
-	case "workdir":
-		inv.Union.Work = unescape(value)
-	case "uidmapping":
-		p.uids, err = parseRanges(key, value)
-	case "gidmapping":
-		p.gids, err = parseRanges(key, value)
-	case "squash_to_root":
-		p.squashRoot = true
-	case "squash_to_uid":
-		n, err := number()
-		p.squashUID = &n
-		return err
-	case "squash_to_gid":
-		n, err := number()
-		p.squashGID = &n
-		return err
-	case "timeout":
-		seconds, err := strconv.ParseFloat(value, 64)
-		if err != nil || !(seconds >= 0 && seconds <= 1e9) {
-			return fmt.Errorf("option timeout=%s: want seconds", value)
-		}
-		inv.Serve.Timeout = max(time.Duration(seconds*float64(time.Second)), 1)
-	case "writeback":
-		inv.Serve.Writeback = !hasValue || value == "1"
-	case "passthrough":
-		inv.Serve.Passthrough = !hasValue || value == "1"
-	case "volatile":
-		inv.Union.Volatile = true
-	case "fsync", "sync":
-		p.noSync = value == "0"
-	case "noxattrs":
-		inv.Serve.NoXattrs = !hasValue || value == "1"
-	case "static_nlink":
-		inv.Union.StaticNlink = true
-	case "xattr_permissions":
-		switch value {
-		case "0":
-			p.owners = cow.OwnersReal
-		case "2":
-			p.owners = cow.OwnersStored
-		case "1":
-			return errors.New("option xattr_permissions=1: attributes that take privileges are not read here; want 0 or 2")
-		default:
-			return fmt.Errorf("option xattr_permissions=%s: want 0 or 2", value)
-		}
-	case "owners":
-		switch value {
-		case "real":
-			p.owners = cow.OwnersReal
-		case "stored":
-			p.owners = cow.OwnersStored
-		default:
-			return fmt.Errorf("option owners=%s: want real or stored", value)
-		}
-	case "copyup":
-		switch value {
-		case "full":
-			inv.Union.CopyUp = cow.CopyUpFull
-		case "blocks":
-			inv.Union.CopyUp = cow.CopyUpBlocks
-		default:
-			return fmt.Errorf("option copyup=%s: want full or blocks", value)
-		}
-	case "redirect_dir":
-		inv.Union.NoRedirect = value != "on"
-	case "stats":
-		inv.StatsFile = value
-	case "catalogs":
-		inv.Catalogs = value
-	case "max_write":
-		n, err := number()
-		inv.Serve.MaxWrite = int(n)
-		return err
-	default:
-		return p.mountOption(key, value)
-	}
-	return err
-}
-
 // mountFlags are the options that are flags of mount(2).
 var mountFlags = map[string]struct {
 	flag uintptr
@@ -295,34 +205,34 @@ var accepted = map[string]bool{
 }
 
 // mountOption takes the options that concern the mount alone.
-func (p *parser) mountOption(key, value string) error {
+func (p *parser) mountOption(o option) error {
 	inv := p.inv
-	if f, ok := mountFlags[key]; ok {
+	if f, ok := mountFlags[o.key]; ok {
 		inv.Mount.Flags &^= f.flag
 		if f.set {
 			inv.Mount.Flags |= f.flag
 		}
 		return nil
 	}
-	switch key {
+	switch o.key {
 	case "allow_other":
 		inv.Mount.AllowOther = true
 	case "allow_root":
 		inv.Mount.AllowRoot = true
 	case "context":
-		inv.Mount.Extra = append(inv.Mount.Extra, `context="`+value+`"`)
+		inv.Mount.Extra = append(inv.Mount.Extra, `context="`+o.value+`"`)
 	case "fsname":
-		inv.Mount.Source = value
+		inv.Mount.Source = o.value
 	case "subtype":
-		inv.Mount.Subtype = value
+		inv.Mount.Subtype = o.value
 	case "debug":
 		inv.Debug = true
 	default:
-		if near := misspelt(key); near != "" {
-			return fmt.Errorf("unknown option %s: do you mean %s?", key, near)
+		if near := misspelt(o.key); near != "" {
+			return fmt.Errorf("unknown option %s: do you mean %s?", o.key, near)
 		}
-		if !accepted[key] {
-			inv.Warnings = append(inv.Warnings, "unknown option ignored: "+key)
+		if !accepted[o.key] {
+			inv.Warnings = append(inv.Warnings, "unknown option ignored: "+o.key)
 		}
 	}
 	return nil
