@@ -104,18 +104,15 @@ func splitHost(entry string) (name, addr string, err error) {
 	return name, addr, nil
 }
 
-// resolvConf is the machine's own, changed as the options say. Outside the machine's network a resolver
-// on its loopback would not be reached, so the one behind systemd's is taken.
+// resolvConf is the machine's own, changed as the options say.
 func resolvConf(cfg *record.Config) ([]byte, error) {
 	h := &cfg.Host
 	data, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil && !os.IsNotExist(err) {
 		return nil, fmt.Errorf("read the machine's resolver configuration: %w", err)
 	}
-	if !usesHostNetwork(cfg) && strings.Contains(string(data), "127.0.0.53") {
-		if upstream, err := os.ReadFile("/run/systemd/resolve/resolv.conf"); err == nil {
-			data = upstream
-		}
+	if h.Network == "pasta" {
+		data = reachableServers(data)
 	}
 	if len(h.DNS) == 0 && len(h.DNSSearch) == 0 && len(h.DNSOptions) == 0 {
 		return data, nil
@@ -139,6 +136,25 @@ func resolvConf(cfg *record.Config) ([]byte, error) {
 		b.WriteString("options " + strings.Join(h.DNSOptions, " ") + "\n")
 	}
 	return []byte(b.String()), nil
+}
+
+// reachableServers is a resolver configuration for a network of its own, where name servers on the machine's loopback, such
+// as systemd's, are not reached but through pasta.
+func reachableServers(conf []byte) []byte {
+	var b strings.Builder
+	forwarded := false
+	for line := range strings.Lines(string(conf)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" {
+			if addr, err := netip.ParseAddr(f[1]); err == nil && addr.IsLoopback() {
+				if forwarded {
+					continue
+				}
+				line, forwarded = "nameserver "+sandbox.PastaDNS+"\n", true
+			}
+		}
+		b.WriteString(line)
+	}
+	return []byte(b.String())
 }
 
 func usesHostNetwork(cfg *record.Config) bool {
