@@ -17,12 +17,12 @@ import (
 )
 
 // A copy of a directory of a container takes along what is mounted below it: volumes and paths of the host, each read and
-// written where it lies. What is mounted in memory is out of reach.
+// written where it lies. What is mounted in memory is out of reach: what a copy put there would lie under it, unseen.
 
 // below is a mount below a directory that is copied.
 type below struct {
-	*hostPlace
-	rel string // its place, from that directory
+	*hostPlace        // nil for one in memory
+	rel        string // its place, from that directory
 }
 
 // mountsBelow lists the mounts below a directory, the nearer ones first.
@@ -31,7 +31,7 @@ func mountsBelow(cfg *record.Config, dir string) []below {
 	var list []below
 	for _, m := range cfg.Host.Mounts {
 		at := path.Clean(m.Target)
-		if rel, ok := strings.CutPrefix(at, prefix); ok && rel != "" && m.Type != record.MountTmpfs {
+		if rel, ok := strings.CutPrefix(at, prefix); ok && rel != "" {
 			list = append(list, below{mountedAt(cfg, at), rel})
 		}
 	}
@@ -46,6 +46,9 @@ func (e *Engine) copyOutWith(ctx context.Context, c *record.Container, p, name s
 		return err
 	}
 	for _, m := range mounts {
+		if m.hostPlace == nil {
+			continue
+		}
 		if err := joined.another(); err != nil {
 			return err
 		}
@@ -125,7 +128,12 @@ func (e *Engine) copyInWith(ctx context.Context, c *record.Container, dir string
 		to := rest
 		if i, name := within(mounts, h.Name); i >= 0 {
 			m := mounts[i]
-			if m.readOnly {
+			switch {
+			case m.hostPlace == nil && name == "." && h.Typeflag == tar.TypeDir:
+				continue // what is mounted there has a directory of its own
+			case m.hostPlace == nil:
+				return errInMemory(path.Join(dir, h.Name))
+			case m.readOnly:
 				return fmt.Errorf("write %s in the container: it lies on a read-only mount", path.Join(dir, h.Name))
 			}
 			if open[i] == nil {

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"io"
 	"path"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,8 +19,8 @@ import (
 // generatedBelow lists the generated files at a path of the container, or below it, but for what a mount of the user's
 // covers.
 func generatedBelow(cfg *record.Config, p string) ([]sandbox.File, error) {
-	p = strings.TrimSuffix(path.Clean("/"+p), "/")
-	if !strings.HasPrefix("/etc", p) && !strings.HasPrefix(p, "/etc/") {
+	p = path.Clean("/" + p)
+	if !atOrBelow("/etc", p) && !atOrBelow(p, "/etc") {
 		return nil, nil
 	}
 	all, err := generatedFiles(cfg)
@@ -30,21 +29,11 @@ func generatedBelow(cfg *record.Config, p string) ([]sandbox.File, error) {
 	}
 	var list []sandbox.File
 	for _, f := range all {
-		if (f.Target == p || strings.HasPrefix(f.Target, p+"/")) && !covered(cfg, f.Target) {
+		if atOrBelow(f.Target, p) && mountOf(cfg, f.Target) == nil {
 			list = append(list, f)
 		}
 	}
 	return list, nil
-}
-
-// covered tells whether something of the user's is mounted at or above a path.
-func covered(cfg *record.Config, p string) bool {
-	for _, m := range cfg.Host.Mounts {
-		if target := path.Clean(m.Target); p == target || strings.HasPrefix(p, target+"/") {
-			return true
-		}
-	}
-	return false
 }
 
 // generatedAt is the generated file at a path, nil if there is none.

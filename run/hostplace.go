@@ -33,15 +33,7 @@ type hostPlace struct {
 // mountedAt is where a path of the container lies on the host, nil for what lies in its own tree (or in memory).
 func mountedAt(cfg *record.Config, p string) *hostPlace {
 	p = path.Clean("/" + p)
-	var best *record.Mount
-	for i := range cfg.Host.Mounts {
-		m := &cfg.Host.Mounts[i]
-		if target := path.Clean(m.Target); p == target || strings.HasPrefix(p, target+"/") {
-			if best == nil || len(target) > len(path.Clean(best.Target)) {
-				best = m
-			}
-		}
-	}
+	best := mountOf(cfg, p)
 	if best == nil || best.Type == record.MountTmpfs {
 		return nil
 	}
@@ -59,6 +51,39 @@ func mountedAt(cfg *record.Config, p string) *hostPlace {
 		h.dir, h.path = filepath.Split(source)
 	}
 	return h
+}
+
+// mountOf is the mount of the user's in which a path of the container lies, nil if there is none.
+func mountOf(cfg *record.Config, p string) *record.Mount {
+	var best *record.Mount
+	for i := range cfg.Host.Mounts {
+		m := &cfg.Host.Mounts[i]
+		if atOrBelow(p, m.Target) && (best == nil || len(path.Clean(m.Target)) > len(path.Clean(best.Target))) {
+			best = m
+		}
+	}
+	return best
+}
+
+// atOrBelow tells whether a clean path of a container is that of a mount's target, or leads through it.
+func atOrBelow(p, target string) bool {
+	target = path.Clean(target)
+	return p == target || strings.HasPrefix(p, strings.TrimSuffix(target, "/")+"/")
+}
+
+// treeShows tells why what is written at a path of the container's own tree would not be seen there, or cannot be.
+func treeShows(cfg *record.Config, p string) error {
+	if mountOf(cfg, path.Clean("/"+p)) != nil {
+		return errInMemory(p)
+	}
+	if cfg.Host.ReadOnly {
+		return fmt.Errorf("write %s in the container: its root filesystem is read-only", p)
+	}
+	return nil
+}
+
+func errInMemory(p string) error {
+	return fmt.Errorf("write %s in the container: it lies on a tmpfs, which is reached only from inside: use mica exec", p)
 }
 
 // args are those of a helper for an operation; see hostOp.

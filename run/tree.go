@@ -214,7 +214,7 @@ func (t *tree) readFile(p string) ([]byte, error) {
 // lies on something that is mounted.
 func (t *tree) makeWorkingDir(dir string, mounts []record.Mount) error {
 	for _, m := range mounts {
-		if target := path.Clean(m.Target); dir == target || strings.HasPrefix(dir, target+"/") {
+		if atOrBelow(dir, m.Target) {
 			return nil
 		}
 	}

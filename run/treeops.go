@@ -388,8 +388,8 @@ func (e *Engine) copyIn(ctx context.Context, c *record.Container, dir string, ke
 		}
 		return h.run(c.Config, r, nil, "unpack", "", keepOwners)
 	}
-	if c.Config.Host.ReadOnly {
-		return fmt.Errorf("write %s in the container: its root filesystem is read-only", dir)
+	if err := treeShows(c.Config, dir); err != nil {
+		return err
 	}
 	return e.withTree(ctx, c, false, func(conn *control.Conn) error {
 		req := control.Request{Op: control.OpCopyIn, Path: dir, Copy: &control.CopyOptions{Archive: keepOwners}}

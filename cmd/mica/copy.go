@@ -38,7 +38,7 @@ func (a *app) newCopyCommand() *cobra.Command {
 		Short: "Copy files between a container and the host",
 		Long: `Copy files between a container, running or not, and the host. "-" is a tar stream on standard input or output.
 A source directory that ends with "/." has its content copied. What is copied into a container belongs to root unless -a
-keeps owners. Volumes and host paths that are mounted in the container are copied with the rest, what is in memory is not;
+keeps owners. Volumes and host paths that are mounted in the container are copied with the rest; what is in memory (--tmpfs) is not, and nothing is copied there;
 /etc/hosts, /etc/hostname and /etc/resolv.conf are copied as mica has written them at the start.`,
 		Example: lines("mica cp app.js web:/srv/", "mica cp web:/etc/nginx ./nginx", "mica cp web:/var/log - | tar t"),
 		Args:    cobra.ExactArgs(2),

@@ -76,6 +76,37 @@ func tarList(t *testing.T, archive string) []string {
 	}
 }
 
+// TestCopyIntoMemory: what would lie under a tmpfs, where the container does not see it, is refused, whether it runs or not.
+func TestCopyIntoMemory(t *testing.T) {
+	c := newCLI(t)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "f"), "content")
+	write(t, filepath.Join(dir, "tree/seen"), "content")
+	write(t, filepath.Join(dir, "tree/mem/vol/in"), "content")
+	c.ok("run", "-d", "--name", "memory", "--tmpfs", "/srv/mem", "-v", "vol-memory:/srv/mem/vol", "base", "sleep", "1000")
+	c.remove("memory")
+	for _, state := range []string{"running", "stopped"} {
+		for _, to := range []string{"/srv/mem/", "/srv/mem/f", "/srv/../srv/mem"} {
+			c.fails(125, "tmpfs", "cp", filepath.Join(dir, "f"), "memory:"+to)
+		}
+		c.ok("cp", dir+"/tree/.", "memory:/srv")
+		write(t, filepath.Join(dir, "tree/mem/f"), "content")
+		c.fails(125, "/srv/mem/f in the container: it lies on a tmpfs", "cp", dir+"/tree/.", "memory:/srv")
+		if err := os.Remove(filepath.Join(dir, "tree/mem/f")); err != nil {
+			t.Fatal(err)
+		}
+		if out := tarList(t, c.run("cp", "memory:/srv/mem/vol", "-").stdout); len(out) != 2 || !strings.HasPrefix(out[1], "vol/in ") {
+			t.Errorf("%s: in the volume: %q", state, out)
+		}
+		if out := c.ok("diff", "memory"); strings.Contains(out, "/srv/mem/") || !strings.Contains(out, "/srv/seen") {
+			t.Errorf("%s: changes: %s", state, out)
+		}
+		if state == "running" {
+			c.ok("stop", "-t", "0", "memory")
+		}
+	}
+}
+
 // TestCopyGenerated copies the files that a start generates: what the container sees, not what lies below.
 func TestCopyGenerated(t *testing.T) {
 	c := newCLI(t)
