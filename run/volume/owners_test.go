@@ -2,10 +2,10 @@ package volume
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -85,12 +85,75 @@ func TestAsRootOwners(t *testing.T) {
 	}
 }
 
+// TestLongPaths: a way that no call takes, and beside it a short one.
+func TestLongPaths(t *testing.T) {
+	v, err := Open(filepath.Join(t.TempDir(), "volumes")).Create("v", nil)
+	must(t, err)
+	name := strings.Repeat("n", 200)
+	const depth = 2 * unix.PathMax / 200
+	each := func(do func(fd int)) {
+		fd, err := unix.Open(v.Data, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		must(t, err)
+		for range depth {
+			_ = unix.Mkdirat(fd, name, 0o700)
+			below, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+			must(t, err)
+			unix.Close(fd)
+			fd = below
+			do(fd)
+		}
+		unix.Close(fd)
+	}
+	each(func(fd int) { must(t, unix.Mkdirat(fd, "z", 0o700)) })
+	each(func(fd int) { must(t, unix.Fchmodat(fd, "z", 0o570, 0)); must(t, unix.Fchmod(fd, 0o550)) })
+	modes := func(want uint32) {
+		t.Helper()
+		each(func(fd int) {
+			var st, z unix.Stat_t
+			must(t, unix.Fstat(fd, &st))
+			must(t, unix.Fstatat(fd, "z", &z, 0))
+			if st.Mode&0o777 != 0o550|want || z.Mode&0o777 != 0o570|want {
+				t.Fatalf("modes %o, %o", st.Mode, z.Mode)
+			}
+		})
+	}
+	must(t, Settle(filepath.Dir(v.Data)))
+	modes(0o700)
+	st, err := os.Stat(filepath.Join(filepath.Dir(v.Data), ownersFile))
+	must(t, err)
+	if st.Size() > depth*300 {
+		t.Errorf("the list has %d bytes", st.Size())
+	}
+	must(t, Restore(filepath.Dir(v.Data)))
+	modes(0)
+	must(t, Settle(filepath.Dir(v.Data)))
+}
+
+// TestOldOwners: lists with whole paths are read still.
+func TestOldOwners(t *testing.T) {
+	v, err := Open(filepath.Join(t.TempDir(), "volumes")).Create("v", nil)
+	must(t, err)
+	must(t, os.MkdirAll(filepath.Join(v.Data, "a/b"), 0o700))
+	must(t, os.Mkdir(filepath.Join(v.Data, "c"), 0o700))
+	list := ""
+	for _, line := range []string{"500 gone", "510 gone/b", "520 a/b", "530 c"} {
+		list += fmt.Sprintf("%d %s\x00", os.Geteuid(), line)
+	}
+	must(t, os.WriteFile(filepath.Join(filepath.Dir(v.Data), ownersFile), []byte(list), 0o600))
+	must(t, Restore(filepath.Dir(v.Data)))
+	for name, mode := range map[string]uint32{"a/b": 0o520, "c": 0o530, "a": 0o700} {
+		if st := stat(t, filepath.Join(v.Data, name)); st.Mode&0o777 != mode {
+			t.Errorf("%s has mode %o, want %o", name, st.Mode, mode)
+		}
+	}
+}
+
 // TestDamagedOwners: a list that is damaged is said to be, and nothing is lost.
 func TestDamagedOwners(t *testing.T) {
 	v, err := Open(filepath.Join(t.TempDir(), "volumes")).Create("v", nil)
 	must(t, err)
 	list := filepath.Join(filepath.Dir(v.Data), ownersFile)
-	for _, text := range []string{"1", "x 755 a\x00", "1 755 a"} {
+	for _, text := range []string{"1", "x 755 a\x00", "1 755 a", "1 755 \x00", "1 755 /x/a\x00", "1 755 /0\x00", "1 755 /0/a\x001 755 /2/b\x00"} {
 		must(t, os.WriteFile(list, []byte(text), 0o600))
 		var s steps
 		if _, err := v.Hold(s.help); err == nil || !strings.Contains(err.Error(), "damaged") {
@@ -106,10 +169,10 @@ func TestDamagedOwners(t *testing.T) {
 	}
 }
 
-func stat(t *testing.T, path string) *syscall.Stat_t {
+func stat(t *testing.T, path string) *unix.Stat_t {
 	t.Helper()
-	var st syscall.Stat_t
-	must(t, syscall.Lstat(path, &st))
+	var st unix.Stat_t
+	must(t, unix.Lstat(path, &st))
 	return &st
 }
 
