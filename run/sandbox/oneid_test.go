@@ -1,8 +1,10 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"syscall"
@@ -45,6 +47,14 @@ func TestEmulatedIdentity(t *testing.T) {
 		if got := strings.Join(strings.Fields(out), " "); got != c.want {
 			t.Errorf("%s:\n got %s\nwant %s", c.command, got, c.want)
 		}
+	}
+}
+
+// TestManyIdentities: a process may have been anybody, while others stay who they are.
+func TestManyIdentities(t *testing.T) {
+	out, st := output(t, oneID(t, self("many-identities")))
+	if want := "7 [7]\n9000 [9000]\n"; st.Code != 0 || out != want {
+		t.Errorf("%+v: %q, want %q", st, out, want)
 	}
 }
 
@@ -122,6 +132,7 @@ func init() {
 		showIDs()
 		return unix.Exec("/proc/self/exe", append(os.Args[:1:1], "show-ids"), os.Environ())
 	}
+	commands["many-identities"] = manyIdentities
 	commands["refused-capset"] = func([]string) error {
 		runtime.LockOSThread()
 		if err := unix.Setgid(5); err != nil {
@@ -186,4 +197,36 @@ func BenchmarkIdentityCalls(b *testing.B) {
 		}
 		s.Wait()
 	}
+}
+
+// manyIdentities takes more identities than the table has room for, and starts a process with an early one that tells at the end
+// what became of its own.
+func manyIdentities(args []string) error {
+	tell := func() error {
+		groups, err := unix.Getgroups()
+		fmt.Println(unix.Getegid(), groups)
+		return err
+	}
+	if len(args) > 0 {
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		return tell()
+	}
+	early := exec.Command(commandPath, os.Args[1], "early")
+	early.Stdout = os.Stdout
+	stdin, err := early.StdinPipe()
+	if err != nil {
+		return err
+	}
+	for i := range 9000 {
+		if err := errors.Join(unix.Setgroups([]int{i + 1}), unix.Setregid(i+1, i+1)); err != nil {
+			return fmt.Errorf("identity %d: %w", i+1, err)
+		}
+		if i+1 == 7 {
+			if err := early.Start(); err != nil {
+				return err
+			}
+		}
+	}
+	stdin.Close()
+	return errors.Join(early.Wait(), tell())
 }

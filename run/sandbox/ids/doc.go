@@ -31,8 +31,8 @@
 //
 // In the kernel, with the process: the soft limit of RLIMIT_LOCKS, which Linux has ignored since 2.4.25, holds the number of
 // the credentials in a table (Table). Resource limits are inherited over fork and exec, belong to a process exactly as long as it
-// lives, and init may set those of others. So there is nothing to clean up, no process id that could be mistaken
-// for its predecessor's, and no fork to watch. A process that never changed its identity has no limit there: infinity. The filter
+// lives, and init may set those of others. So there is nothing to clean up but a table that is full (reclaim), no process id
+// that could be mistaken for its predecessor's, and no fork to watch. A process that never changed its identity has no limit there: infinity. The filter
 // keeps processes from setting this limit themselves.
 //
 // Threads of one process share their limits, so they share emulated credentials. The C library keeps them equal in all

@@ -78,6 +78,7 @@ func NewServer(table *Table, files Files, opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	table.proc = r.proc
 	return &Server{table: table, files: files, resolver: r, opt: opt}, nil
 }
 

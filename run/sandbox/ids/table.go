@@ -30,44 +30,53 @@ const (
 	otherOffset = 4
 )
 
-// Table keeps the credentials that have occurred. The zero number of a process stands for the base credentials.
+// Table keeps the credentials that have occurred, as long as there is room, and after that those that processes have. A
+// process without a number has the base credentials.
 type Table struct {
 	base   Creds
 	shared []byte
+	proc   int // the sandbox's /proc, once a Server has the table; without it no number is free again
 
-	mu      sync.Mutex
+	mu      sync.Mutex // over each look at a limit and what its number stands for, and over each change of both
 	numbers map[Creds]uint32
 	list    []Creds
+	free    []uint32 // numbers in list that no process has
 }
 
 // NewTable makes the table of a sandbox. Processes have the base credentials until they change them. shared is the memory
 // that the table and its View share: SharedSize zero bytes.
 func NewTable(base Creds, shared []byte) *Table {
-	return &Table{base: base, shared: shared, numbers: map[Creds]uint32{}}
+	return &Table{base: base, shared: shared, proc: -1, numbers: map[Creds]uint32{}}
 }
 
 // Base are the credentials of a process that has not changed any.
 func (t *Table) Base() Creds { return t.base }
 
-// ErrFull says that too many different credentials have occurred in one sandbox.
+// ErrFull says that the processes of one sandbox have too many different credentials.
 var ErrFull = errors.New("table of credentials is full")
 
 func word(shared []byte, offset int) *atomic.Uint32 {
 	return (*atomic.Uint32)(unsafe.Pointer(&shared[offset]))
 }
 
-// number enters credentials.
+// number enters credentials. The caller holds mu until a process has the number.
 func (t *Table) number(c Creds) (uint32, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if n, ok := t.numbers[c]; ok {
 		return n, nil
 	}
+	if len(t.list) == maxEntries && len(t.free) == 0 {
+		t.reclaim()
+	}
 	n := uint32(len(t.list))
-	if n >= maxEntries {
+	switch last := len(t.free) - 1; {
+	case last >= 0:
+		n, t.free = t.free[last], t.free[:last]
+		t.list[n] = c
+	case n < maxEntries:
+		t.list = append(t.list, c)
+	default:
 		return 0, ErrFull
 	}
-	t.list = append(t.list, c)
 	t.numbers[c] = n
 	at := headerSize + int(n)*entrySize
 	word(t.shared, at).Store(c.FSUID)
@@ -75,11 +84,11 @@ func (t *Table) number(c Creds) (uint32, error) {
 	if c.FSUID != t.base.FSUID || c.FSGID != t.base.FSGID {
 		word(t.shared, otherOffset).Store(1)
 	}
-	word(t.shared, countOffset).Store(n + 1)
+	word(t.shared, countOffset).Store(uint32(len(t.list)))
 	return n, nil
 }
 
-// Limit is the value of the resource limit for credentials.
+// limit is the value of the resource limit for credentials. The caller holds mu, as for number.
 func (t *Table) limit(c Creds) (uint64, error) {
 	if c == t.base {
 		return unix.RLIM_INFINITY, nil
@@ -96,17 +105,14 @@ func (t *Table) Get(tid int) (Creds, error) {
 
 // get also says whether the process has never changed its credentials.
 func (t *Table) get(tid int) (Creds, bool, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	var l unix.Rlimit
 	if err := unix.Prlimit(tid, Resource, nil, &l); err != nil {
 		return Creds{}, false, fmt.Errorf("read credentials of %d: %w", tid, err)
 	}
 	n, ok := numberIn(l.Cur)
-	if !ok {
-		return t.base, true, nil
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if int(n) >= len(t.list) {
+	if !ok || int(n) >= len(t.list) {
 		return t.base, true, nil
 	}
 	return t.list[n], false, nil
@@ -114,6 +120,8 @@ func (t *Table) get(tid int) (Creds, bool, error) {
 
 // Set changes the credentials of a process (0: of the calling one).
 func (t *Table) Set(tid int, c Creds) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	cur, err := t.limit(c)
 	if err != nil {
 		return err
