@@ -105,3 +105,16 @@ func TestOwnersInVolumes(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", out, strings.Join(want, "\n"))
 	}
 }
+
+// TestOwnersReadOnly: what cannot be written is not given away either, whoever keeps its owners.
+func TestOwnersReadOnly(t *testing.T) {
+	cfg := oneID(t, sh(`for f in /vol /proc/self/comm /proc/sys /sys/kernel /etc/passwd; do
+		chown 5 $f 2>&1 | grep -c Read-only; chown -h 5 $f 2>&1 | grep -c Read-only; done; mknod /new c 1 3 2>&1 | grep -c Read-only; ls /new 2>&1 | wc -l`))
+	union(t, cfg)
+	cfg.ReadOnlyRoot = true
+	cfg.Mounts = append(cfg.Mounts, Mount{Kind: MountBind, Source: t.TempDir(), Target: "/vol", ReadOnly: true})
+	out, _ := output(t, cfg)
+	if got := strings.Join(strings.Fields(out), " "); got != "1 1 0 0 1 1 1 1 1 1 1 1" {
+		t.Errorf("got %s", got)
+	}
+}

@@ -22,8 +22,8 @@ type Files interface {
 }
 
 // rootFiles asks the server of the root, by the attributes of package idcall. Files on other filesystems (volumes, tmpfs,
-// devices) keep their owner; a change succeeds without effect, because programs that prepare such a file for another
-// user would else give up.
+// devices) keep their owner; a change succeeds without effect where one could be made, because programs that prepare such a
+// file for another user would else give up.
 type rootFiles struct {
 	token string
 	dev   uint64 // of the root
@@ -63,6 +63,9 @@ func (f *rootFiles) Owner(fd int) (uid, gid uint32, ok bool, err error) {
 }
 
 func (f *rootFiles) Chown(fd int, uid, gid uint32) error {
+	if err := writable(fd); err != nil {
+		return err
+	}
 	if ok, err := f.inRoot(fd); !ok || err != nil {
 		return err
 	}
@@ -74,6 +77,9 @@ func (f *rootFiles) Chown(fd int, uid, gid uint32) error {
 }
 
 func (f *rootFiles) Mknod(dir int, name string, mode uint32, dev, uid, gid uint32) error {
+	if err := writable(dir); err != nil {
+		return err
+	}
 	ok, err := f.inRoot(dir)
 	if err != nil {
 		return err
@@ -91,6 +97,18 @@ func (f *rootFiles) Mknod(dir int, name string, mode uint32, dev, uid, gid uint3
 		return unix.EPERM
 	}
 	return err
+}
+
+// writable is EROFS for what lies on a read-only mount, of which a filesystem does not know.
+func writable(fd int) error {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil {
+		return err
+	}
+	if st.Flags&unix.ST_RDONLY != 0 {
+		return unix.EROFS
+	}
+	return nil
 }
 
 // self is a path to an open file that is not looked up by name again.
