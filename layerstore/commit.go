@@ -45,6 +45,9 @@ func (s *Store) Commit(ctx context.Context, parent *Image, changes Changes, opt 
 		delete(t.blobs, layer.Digest)
 	} else {
 		layers = append(layers, layer)
+		if err := checkLayerCount(len(layers)); err != nil {
+			return nil, fmt.Errorf("commit: %w", err)
+		}
 		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, layer.Digest)
 		t.infos[layer.Digest.Encoded()] = written.layerInfo
 	}

@@ -11,6 +11,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"mica/cow"
 )
 
 // Resolve finds an image by NAME[:TAG], NAME@DIGEST, ID or unique beginning
@@ -214,6 +216,17 @@ func checkManifest(m *ocispec.Manifest, d digest.Digest) error {
 		if err := validDigest(desc.Digest); err != nil {
 			return fmt.Errorf("manifest %s: %w", d, err)
 		}
+	}
+	return nil
+}
+
+// maxLayers is how many layers an image may have, so that a container has room for those of its own below them.
+const maxLayers = cow.MaxLayers - 10
+
+// checkLayerCount refuses an image that could not be used, before anything is made of it.
+func checkLayerCount(n int) error {
+	if n > maxLayers {
+		return fmt.Errorf("the image has %d layers; at most %d are possible", n, maxLayers)
 	}
 	return nil
 }

@@ -98,6 +98,9 @@ func (l *loader) all(ctx context.Context) error {
 // add stages what makes an image usable: its layers, unpacked, each as soon as stage, which may be nil, has brought its blob.
 func (l *loader) add(ctx context.Context, desc ocispec.Descriptor, m *ocispec.Manifest, cfg *ImageConfig, names []string,
 	stage func(ocispec.Descriptor) error) error {
+	if err := checkLayerCount(len(m.Layers)); err != nil {
+		return err
+	}
 	u := unpacker{t: l.t}
 	chain := layerChain(cfg)
 	for i, d := range m.Layers {

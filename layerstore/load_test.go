@@ -213,6 +213,7 @@ func TestLoadErrors(t *testing.T) {
 		{"no images", makeTar(t, file(dockerManifest, "[]")), LoadOptions{}, "list of them is empty"},
 		{"no JSON", makeTar(t, file("index.json", "{")), LoadOptions{}, "parse index.json"},
 		{"corrupt blob", corrupt, LoadOptions{}, "is corrupt"},
+		{"too many layers", makeTar(t, dockerSave(t, "x", slices.Repeat([][]byte{layer}, maxLayers+1)...)...), LoadOptions{}, "the image has 991 layers; at most 990"},
 		{"hostile layer", makeTar(t, dockerSave(t, "x", hostile)...), LoadOptions{}, `entry "../escape": the name leads out of the layer`},
 		{"config outside", makeTar(t, file(dockerManifest, `[{"Config":"../../../etc/passwd","Layers":[]}]`)), LoadOptions{}, "not in the archive"},
 		{"bad digest", makeTar(t, file("index.json", `{"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:../../etc/passwd","size":1}]}`)), LoadOptions{}, "digest"},
