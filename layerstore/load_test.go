@@ -233,6 +233,29 @@ func TestLoadErrors(t *testing.T) {
 	}
 }
 
+// TestLoadMends: what has been damaged is whole again when its image is loaded anew.
+func TestLoadMends(t *testing.T) {
+	s := newStore(t)
+	importTar(t, s, "x", file("a", "b"))
+	var archive bytes.Buffer
+	if err := s.Save(context.Background(), &archive, []string{"x"}, OCIArchive); err != nil {
+		t.Fatal(err)
+	}
+	blobs, err := filepath.Glob(filepath.Join(s.Root(), "blobs/sha256/*"))
+	if err != nil || len(blobs) != 3 {
+		t.Fatalf("%q, %v", blobs, err)
+	}
+	for _, b := range blobs {
+		if err := os.WriteFile(b, []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Load(context.Background(), &archive, LoadOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	requireClean(t, s)
+}
+
 // TestLoadDirHostile: symlinks in a layout lead nowhere outside.
 func TestLoadDirHostile(t *testing.T) {
 	layout := t.TempDir()

@@ -182,11 +182,8 @@ func (t *session) placeBlobs() error {
 		return nil
 	}
 	for d, path := range t.blobs {
-		final := t.s.blobPath(d)
-		if exists(final) {
-			continue
-		}
-		if err := os.Rename(path, final); err != nil {
+		// In place of one that is there, too: that may have been damaged since.
+		if err := os.Rename(path, t.s.blobPath(d)); err != nil {
 			return err
 		}
 		if err := t.point("blob-placed"); err != nil {
