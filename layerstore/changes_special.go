@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"mica/internal/signame"
 )
 
 // expose reads ports: PORT or FIRST-LAST, with /tcp (the default), /udp or /sctp.
@@ -60,29 +60,11 @@ func (e *changeEditor) stopSignal(text string) error {
 	if err != nil {
 		return err
 	}
-	if !validSignal(sig) {
-		return fmt.Errorf("%q is no signal; write a name like SIGTERM or a number from 1 to 64", sig)
+	if _, err := signame.Parse(sig); err != nil {
+		return err
 	}
 	e.c.StopSignal = sig
 	return nil
-}
-
-func validSignal(sig string) bool {
-	const maxSignal = 64
-	if n, err := strconv.Atoi(sig); err == nil {
-		return n >= 1 && n <= maxSignal
-	}
-	name := strings.TrimPrefix(strings.ToUpper(sig), "SIG")
-	for _, rt := range []string{"RTMIN", "RTMAX"} {
-		if offset, ok := strings.CutPrefix(name, rt); ok {
-			if offset == "" {
-				return true
-			}
-			n, err := strconv.Atoi(offset)
-			return err == nil && n >= -30 && n <= 30
-		}
-	}
-	return unix.SignalNum("SIG"+name) != 0
 }
 
 // healthcheck reads NONE, or options and CMD with a command.

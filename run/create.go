@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"mica/internal/signame"
 	"mica/layerstore"
 	"mica/run/record"
 )
@@ -194,7 +195,7 @@ func merge(c *layerstore.ContainerConfig, opt *CreateOptions) error {
 		c.StopTimeout = opt.StopTimeout
 	}
 	c.Hostname, c.Domainname = opt.Hostname, opt.Domainname
-	if _, err := ParseSignal(c.StopSignal); c.StopSignal != "" && err != nil {
+	if _, err := signame.Parse(c.StopSignal); c.StopSignal != "" && err != nil {
 		return err
 	}
 	return nil

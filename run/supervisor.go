@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/internal/signame"
 	"mica/run/control"
 	"mica/run/record"
 	"mica/run/sandbox"
@@ -299,7 +300,7 @@ func (s *supervisor) stop(ctx context.Context, sig int, timeout *float64, keep b
 		if sig != 0 {
 			signal = unix.Signal(sig)
 		} else if name := s.c.Config.Container.StopSignal; name != "" {
-			if parsed, err := ParseSignal(name); err == nil {
+			if parsed, err := signame.Parse(name); err == nil {
 				signal = parsed
 			}
 		}

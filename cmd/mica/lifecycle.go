@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mica/internal/signame"
 	"mica/run"
 	"mica/run/control"
 	"mica/run/record"
@@ -164,7 +165,7 @@ func (f *stopFlags) options(c *cobra.Command) (opt run.StopOptions, err error) {
 		opt.Timeout = &f.timeout
 	}
 	if f.signal != "" {
-		sig, err := run.ParseSignal(f.signal)
+		sig, err := signame.Parse(f.signal)
 		if err != nil {
 			return opt, err
 		}
@@ -233,7 +234,7 @@ func (a *app) newKillCommand() *cobra.Command {
 	}
 	c.Flags().StringVarP(&signal, "signal", "s", "KILL", "signal to send")
 	c.RunE = func(_ *cobra.Command, args []string) error {
-		sig, err := run.ParseSignal(signal)
+		sig, err := signame.Parse(signal)
 		if err != nil {
 			return err
 		}
