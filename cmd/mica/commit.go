@@ -105,7 +105,7 @@ func (a *app) newHistoryCommand() *cobra.Command {
 		for _, step := range steps {
 			rows = append(rows, newHistoryRow(step, human, noTrunc))
 		}
-		return format.Write(stdout, table, opt, rows)
+		return format.Write(display(), table, opt, rows)
 	}
 	return c
 }
@@ -149,7 +149,7 @@ func (a *app) newDiffCommand() *cobra.Command {
 			out := bufio.NewWriter(stdout)
 			shown := func(path string) string { return path }
 			if term.IsTerminal(1) {
-				shown = printable
+				shown = format.Printable
 			}
 			diff := e.Diff
 			if home {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"mica/internal/format"
 	"mica/run"
 	"mica/run/record"
 )
@@ -136,7 +137,7 @@ overwritten, unless --force says so.`,
 		}
 		opt.Confirm = func(s *run.ApplySummary) error {
 			for _, i := range s.Items {
-				fmt.Fprintln(stdout, i.Kind, printable(i.Path))
+				fmt.Fprintln(stdout, i.Kind, format.Printable(i.Path))
 			}
 			fmt.Fprintln(stdout, s)
 			if dryRun || len(s.Items) == 0 {

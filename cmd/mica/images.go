@@ -83,7 +83,7 @@ func (a *app) newImagesCommand(use string) *cobra.Command {
 				rows = append(rows, row)
 			}
 		}
-		return format.Write(stdout, table, opt, rows)
+		return format.Write(display(), table, opt, rows)
 	}
 	return c
 }

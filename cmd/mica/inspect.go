@@ -85,10 +85,10 @@ func (a *app) newInspectCommand(kind inspectKind) *cobra.Command {
 
 func printObjects(text string, objects []any) error {
 	if text == "" || text == "json" {
-		return format.Indented(stdout, objects)
+		return format.Indented(display(), objects)
 	}
 	for _, o := range objects {
-		if err := format.Execute(stdout, text, o); err != nil {
+		if err := format.Execute(display(), text, o); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"mica/internal/format"
 )
 
 // What -o names is written as a shell's redirection would write it.
@@ -108,7 +110,7 @@ func TestFullStdout(t *testing.T) {
 // A name in a container is shown, not obeyed, by a terminal; a pipe gets its bytes.
 func TestDiffOnTerminal(t *testing.T) {
 	for in, want := range map[string]string{"/a b/é": "/a b/é", "/\x1b[2J\n": `/\x1b[2J\n`, "/\xff\u202e": `/\xff\u202e`} {
-		if got := printable(in); got != want {
+		if got := format.Printable(in); got != want {
 			t.Errorf("%q is shown as %s, want %s", in, got, want)
 		}
 	}
@@ -120,6 +122,32 @@ func TestDiffOnTerminal(t *testing.T) {
 	}
 	tt := c.terminal(24, 80, "diff", "rude")
 	tt.expect(`A /srv/x\x1b[2J`)
+	if code := tt.code(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// An image's words make no rows of their own in a table, and command no terminal; a pipe gets what a template prints.
+func TestTablesShowControls(t *testing.T) {
+	c := newCLI(t)
+	tar := filepath.Join(shared.dir, "base.tar")
+	const message = "ok\n\x1b[2Jforged\trow \u009bé"
+	const spelled = `ok\n\x1b[2Jforged\trow \u009bé`
+	c.ok("import", "-m", message, "-c", `LABEL note="a\x1bb"`, tar, "rude:1")
+	t.Cleanup(func() { c.run("rmi", "-f", "rude:1") })
+	if out := c.ok("history", "rude:1"); !strings.HasSuffix(out, spelled) || strings.Count(out, "\n") != 1 {
+		t.Errorf("history: %q", out)
+	}
+	for _, format := range []string{"table {{.ID}}\t{{.Comment}}", "table {{if .ID}}{{with .Comment}}{{.}}{{end}}{{else}}{{.ID}}{{end}}"} {
+		if out := c.ok("history", "--format", format, "rude:1"); !strings.HasSuffix(out, spelled) {
+			t.Errorf("%s: %q", format, out)
+		}
+	}
+	if out := c.ok("history", "--format", "{{.Comment}}", "rude:1"); out != message {
+		t.Errorf("a pipe gets %q", out)
+	}
+	tt := c.terminal(24, 200, "history", "--format", "{{.Comment}}", "rude:1")
+	tt.expect(`\x1b[2Jforged	row \u009bé`)
 	if code := tt.code(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}

@@ -96,7 +96,7 @@ func (a *app) newPsCommand(use string) *cobra.Command {
 			}
 			rows = append(rows, row)
 		}
-		return format.Write(stdout, table, opt, rows)
+		return format.Write(display(), table, opt, rows)
 	}
 	return c
 }

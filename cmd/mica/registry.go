@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"mica/internal/format"
 	"mica/internal/imageref"
 	"mica/internal/registry"
 )
@@ -62,7 +63,7 @@ func (f *registryFlags) open(named imageref.Ref) (*registry.Repository, error) {
 // printableError is an error that may quote what a registry said, and is one line all the same.
 type printableError struct{ err error }
 
-func (e printableError) Error() string { return printable(e.err.Error()) }
+func (e printableError) Error() string { return format.Printable(e.err.Error()) }
 func (e printableError) Unwrap() error { return e.err }
 
 // interruptible is untilInterrupted of what speaks with a registry.

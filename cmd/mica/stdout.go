@@ -3,13 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
-	"unicode"
-	"unicode/utf8"
+
+	"golang.org/x/term"
+
+	"mica/internal/format"
 )
 
 // stdout is where all commands print what they have to say. That it cannot be written is found at the end, in execute, so
@@ -50,26 +52,37 @@ func (p *printer) failed() error {
 func complain(err error) {
 	lines := strings.Split(err.Error(), "\n")
 	for i := range lines {
-		lines[i] = printable(lines[i])
+		lines[i] = format.Printable(lines[i])
 	}
 	fmt.Fprintln(os.Stderr, "mica:", strings.Join(lines, "\n"))
 }
 
-// printable spells out what a terminal would obey or could not show.
-func printable(s string) string {
-	var b strings.Builder
-	for i, n := 0, 0; i < len(s); i += n {
-		var r rune
-		r, n = utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && n == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case unicode.IsPrint(r):
-			b.WriteRune(r)
-		default:
-			quoted := strconv.QuoteRune(r)
-			b.WriteString(quoted[1 : len(quoted)-1])
-		}
+// display is where to print what is for people to read: standard output, whose terminal does not get to obey what an image or a
+// container has put into it.
+func display() io.Writer {
+	if term.IsTerminal(1) {
+		return visible{}
 	}
-	return b.String()
+	return stdout
+}
+
+// visible spells out what a terminal would obey, but for line feeds and tabs, in text that comes in whole characters.
+type visible struct{}
+
+func (visible) Write(b []byte) (int, error) {
+	var out strings.Builder
+	for rest := string(b); rest != ""; {
+		i := strings.IndexAny(rest, "\n\t")
+		if i < 0 {
+			i = len(rest)
+		}
+		out.WriteString(format.Printable(rest[:i]))
+		end := min(i+1, len(rest))
+		out.WriteString(rest[i:end])
+		rest = rest[end:]
+	}
+	if _, err := io.WriteString(stdout, out.String()); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }

@@ -49,14 +49,14 @@ when all that was wrong has been repaired, and 1 otherwise.`,
 			if p.Repaired {
 				repaired = " (repaired)"
 			}
-			fmt.Fprintf(stdout, "%s: %s%s\n", p.Path, p.What, repaired)
+			fmt.Fprintf(stdout, "%s: %s%s\n", format.Printable(p.Path), format.Printable(p.What), repaired)
 		}
 		containers, err := e.CheckContainers(c.Context(), repair)
 		if err != nil {
 			return err
 		}
 		for _, p := range containers {
-			fmt.Fprintln(stdout, p)
+			fmt.Fprintln(stdout, format.Printable(fmt.Sprint(p)))
 			clean = clean && p.Repaired
 		}
 		if !clean {
@@ -111,7 +111,7 @@ func (a *app) newSystemDfCommand() *cobra.Command {
 				Reclaimable: fmt.Sprintf("%s (%d%%)", format.Size(u.Reclaimable), percent),
 			})
 		}
-		return format.Write(stdout, dfTable, opt, rows)
+		return format.Write(display(), dfTable, opt, rows)
 	}
 	return c
 }
@@ -198,7 +198,7 @@ func (a *app) newVersionCommand() *cobra.Command {
 			text = "{{json .}}"
 		}
 		if text != "" {
-			return format.Execute(stdout, text, doc)
+			return format.Execute(display(), text, doc)
 		}
 		fmt.Fprintf(stdout, "mica:\n Version:    %s\n Go version: %s\n Git commit: %s\n Built:      %s\n OS/Arch:    %s/%s\n",
 			v.Version, v.Go, v.Commit, v.Built, v.OS, v.Arch)
@@ -231,7 +231,7 @@ func (a *app) newInfoCommand() *cobra.Command {
 		case "json":
 			text = "{{json .}}"
 		}
-		return format.Execute(stdout, text, info)
+		return format.Execute(display(), text, info)
 	}
 	return c
 }

@@ -115,7 +115,7 @@ func (a *app) newVolumeListCommand() *cobra.Command {
 				Mountpoint: v.Data, Name: v.Name, Scope: "local", Size: "N/A", Status: "N/A", labels: v.Labels,
 			})
 		}
-		return format.Write(stdout, volumeTable, opt, rows)
+		return format.Write(display(), volumeTable, opt, rows)
 	}
 	return c
 }

@@ -61,6 +61,7 @@ func Write[T any](w io.Writer, t Table, opt Options, rows []T) error {
 	}
 	var out io.Writer = w
 	if table {
+		makeCells(tmpl)
 		tab := tabwriter.NewWriter(w, 10, 1, 3, ' ', 0)
 		defer tab.Flush()
 		out = tab
