@@ -44,16 +44,14 @@ type Use struct {
 	Size, Reclaimable int64 // bytes
 }
 
-// DiskUse tells what images, containers and volumes take.
+// DiskUse tells what images, containers and volumes take. The error of images that cannot be read comes beside it, as from
+// [layerstore.Store.Images].
 func (e *Engine) DiskUse(ctx context.Context) ([]Use, error) {
 	s, err := e.Store()
 	if err != nil {
 		return nil, err
 	}
-	images, err := s.Images()
-	if err != nil {
-		return nil, err
-	}
+	images, broken := s.Images()
 	containers, err := e.Containers.List()
 	if err != nil {
 		return nil, err
@@ -108,7 +106,10 @@ func (e *Engine) DiskUse(ctx context.Context) ([]Use, error) {
 			vu.Reclaimable += size
 		}
 	}
-	return []Use{iu, cu, vu}, ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return []Use{iu, cu, vu}, broken
 }
 
 // Info is what `mica info` shows.
@@ -121,16 +122,13 @@ type Info struct {
 	Cgroups, Fusermount                                string
 }
 
-// Info looks at the store and at what the machine offers.
+// Info looks at the store and at what the machine offers. The error of images that cannot be read comes beside it.
 func (e *Engine) Info() (*Info, error) {
 	s, err := e.Store()
 	if err != nil {
 		return nil, err
 	}
-	images, err := s.Images()
-	if err != nil {
-		return nil, err
-	}
+	images, broken := s.Images()
 	containers, err := e.Containers.List()
 	if err != nil {
 		return nil, err
@@ -174,7 +172,7 @@ func (e *Engine) Info() (*Info, error) {
 	if err := CheckLimits(&record.HostConfig{Memory: 1, CPUs: 1, PidsLimit: 1}); err != nil {
 		i.Cgroups = "not delegated: no limits of memory, cpus and processes"
 	}
-	return i, nil
+	return i, broken
 }
 
 // tool tells where a program is, or which package has it.

@@ -55,10 +55,7 @@ func (a *app) completeImages(max int) completer {
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		images, err := s.Images()
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
+		images, _ := s.Images() // those that can be read
 		var words []string
 		for _, img := range images {
 			for _, name := range img.Names {

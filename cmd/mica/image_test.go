@@ -413,3 +413,32 @@ func TestOddAttribute(t *testing.T) {
 		t.Errorf("the other attribute is lost, %v", err)
 	}
 }
+
+// TestBrokenImage: one that cannot be read hides no other, and is told of.
+func TestBrokenImage(t *testing.T) {
+	newCLI(t) // for the executable and the test root
+	c := &cli{t: t, root: filepath.Join(t.TempDir(), "store")}
+	tar := filepath.Join(shared.dir, "base.tar")
+	c.ok("import", tar, "good")
+	id := c.ok("import", tar, "broken")
+	write(t, filepath.Join(c.root, "blobs/sha256", strings.TrimPrefix(id, "sha256:")), "{}")
+	for _, try := range []struct {
+		words string
+		args  []string
+	}{
+		{"good", []string{"images"}},
+		{"good", []string{"images", "--format", "{{.Repository}}"}},
+		{"Images          1", []string{"system", "df"}},
+		{"1", []string{"system", "df", "--format", "{{.TotalCount}}"}},
+		{"Images:          1", []string{"info"}},
+		{"1", []string{"info", "--format", "{{.Images}}"}},
+	} {
+		c.fails(125, "image broken:latest: ", try.args...)
+		if r := c.run(try.args...); !strings.Contains(r.stdout, try.words) {
+			t.Errorf("%q prints %q", try.args, r.stdout)
+		}
+	}
+	if out := c.ok("__complete", "run", ""); !strings.HasPrefix(out, "good\n") {
+		t.Errorf("completion: %q", out)
+	}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,9 +61,9 @@ func (a *app) newImagesCommand(use string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		images, err := s.Images()
-		if err != nil {
-			return err
+		images, broken := s.Images()
+		if broken != nil && len(images) == 0 {
+			return broken
 		}
 		keep, err := imageFilter(s, flt)
 		if err != nil {
@@ -83,7 +84,7 @@ func (a *app) newImagesCommand(use string) *cobra.Command {
 				rows = append(rows, row)
 			}
 		}
-		return format.Write(display(), table, opt, rows)
+		return cmp.Or(format.Write(display(), table, opt, rows), broken)
 	}
 	return c
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,9 +97,9 @@ func (a *app) newSystemDfCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		use, err := e.DiskUse(c.Context())
-		if err != nil {
-			return err
+		use, broken := e.DiskUse(c.Context())
+		if use == nil {
+			return broken
 		}
 		var rows []dfRow
 		for _, u := range use {
@@ -111,7 +112,7 @@ func (a *app) newSystemDfCommand() *cobra.Command {
 				Reclaimable: fmt.Sprintf("%s (%d%%)", format.Size(u.Reclaimable), percent),
 			})
 		}
-		return format.Write(display(), dfTable, opt, rows)
+		return cmp.Or(format.Write(display(), dfTable, opt, rows), broken)
 	}
 	return c
 }
@@ -219,19 +220,19 @@ func (a *app) newInfoCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		info, err := e.Info()
-		if err != nil {
-			return err
+		info, broken := e.Info()
+		if info == nil {
+			return broken
 		}
 		info.Version, info.OSType, info.Architecture, info.NCPU = version.Short(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU()
 		switch text {
 		case "":
 			info.Print(stdout)
-			return nil
+			return broken
 		case "json":
 			text = "{{json .}}"
 		}
-		return format.Execute(display(), text, info)
+		return cmp.Or(format.Execute(display(), text, info), broken)
 	}
 	return c
 }
