@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"mica/run/record"
@@ -55,6 +56,15 @@ func TestDelegatedBelow(t *testing.T) {
 		got, err := delegatedBelow(top, c.own, c.controllers)
 		if c.want == "" && err == nil || c.want != "" && got != filepath.Join(top, c.want) {
 			t.Errorf("%s for %v: %q, %v", c.own, c.controllers, got, err)
+		}
+	}
+}
+
+// TestScopeProperties: the least of a processor is 1 %, as in a cgroup of our own.
+func TestScopeProperties(t *testing.T) {
+	for cpus, want := range map[float64]string{0: "", 0.005: "-p CPUQuota=1%", 0.29: "-p CPUQuota=29%", 2.5: "-p CPUQuota=250%"} {
+		if got := strings.Join(scopeProperties(&record.HostConfig{CPUs: cpus}), " "); got != want {
+			t.Errorf("%v processors: %s, want %s", cpus, got, want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package run
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,18 +27,23 @@ func limited(host *record.HostConfig) (string, []string, error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("find the own executable: %w", err)
 	}
-	cmd := []string{systemdRun, "--user", "--scope", "--quiet", "--collect"}
-	if host.Memory > 0 {
-		cmd = append(cmd, "-p", "MemoryMax="+strconv.FormatInt(host.Memory, 10))
-	}
-	if host.CPUs > 0 {
-		cmd = append(cmd, "-p", fmt.Sprintf("CPUQuota=%d%%", int(host.CPUs*100)))
-	}
-	if host.PidsLimit > 0 {
-		cmd = append(cmd, "-p", "TasksMax="+strconv.FormatInt(host.PidsLimit, 10))
-	}
+	cmd := append([]string{systemdRun, "--user", "--scope", "--quiet", "--collect"}, scopeProperties(host)...)
 	// systemd-run passes arguments on but not argv[0].
 	return systemdRun, append(cmd, "--", exe, supervisorFlag), nil
+}
+
+// scopeProperties are the options that set a scope's limits.
+func scopeProperties(host *record.HostConfig) (args []string) {
+	if host.Memory > 0 {
+		args = append(args, "-p", "MemoryMax="+strconv.FormatInt(host.Memory, 10))
+	}
+	if host.CPUs > 0 {
+		args = append(args, "-p", fmt.Sprintf("CPUQuota=%d%%", max(int(math.Round(host.CPUs*100)), 1))) // 0% is refused
+	}
+	if host.PidsLimit > 0 {
+		args = append(args, "-p", "TasksMax="+strconv.FormatInt(host.PidsLimit, 10))
+	}
+	return args
 }
 
 // userManager finds the tool to ask the user's systemd with, where there is one.
