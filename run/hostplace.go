@@ -272,7 +272,7 @@ func packRooted(tw *tar.Writer, root *os.Root, p, name string, follow bool, link
 	if h.Typeflag != tar.TypeReg {
 		return tw.WriteHeader(h)
 	}
-	f, err := root.OpenFile(p, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := openRegular(root, p, os.O_RDONLY)
 	if err != nil {
 		return err
 	}

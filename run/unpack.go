@@ -147,7 +147,7 @@ func (u *unpacker) makeRoom(name string, kind byte, fi fs.FileInfo) error {
 	case u.inPlace && kind == tar.TypeReg && fi.Mode().IsRegular():
 		return nil
 	case !fi.Mode().IsRegular() && fi.Mode()&fs.ModeSymlink == 0:
-		return errors.New("there is a device, FIFO or socket of that name")
+		return errIrregular
 	}
 	return u.root.Remove(name)
 }
@@ -166,9 +166,9 @@ func (u *unpacker) open(name string, fi fs.FileInfo) error {
 // content writes a file anew; one that is there keeps its inode if that can be written.
 func (u *unpacker) content(name string, r io.Reader, size int64) error {
 	const flags = os.O_CREATE | os.O_WRONLY | os.O_TRUNC
-	f, err := u.root.OpenFile(name, flags, 0o600)
+	f, err := openRegular(u.root, name, flags)
 	if errors.Is(err, fs.ErrPermission) && u.root.Remove(name) == nil {
-		f, err = u.root.OpenFile(name, flags, 0o600)
+		f, err = openRegular(u.root, name, flags)
 	}
 	if err != nil {
 		return err
@@ -178,6 +178,28 @@ func (u *unpacker) content(name string, r io.Reader, size int64) error {
 		err = f.Truncate(size)
 	}
 	return errors.Join(err, f.Close())
+}
+
+var errIrregular = errors.New("there is a device, FIFO or socket of that name")
+
+// openRegular opens a regular file. What a container puts in its place meanwhile is not waited for.
+func openRegular(root *os.Root, name string, flags int) (*os.File, error) {
+	f, err := root.OpenFile(name, flags|unix.O_NONBLOCK, 0o600)
+	if errors.Is(err, unix.ENXIO) { // nobody reads the FIFO
+		return nil, errIrregular
+	}
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = errIrregular
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 func (u *unpacker) fifo(name string) error {

@@ -153,3 +153,32 @@ func TestUnpackFailsHalfWay(t *testing.T) {
 		}
 	}
 }
+
+// TestFIFOInTheWay: a FIFO that a container has put in a file's place meanwhile is neither waited for nor written to.
+func TestFIFOInTheWay(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "f")
+	root, err := os.OpenRoot(dir)
+	if err == nil {
+		defer root.Close()
+		err = unix.Mkfifo(fifo, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, state := range []string{"nobody reads", "somebody reads"} {
+		u := &unpacker{root: root}
+		if err := u.content("f", strings.NewReader("content"), 7); !errors.Is(err, errIrregular) {
+			t.Errorf("%s: write: %v", state, err)
+		}
+		if f, err := openRegular(root, "f", os.O_RDONLY); !errors.Is(err, errIrregular) {
+			f.Close()
+			t.Errorf("%s: read: %v", state, err)
+		}
+		reader, err := os.OpenFile(fifo, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reader.Close()
+	}
+}
