@@ -44,17 +44,14 @@ func inUserNamespace(ids sandbox.IDMap, in io.Reader, out io.Writer, args ...str
 		return fmt.Errorf("find the own executable: %w", err)
 	}
 	var stdin *os.File
+	var failed <-chan error
 	if in != nil {
 		r, w, err := os.Pipe()
 		if err != nil {
 			return fmt.Errorf("make a pipe: %w", err)
 		}
 		defer r.Close()
-		stdin = r
-		go func() {
-			_, _ = io.Copy(w, in)
-			w.Close()
-		}()
+		stdin, failed = r, feed(w, in)
 	}
 	errRead, errWrite, err := os.Pipe()
 	if err != nil {
@@ -95,10 +92,30 @@ func inUserNamespace(ids sandbox.IDMap, in io.Reader, out io.Writer, args ...str
 	if err != nil {
 		return err
 	}
+	select {
+	case err := <-failed:
+		return err // what the helper made of what it got says less
+	default:
+	}
 	if status.Code != 0 {
 		return errors.Join(<-copied, errors.New(string(bytes.TrimSpace(words))))
 	}
 	return <-copied
+}
+
+// feed copies from in to a pipe, which it closes. Where in fails, the error comes over the channel before the reader of the pipe
+// sees its end, which looks like that of an archive where an entry ends.
+func feed(w *os.File, in io.Reader) <-chan error {
+	failed := make(chan error, 1)
+	go func() {
+		noted := &notedReader{r: in}
+		_, _ = io.Copy(w, noted) // the reader may have enough
+		if noted.err != nil {
+			failed <- noted.err
+		}
+		w.Close()
+	}()
+	return failed
 }
 
 // withContainerIDs does a helper's work on a directory with the ids that containers use by default.
