@@ -15,16 +15,7 @@ func (b *builder) mountServed(n int, m *Mount) error {
 		return err
 	}
 	defer unix.Close(point)
-	var flags uintptr
-	for _, f := range []struct {
-		on  bool
-		bit uintptr
-	}{{m.ReadOnly, unix.MS_RDONLY}, {m.NoExec, unix.MS_NOEXEC}, {m.NoSuid, unix.MS_NOSUID}} {
-		if f.on {
-			flags |= f.bit
-		}
-	}
-	if err := b.mountFuse(fdPath(point), n+1, flags, "default_permissions,allow_other"); err != nil {
+	if err := b.mountFuse(fdPath(point), n+1, uintptr(m.attributes()), "default_permissions,allow_other"); err != nil {
 		return fmt.Errorf("mount over %s: %w", m.Target, err)
 	}
 	return nil

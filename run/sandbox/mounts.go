@@ -135,20 +135,11 @@ func (b *builder) mountExtras() error {
 			}
 			continue
 		}
-		var flags uintptr
-		for _, f := range []struct {
-			on  bool
-			bit uintptr
-		}{{m.ReadOnly, unix.MS_RDONLY}, {m.NoExec, unix.MS_NOEXEC}, {m.NoSuid, unix.MS_NOSUID}, {m.NoDev, unix.MS_NODEV}} {
-			if f.on {
-				flags |= f.bit
-			}
-		}
 		options := m.Options
 		if options == "" {
 			options = "mode=1777"
 		}
-		if err := b.mountNew("tmpfs", m.Target, flags, options); err != nil {
+		if err := b.mountNew("tmpfs", m.Target, uintptr(m.attributes()), options); err != nil {
 			return err
 		}
 	}

@@ -214,6 +214,7 @@ func (b *builder) cloneSources() error {
 	return nil
 }
 
+// attributes are the flags of a mount, MOUNT_ATTR_*. Those of mount(2), MS_*, are the same bits.
 func (m *Mount) attributes() uint64 {
 	var attr uint64
 	for _, f := range []struct {
