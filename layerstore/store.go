@@ -132,21 +132,6 @@ func spread(dir string) error {
 // Root is the directory that holds the store.
 func (s *Store) Root() string { return s.root }
 
-// ContainersDir is where the packages above keep containers.
-func (s *Store) ContainersDir() string { return s.path("containers") }
-
-// View runs fn under the store's shared lock: no image is removed meanwhile.
-// fn may look things up with Resolve, Images and History. It must not call what
-// changes the store, which would wait for fn for ever; that includes Layers.
-func (s *Store) View(fn func() error) error {
-	unlock, err := s.lockShared()
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	return fn()
-}
-
 func (s *Store) path(elem ...string) string {
 	return filepath.Join(append([]string{s.root}, elem...)...)
 }

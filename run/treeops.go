@@ -132,7 +132,7 @@ func (s *supervisor) handleTree(ctx context.Context, conn *control.Conn, req *co
 			return err
 		}
 		return conn.Send(control.KindEnd, nil)
-	case control.OpExport, control.OpCopyOut:
+	case control.OpCopyOut:
 		sess.box.Sync()
 		err := t.writeArchive(ctx, control.StreamWriter{Conn: conn, Kind: control.KindData}, req.Path, opt.Name, opt.FollowLink)
 		if err != nil {

@@ -23,7 +23,6 @@ const (
 	OpPids    Op = "pids"     // [PidList]
 	OpCommit  Op = "commit"   // [CommitResult]
 	OpDiff    Op = "diff"     // Items of [DiffItem], then End
-	OpExport  Op = "export"   // Data, then End: a tar of the whole tree
 	OpCopyOut Op = "copy-out" // Data, then End: a tar of one path
 	OpCopyIn  Op = "copy-in"  // OK; then Data and End from the client, a tar for one directory; then End
 	OpStat    Op = "stat"     // OK [PathStat], or null where there is none

@@ -63,9 +63,6 @@ func (s *Sandbox) abandon() {
 	close(s.readAll) // nobody listens to it
 }
 
-// End ends an init that nobody has taken.
-func (a *Ahead) End() { a.take(&initKind{}) }
-
 func newSandbox(kind initKind) *Sandbox {
 	return &Sandbox{kind: kind, procs: map[int]*Process{}, maps: make(chan error, 1),
 		done: make(chan struct{}), served: make(chan struct{}), readAll: make(chan struct{}), synced: make(chan struct{}, 1),

@@ -76,9 +76,6 @@ func (s *Sandbox) Wait() (ExitStatus, error) {
 	return s.main.status, s.main.err
 }
 
-// Done is closed when the sandbox has ended.
-func (s *Sandbox) Done() <-chan struct{} { return s.done }
-
 // Kill ends the sandbox at once. It is no error when it has ended before.
 func (s *Sandbox) Kill() error {
 	s.mu.Lock()
