@@ -206,7 +206,7 @@ func chooseNetwork(name string, ports bool) (string, error) {
 		name = "pasta" // what a plain user can have of these
 	case "host", "none", "pasta":
 	default:
-		return "", fmt.Errorf("network %q: want host, none or pasta", name)
+		return "", fmt.Errorf("--network %q: want host, none or pasta", name)
 	}
 	if ports && name != "pasta" {
 		return "", fmt.Errorf("--publish needs --network pasta: with %s there is nothing to lead to", name)
@@ -236,7 +236,7 @@ func readLabels(files, given []string) (map[string]string, error) {
 	for _, kv := range list {
 		key, value, _ := strings.Cut(kv, "=")
 		if key == "" {
-			return nil, fmt.Errorf("label %q has no key: want KEY=VALUE", kv)
+			return nil, fmt.Errorf("--label %q has no key: want KEY=VALUE", kv)
 		}
 		labels[key] = value
 	}

@@ -21,16 +21,17 @@ import (
 func parseMounts(volumes, mounts, tmpfs []string) ([]record.Mount, error) {
 	var list []record.Mount
 	for _, parse := range []struct {
-		flags []string
+		flag  string
+		given []string
 		read  func(string) (record.Mount, error)
-	}{{volumes, parseVolume}, {mounts, parseMount}, {tmpfs, parseTmpfs}} {
-		for _, s := range parse.flags {
+	}{{"--volume", volumes, parseVolume}, {"--mount", mounts, parseMount}, {"--tmpfs", tmpfs, parseTmpfs}} {
+		for _, s := range parse.given {
 			m, err := parse.read(s)
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("%s %q: %w", parse.flag, s, err)
 			}
 			if !path.IsAbs(m.Target) || path.Clean(m.Target) == "/" {
-				return nil, fmt.Errorf("mount %q: its place %q in the container must be absolute, and not /", s, m.Target)
+				return nil, fmt.Errorf("%s %q: its place %q in the container must be absolute, and not /", parse.flag, s, m.Target)
 			}
 			m.Target = path.Clean(m.Target)
 			list = append(list, m)
@@ -49,7 +50,7 @@ func parseVolume(s string) (record.Mount, error) {
 		m.Target = parts[0]
 		return m, nil
 	case len(parts) > 3 || parts[0] == "" || parts[1] == "":
-		return m, fmt.Errorf("volume %q: want SRC:DST[:ro]", s)
+		return m, errors.New("want SRC:DST[:ro]")
 	}
 	source := parts[0]
 	m.Target = parts[1]
@@ -68,7 +69,7 @@ func parseVolume(s string) (record.Mount, error) {
 				m.NoDev = true
 			case "rw", "z", "Z", "rprivate", "private", "rslave", "slave", "cached", "delegated", "consistent", "rbind", "bind", "exec", "suid", "dev":
 			default:
-				return m, fmt.Errorf("volume %q: unknown option %q; want ro, nocopy, noexec, nosuid or nodev", s, opt)
+				return m, fmt.Errorf("unknown option %q; want ro, nocopy, noexec, nosuid or nodev", opt)
 			}
 		}
 	}
@@ -78,11 +79,11 @@ func parseVolume(s string) (record.Mount, error) {
 	}
 	abs, err := filepath.Abs(source)
 	if err != nil {
-		return m, fmt.Errorf("volume %q: %w", s, err)
+		return m, err
 	}
 	if err := os.MkdirAll(abs, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		if _, statErr := os.Stat(abs); statErr != nil {
-			return m, fmt.Errorf("volume %q: %w", s, err)
+			return m, err
 		}
 	}
 	m.Type, m.Source = record.MountBind, abs
@@ -93,7 +94,7 @@ func parseVolume(s string) (record.Mount, error) {
 func parseMount(s string) (record.Mount, error) {
 	fields, err := csv.NewReader(strings.NewReader(s)).Read()
 	if err != nil {
-		return record.Mount{}, fmt.Errorf("mount %q: %w", s, err)
+		return record.Mount{}, err
 	}
 	m := record.Mount{Type: record.MountVolume}
 	source := ""
@@ -103,7 +104,7 @@ func parseMount(s string) (record.Mount, error) {
 		on := true
 		if has && slices.Contains([]string{"readonly", "ro", "volume-nocopy", "bind-nonrecursive"}, strings.ToLower(key)) {
 			if on, err = strconv.ParseBool(value); err != nil {
-				return m, fmt.Errorf("mount %q: %s=%q: want true or false", s, key, value)
+				return m, fmt.Errorf("%s=%q: want true or false", key, value)
 			}
 		}
 		switch strings.ToLower(key) {
@@ -120,36 +121,36 @@ func parseMount(s string) (record.Mount, error) {
 		case "tmpfs-size":
 			n, err := units.RAMInBytes(value)
 			if err != nil {
-				return m, fmt.Errorf("mount %q: size %q: want one such as 64m", s, value)
+				return m, fmt.Errorf("size %q: want one such as 64m", value)
 			}
 			options = append(options, fmt.Sprintf("size=%d", n))
 		case "tmpfs-mode":
 			if _, err := strconv.ParseUint(value, 8, 12); err != nil {
-				return m, fmt.Errorf("mount %q: mode %q: want an octal number", s, value)
+				return m, fmt.Errorf("mode %q: want an octal number", value)
 			}
 			options = append(options, "mode="+value)
 		case "bind-propagation":
 			if !slices.Contains([]string{"private", "rprivate"}, value) {
-				return m, fmt.Errorf("mount %q: propagation %q: want private or rprivate, which is what there is", s, value)
+				return m, fmt.Errorf("propagation %q: want private or rprivate, which is what there is", value)
 			}
 		case "consistency", "bind-nonrecursive", "volume-driver":
 		default:
-			return m, fmt.Errorf("mount %q: unknown key %q; want type, source, target, readonly, tmpfs-size or tmpfs-mode", s, key)
+			return m, fmt.Errorf("unknown key %q; want type, source, target, readonly, tmpfs-size or tmpfs-mode", key)
 		}
 	}
 	if len(options) > 0 && m.Type != record.MountTmpfs {
-		return m, fmt.Errorf("mount %q: tmpfs-size and tmpfs-mode are for type=tmpfs", s)
+		return m, errors.New("tmpfs-size and tmpfs-mode are for type=tmpfs")
 	}
 	switch m.Type {
 	case record.MountBind:
 		if source == "" {
-			return m, fmt.Errorf("mount %q: a bind mount needs a source", s)
+			return m, errors.New("a bind mount needs a source")
 		}
 		if m.Source, err = filepath.Abs(source); err != nil {
-			return m, fmt.Errorf("mount %q: %w", s, err)
+			return m, err
 		}
 		if _, err := os.Stat(m.Source); err != nil {
-			return m, fmt.Errorf("mount %q: %w", s, err)
+			return m, err
 		}
 	case record.MountVolume:
 		if m.Volume = source; source != "" {
@@ -159,11 +160,11 @@ func parseMount(s string) (record.Mount, error) {
 		}
 	case record.MountTmpfs:
 		if source != "" {
-			return m, fmt.Errorf("mount %q: a tmpfs has no source", s)
+			return m, errors.New("a tmpfs has no source")
 		}
 		m.Options, m.NoExec, m.NoSuid, m.NoDev = strings.Join(options, ","), true, true, true
 	default:
-		return m, fmt.Errorf("mount %q: type %q: want bind, volume or tmpfs", s, m.Type)
+		return m, fmt.Errorf("type %q: want bind, volume or tmpfs", m.Type)
 	}
 	return m, nil
 }
@@ -189,7 +190,7 @@ func parseTmpfs(s string) (record.Mount, error) {
 			case "size", "mode", "uid", "gid", "nr_inodes", "nr_blocks":
 				rest = append(rest, opt)
 			default:
-				return m, fmt.Errorf("tmpfs %q: unknown option %q", s, opt)
+				return m, fmt.Errorf("unknown option %q", opt)
 			}
 		}
 	}
