@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"mica/internal/portspec"
 	"mica/internal/signame"
 )
 
@@ -17,41 +18,18 @@ func (e *changeEditor) expose(text string) error {
 		return err
 	}
 	for _, spec := range strings.Fields(text) {
-		first, last, proto, err := parsePorts(spec)
+		ports, err := portspec.Parse(spec)
 		if err != nil {
-			return err
+			return fmt.Errorf("port %q: %w", spec, err)
 		}
-		for port := first; port <= last; port++ {
+		for port := ports.First; port <= ports.Last; port++ {
 			if e.c.ExposedPorts == nil {
 				e.c.ExposedPorts = make(map[string]struct{})
 			}
-			e.c.ExposedPorts[strconv.Itoa(port)+"/"+proto] = struct{}{}
+			e.c.ExposedPorts[strconv.Itoa(port)+"/"+ports.Protocol] = struct{}{}
 		}
 	}
 	return nil
-}
-
-func parsePorts(spec string) (first, last int, proto string, err error) {
-	ports, proto, ok := strings.Cut(spec, "/")
-	if !ok {
-		proto = "tcp"
-	}
-	proto = strings.ToLower(proto)
-	switch proto {
-	case "tcp", "udp", "sctp":
-	default:
-		return 0, 0, "", fmt.Errorf("port %q: the protocol must be tcp, udp or sctp", spec)
-	}
-	from, to, isRange := strings.Cut(ports, "-")
-	if !isRange {
-		to = from
-	}
-	low, err1 := strconv.ParseUint(from, 10, 16)
-	high, err2 := strconv.ParseUint(to, 10, 16)
-	if err1 != nil || err2 != nil || low > high {
-		return 0, 0, "", fmt.Errorf("port %q: write PORT[/PROTOCOL] or FIRST-LAST[/PROTOCOL] with ports up to 65535", spec)
-	}
-	return int(low), int(high), proto, nil
 }
 
 // stopSignal takes a signal's number, or its name with or without SIG.

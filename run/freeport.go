@@ -1,7 +1,6 @@
 package run
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/internal/portspec"
 	"mica/run/record"
 )
 
@@ -90,18 +90,12 @@ func checkHostPorts(ports []record.Port) error {
 // addExposed adds the ports that a container exposes ("80/tcp", "8000-8010/udp") and that no port of the host leads to yet.
 func addExposed(ports []record.Port, exposed map[string]struct{}) ([]record.Port, error) {
 	for _, spec := range slices.Sorted(maps.Keys(exposed)) {
-		numbers, protocol, _ := strings.Cut(spec, "/")
-		first, last, ranged := strings.Cut(numbers, "-")
-		if !ranged {
-			last = first
-		}
-		from, err := strconv.ParseUint(first, 10, 16)
-		to, err2 := strconv.ParseUint(last, 10, 16)
-		if err != nil || err2 != nil || from == 0 || to < from {
+		expose, err := portspec.Parse(spec)
+		if err != nil {
 			return nil, fmt.Errorf("the image exposes port %q, which is none: publish the ports that you need with -p", spec)
 		}
-		for n := from; n <= to; n++ {
-			p := record.Port{Container: uint16(n), Protocol: cmp.Or(protocol, "tcp")}
+		for n := expose.First; n <= expose.Last; n++ {
+			p := record.Port{Container: uint16(n), Protocol: expose.Protocol}
 			if !slices.ContainsFunc(ports, func(have record.Port) bool { return have.Container == p.Container && have.Protocol == p.Protocol }) {
 				ports = append(ports, p)
 			}

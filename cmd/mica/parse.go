@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"mica/internal/portspec"
 	"mica/layerstore"
 	"mica/run"
 	"mica/run/record"
@@ -30,7 +31,7 @@ func parsePorts(flags []string) ([]record.Port, error) {
 		if !has {
 			protocol = "tcp"
 		}
-		bad := fmt.Errorf("port %q: want [[IP:][HOST]:]CONTAINER[/tcp|udp]", s)
+		bad := fmt.Errorf("--publish %q: want [[IP:][HOST]:]CONTAINER[/tcp|udp]", s)
 		if protocol != "tcp" && protocol != "udp" {
 			return nil, bad
 		}
@@ -53,62 +54,44 @@ func parsePorts(flags []string) ([]record.Port, error) {
 		default:
 			return nil, bad
 		}
-		c1, c2, err := portRange(container)
+		to, err := portspec.ParseRange(container)
 		if err != nil {
 			return nil, bad
 		}
+		if _, err := netip.ParseAddr(ip); ip != "" && err != nil {
+			return nil, fmt.Errorf("--publish %q: %q is no address: want one such as 127.0.0.1 or [::1]", s, ip)
+		}
 		if host == "" || host == "0" {
-			for c := c1; c <= c2; c++ {
+			for c := to.First; c <= to.Last; c++ {
 				list = append(list, record.Port{HostIP: ip, Container: uint16(c), Protocol: protocol})
 			}
 			continue
 		}
-		h1, h2, err := portRange(host)
+		from, err := portspec.ParseRange(host)
+		one := to.First == to.Last
 		switch {
-		case err != nil || c1 != c2 && h2-h1 != c2-c1:
+		case err != nil || !one && from.Last-from.First != to.Last-to.First:
 			return nil, bad
-		case c1 == c2 && h1 != h2: // whichever is free
-			list = append(list, record.Port{HostIP: ip, Host: uint16(h1), HostLast: uint16(h2), Container: uint16(c1), Protocol: protocol})
+		case one && from.First != from.Last: // whichever is free
+			list = append(list, record.Port{HostIP: ip, Host: uint16(from.First), HostLast: uint16(from.Last), Container: uint16(to.First), Protocol: protocol})
 			continue
 		}
-		for i := 0; i <= c2-c1; i++ {
-			list = append(list, record.Port{HostIP: ip, Host: uint16(h1 + i), Container: uint16(c1 + i), Protocol: protocol})
+		for i := 0; i <= to.Last-to.First; i++ {
+			list = append(list, record.Port{HostIP: ip, Host: uint16(from.First + i), Container: uint16(to.First + i), Protocol: protocol})
 		}
 	}
 	return list, nil
-}
-
-func portRange(s string) (first, last int, err error) {
-	a, b, has := strings.Cut(s, "-")
-	if !has {
-		b = a
-	}
-	lo, err := strconv.ParseUint(a, 10, 16)
-	if err != nil {
-		return 0, 0, err
-	}
-	hi, err := strconv.ParseUint(b, 10, 16)
-	if err != nil {
-		return 0, 0, err
-	}
-	if lo == 0 || hi < lo {
-		return 0, 0, errors.New("empty range of ports")
-	}
-	return int(lo), int(hi), nil
 }
 
 // normalPorts checks exposed ports, PORT[-PORT][/PROTOCOL], and gives them their protocol.
 func normalPorts(list []string) ([]string, error) {
 	var out []string
 	for _, p := range list {
-		ports, protocol, has := strings.Cut(p, "/")
-		if !has {
-			protocol = "tcp"
+		ports, err := portspec.Parse(p)
+		if err != nil {
+			return nil, fmt.Errorf("--expose %q: %w", p, err)
 		}
-		if _, _, err := portRange(ports); err != nil || !slices.Contains([]string{"tcp", "udp", "sctp"}, protocol) {
-			return nil, fmt.Errorf("--expose %q: want PORT[-PORT][/tcp|udp|sctp]", p)
-		}
-		out = append(out, ports+"/"+protocol)
+		out = append(out, ports.String())
 	}
 	return out, nil
 }
@@ -201,7 +184,7 @@ func parseUlimits(flags []string) ([]record.Ulimit, error) {
 		soft, err1 := limitValue(softText)
 		hard, err2 := limitValue(hardText)
 		if !ok || err1 != nil || err2 != nil || !run.KnownLimit(name) || hard >= 0 && (soft < 0 || soft > hard) {
-			return nil, fmt.Errorf("ulimit %q: want NAME=SOFT[:HARD], such as nofile=1024:4096", s)
+			return nil, fmt.Errorf("--ulimit %q: want NAME=SOFT[:HARD], such as nofile=1024:4096", s)
 		}
 		list = append(list, record.Ulimit{Name: name, Soft: soft, Hard: hard})
 	}
@@ -230,14 +213,14 @@ func parseDevices(flags []string) ([]record.DeviceMapping, error) {
 			d.Target, rest = rest[0], rest[1:]
 		}
 		if len(rest) > 1 || !path.IsAbs(d.Source) || len(rest) == 1 && (rest[0] == "" || strings.Trim(rest[0], "rwm") != "") {
-			return nil, fmt.Errorf("device %q: want SRC[:DST][:PERMISSIONS], such as /dev/fuse or /dev/ttyS0:/dev/modem:rw", s)
+			return nil, fmt.Errorf("--device %q: want SRC[:DST][:PERMISSIONS], such as /dev/fuse or /dev/ttyS0:/dev/modem:rw", s)
 		}
 		fi, err := os.Stat(d.Source)
 		if err != nil {
-			return nil, fmt.Errorf("device %q: %w", s, err)
+			return nil, fmt.Errorf("--device %q: %w", s, err)
 		}
 		if fi.Mode()&os.ModeDevice == 0 && !fi.IsDir() {
-			return nil, fmt.Errorf("device %q: %s is no device", s, d.Source)
+			return nil, fmt.Errorf("--device %q: %s is no device", s, d.Source)
 		}
 		list = append(list, d)
 	}
@@ -253,12 +236,12 @@ func parseRestart(s string) (record.RestartPolicy, error) {
 		p.Name = ""
 	case "always", "unless-stopped", "on-failure":
 	default:
-		return p, fmt.Errorf("restart policy %q: want no, on-failure[:N], always or unless-stopped", s)
+		return p, fmt.Errorf("--restart %q: want no, on-failure[:N], always or unless-stopped", s)
 	}
 	if has {
 		n, err := strconv.Atoi(count)
 		if err != nil || n < 0 || name != "on-failure" {
-			return p, fmt.Errorf("restart policy %q: want no, on-failure[:N], always or unless-stopped", s)
+			return p, fmt.Errorf("--restart %q: want no, on-failure[:N], always or unless-stopped", s)
 		}
 		p.MaxRetries = n
 	}

@@ -89,7 +89,7 @@ func TestParsePorts(t *testing.T) {
 			t.Errorf("%s: %+v, %v", in, got, err)
 		}
 	}
-	for _, in := range []string{"", "x", "80:x", "70000:80", "1-3:1-2", "3-1:3-1", "80/sctp", "a:b:c:d", "[::1"} {
+	for _, in := range []string{"", "x", "80:x", "70000:80", "1-3:1-2", "3-1:3-1", "80/sctp", "a:b:c:d", "[::1", "localhostx:8080:80", "1.2.3:8080:80", "[::1x]:8080:80", "[]:80:0"} {
 		if got, err := parsePorts([]string{in}); err == nil {
 			t.Errorf("%q: no error, %+v", in, got)
 		}
