@@ -56,7 +56,7 @@ func (a *app) newPsCommand(use string) *cobra.Command {
 	fl.BoolVarP(&opt.Quiet, "quiet", "q", false, "print IDs only")
 	fl.BoolVarP(&size, "size", "s", false, "show the size of the container's own layer")
 	fl.StringVar(&opt.Format, "format", "", "table, json, or a Go template")
-	fl.StringArrayVarP(&list, "filter", "f", nil, "ancestor, before, exited, health, id, label, name, since, status, volume")
+	fl.StringArrayVarP(&list, "filter", "f", nil, "ancestor, before, exited, expose, health, id, label, name, network, publish, since, status, volume")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		flt, err := parseFilters(list, "ancestor", "before", "exited", "health", "id", "label", "label!", "name", "since", "status", "volume", "network", "publish", "expose")
 		if err != nil {
@@ -221,9 +221,10 @@ func containerFilter(e *run.Engine, f filters) (func(*record.Container) bool, er
 	if err != nil {
 		return nil, err
 	}
+	states := []string{"created", "running", "restarting", "paused", "removing", "exited", "dead"}
 	for _, s := range f["status"] {
-		if !slices.Contains([]string{"created", "running", "restarting", "exited", "dead", "paused", "removing"}, s) {
-			return nil, fmt.Errorf("filter status=%s: want created, running, restarting, exited or dead", s)
+		if !slices.Contains(states, s) {
+			return nil, fmt.Errorf("filter status=%s: want one of %s", s, strings.Join(states, ", "))
 		}
 	}
 	for _, s := range f["exited"] {
