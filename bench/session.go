@@ -143,11 +143,13 @@ func (s *session) run(ctx context.Context) (*Report, error) {
 			}
 			if ctx.Err() != nil {
 				s.report.Interrupted = true
-				return s.report, s.report.finish()
+				s.report.finish()
+				return s.report, nil
 			}
 		}
 	}
-	return s.report, s.report.finish()
+	s.report.finish()
+	return s.report, nil
 }
 
 // pair is one workload on one peer.

@@ -99,7 +99,7 @@ func (t *tree) appendFile(file string, data []byte, size int64) error {
 	n, _, err := t.lookup(file, true)
 	if err == unix.ENOENT {
 		i := strings.LastIndexByte(file, '/')
-		if _, err := t.makeDirs(file[:i]); err != nil {
+		if err := t.makeDirs(file[:i]); err != nil {
 			return err
 		}
 		dir, _, err := t.lookup(file[:i], true)

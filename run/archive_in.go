@@ -86,7 +86,7 @@ func (u *unarchiver) entry(h *tar.Header, content io.Reader) error {
 	}
 	full := path.Join(u.base, name)
 	parentPath, last := path.Dir(full), path.Base(full)
-	if _, err := u.t.makeDirs(parentPath); err != nil {
+	if err := u.t.makeDirs(parentPath); err != nil {
 		return err
 	}
 	parent, _, err := u.t.lookup(parentPath, true)

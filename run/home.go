@@ -200,7 +200,7 @@ func (t *tree) ensureDir(dir string, uid, gid, mode uint32) error {
 		return nil
 	}
 	parent := filepath.Dir(dir)
-	if _, err := t.makeDirs(parent); err != nil {
+	if err := t.makeDirs(parent); err != nil {
 		return err
 	}
 	n, _, err := t.lookup(parent, true)

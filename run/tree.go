@@ -229,13 +229,11 @@ func (t *tree) makeWorkingDir(dir string, mounts []record.Mount) error {
 	if err != unix.ENOENT {
 		return fmt.Errorf("find working directory %s: %w", dir, err)
 	}
-	_, err = t.makeDirs(dir)
-	return err
+	return t.makeDirs(dir)
 }
 
-// makeDirs makes a directory and those above it that are missing, and tells
-// which path was the first to be made. A symlink on the way is followed.
-func (t *tree) makeDirs(dir string) (first string, err error) {
+// makeDirs makes a directory and those above it that are missing. A symlink on the way is followed.
+func (t *tree) makeDirs(dir string) error {
 	names := splitPath(dir)
 	for i := range names {
 		p := "/" + strings.Join(names[:i+1], "/")
@@ -243,27 +241,24 @@ func (t *tree) makeDirs(dir string) (first string, err error) {
 		if err == nil {
 			t.forget(n)
 			if attr.Mode&unix.S_IFMT != unix.S_IFDIR {
-				return first, fmt.Errorf("make directory %s: %w", p, unix.ENOTDIR)
+				return fmt.Errorf("make directory %s: %w", p, unix.ENOTDIR)
 			}
 			continue
 		}
 		if err != unix.ENOENT {
-			return first, fmt.Errorf("make directory %s: %w", p, err)
+			return fmt.Errorf("make directory %s: %w", p, err)
 		}
 		parent, _, err := t.lookup(path.Dir(p), true)
 		if err != nil {
-			return first, fmt.Errorf("make directory %s: %w", p, err)
+			return fmt.Errorf("make directory %s: %w", p, err)
 		}
 		var out cow.Attr
 		made, err := t.union.Create(cow.Caller{}, parent, names[i], cow.NewObject{Mode: unix.S_IFDIR | 0o755}, &out)
 		t.forget(parent)
 		if err != nil {
-			return first, fmt.Errorf("make directory %s: %w", p, err)
+			return fmt.Errorf("make directory %s: %w", p, err)
 		}
 		t.forget(made)
-		if first == "" {
-			first = p
-		}
 	}
-	return first, nil
+	return nil
 }

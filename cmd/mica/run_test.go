@@ -128,7 +128,7 @@ func TestBadValues(t *testing.T) {
 		"run --rm --sysctl vm.x=1 base":   `mica: --sysctl vm.x: it is the machine's, not a container's own: want net.*, fs.mqueue.* or one of kernel.msgmax, kernel.msgmnb, kernel.msgmni, kernel.sem, kernel.shmall, kernel.shmmax, kernel.shmmni, kernel.shm_rmid_forced`,
 		"create --pull bogus base":        `mica: --pull "bogus": want always, missing, never or newer`,
 		"ps --filter exited=abc":          `mica: filter exited=abc: want an exit code`,
-		"container ls -a -f status=bogus": `mica: filter status=bogus: want created, running, restarting, exited or dead`,
+		"container ls -a -f status=bogus": `mica: filter status=bogus: want one of created, running, restarting, paused, removing, exited, dead`,
 	} {
 		if r := c.run(strings.Fields(line)...); r.code != 125 && r.code != 1 || strings.TrimSpace(r.stderr) != want || r.stdout != "" {
 			t.Errorf("%s: exit code %d, got\n%s\nwant\n%s", line, r.code, r.stderr, want)
