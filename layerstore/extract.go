@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -262,19 +261,12 @@ const paxXattr = "SCHILY.xattr."
 
 // times gives an entry's times as they go to disk.
 func times(h *tar.Header) (atime, mtime unix.Timespec) {
-	mtime = timespec(h.ModTime)
+	mtime = sys.Timespec(h.ModTime)
 	atime = mtime
 	if !h.AccessTime.IsZero() {
-		atime = timespec(h.AccessTime)
+		atime = sys.Timespec(h.AccessTime)
 	}
 	return atime, mtime
-}
-
-func timespec(t time.Time) unix.Timespec {
-	if t.IsZero() {
-		return unix.Timespec{}
-	}
-	return unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
 }
 
 func (x *extractor) laterTimes(path string, h *tar.Header) {

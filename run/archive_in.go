@@ -7,12 +7,12 @@ import (
 	"io"
 	"path"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"mica/cow"
 	"mica/internal/ondisk"
+	"mica/internal/sys"
 )
 
 // unarchiver writes the entries of a tar stream into a tree.
@@ -32,9 +32,8 @@ type pendingTime struct {
 // changedFunc hears of a name that was made or replaced, and what it is now.
 type changedFunc func(dir *cow.Node, name string, n *cow.Node)
 
-// readArchive unpacks a tar stream below the directory base. Names that lead
-// out of it are refused; symlinks in the tree are followed inside the tree only. changed, if not nil,
-// hears of every name that was made or replaced.
+// readArchive unpacks a tar stream below the directory base. Names that lead out of it are refused; symlinks in the tree are
+// followed inside the tree only. changed, if not nil, hears of every name that was made or replaced.
 func (t *tree) readArchive(r io.Reader, base string, keepOwners bool, changed changedFunc) error {
 	u := &unarchiver{t: t, base: base, keepOwners: keepOwners, changed: changed}
 	in := tar.NewReader(r)
@@ -118,7 +117,7 @@ func (u *unarchiver) entry(h *tar.Header, content io.Reader) error {
 		u.changed(parent, last, n)
 	}
 	if h.Typeflag == tar.TypeDir {
-		u.times = append(u.times, pendingTime{full, timespec(h.ModTime)})
+		u.times = append(u.times, pendingTime{full, sys.Timespec(h.ModTime)})
 	}
 	return nil
 }
@@ -218,17 +217,12 @@ func (u *unarchiver) attributes(n *cow.Node, h *tar.Header, mode uint32, attr *c
 			return fmt.Errorf("set attribute %s: %w", name, err)
 		}
 	}
-	mtime := timespec(h.ModTime)
+	mtime := sys.Timespec(h.ModTime)
 	return u.t.union.Setattr(n, cow.SetAttr{Atime: &mtime, Mtime: &mtime}, attr)
 }
 
 // noID is what the kernel takes for no user.
 const noID = 1<<32 - 1
-
-// timespec is a time of any century, which a number of nanoseconds would not hold.
-func timespec(t time.Time) unix.Timespec {
-	return unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
-}
 
 func (u *unarchiver) link(h *tar.Header, parent *cow.Node, name string) error {
 	target, err := entryPath(h.Linkname)

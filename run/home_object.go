@@ -54,7 +54,7 @@ func stageObject(dir int, name string, c *cow.Change) error {
 			return err
 		}
 	}
-	mtime := timespec(c.Mtime)
+	mtime := sys.Timespec(c.Mtime)
 	return unix.UtimesNanoAt(dir, name, []unix.Timespec{mtime, mtime}, unix.AT_SYMLINK_NOFOLLOW)
 }
 

@@ -140,7 +140,7 @@ func (p *homePlan) placed(c *cow.Change, st *unix.Statx_t) bool {
 	if c.Kind == cow.Deleted || uint32(st.Mode)&unix.S_IFMT != c.Meta.Type() {
 		return false
 	}
-	mtime := timespec(c.Mtime)
+	mtime := sys.Timespec(c.Mtime)
 	if st.Mtime.Sec != mtime.Sec || int64(st.Mtime.Nsec) != mtime.Nsec {
 		return false
 	}

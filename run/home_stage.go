@@ -317,7 +317,7 @@ func (s *homeStage) removal(rel string, at stagedFile, was *unix.Statx_t) step {
 // dress gives a directory its mode, and a new one its times, when everything
 // is in it.
 func (s *homeStage) dress(c *cow.Change, isNew bool) {
-	mode, mtime, before := c.Meta.Perm(), timespec(c.Mtime), uint32(0o700)
+	mode, mtime, before := c.Meta.Perm(), sys.Timespec(c.Mtime), uint32(0o700)
 	done := false
 	rel := c.Path
 	s.last = append(s.last, step{path: rel, do: func() error {

@@ -237,7 +237,7 @@ func (u *unpacker) attributes(name string, h *tar.Header) error {
 	if err := f.Chmod(mode); err != nil {
 		return err
 	}
-	t := timespec(h.ModTime)
+	t := sys.Timespec(h.ModTime)
 	return unix.UtimesNanoAt(unix.AT_FDCWD, sys.FdPath(int(f.Fd())), []unix.Timespec{t, t}, 0)
 }
 

@@ -1,6 +1,10 @@
 package sys
 
-import "golang.org/x/sys/unix"
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // statMask asks for everything that stat shows, and the birth time.
 const statMask = unix.STATX_BASIC_STATS | unix.STATX_BTIME
@@ -41,4 +45,12 @@ func Readlink(dirfd int, name string) (string, error) {
 		}
 		buf = make([]byte, 2*len(buf))
 	}
+}
+
+// Timespec is a time of any century, which a number of nanoseconds would not hold. Where none is known it is the epoch.
+func Timespec(t time.Time) unix.Timespec {
+	if t.IsZero() {
+		return unix.Timespec{}
+	}
+	return unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
 }
