@@ -114,12 +114,12 @@ func (t *session) remove(ref string, opt RemoveOptions) ([]Removed, error) {
 	return removed, nil
 }
 
-// removeFiles removes what the new index does not need any more, if it can be anything.
-func (t *session) removeFiles(any bool) error {
+// removeFiles removes what the new index does not need any more, if there can be something.
+func (t *session) removeFiles(some bool) error {
 	if err := t.point("index-written"); err != nil {
 		return err
 	}
-	if any {
+	if some {
 		if _, err := t.collect(); err != nil {
 			return err
 		}

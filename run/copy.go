@@ -77,8 +77,8 @@ func (e *Engine) CopyToHost(ctx context.Context, c *record.Container, src, dst s
 // enter makes a directory, if there is none, and opens it.
 func enter(root *os.Root, name string) (*os.Root, error) {
 	err := root.Mkdir(name, 0o700)
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
+	if p := new(fs.PathError); errors.As(err, &p) && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("make directory %s: %w", filepath.Join(root.Name(), name), p.Err)
 	}
 	if fi, err := root.Lstat(name); err != nil {
 		return nil, err

@@ -19,11 +19,11 @@ func anyState(*record.Container) bool      { return true }
 func runningOnly(c *record.Container) bool { return c.State.Alive() }
 func stoppedOnly(c *record.Container) bool { return !c.State.Alive() }
 
-// completeContainers offers names of containers for the first max arguments;
+// completeContainers offers names of containers for the first most arguments;
 // 0 for all of them.
-func (a *app) completeContainers(state containerState, max int) completer {
+func (a *app) completeContainers(state containerState, most int) completer {
 	return func(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		if max > 0 && len(args) >= max {
+		if most > 0 && len(args) >= most {
 			return nil, cobra.ShellCompDirectiveDefault
 		}
 		e, err := a.open()
@@ -44,11 +44,11 @@ func (a *app) completeContainers(state containerState, max int) completer {
 	}
 }
 
-// completeImages offers names of images for the first max arguments; 0 for
+// completeImages offers names of images for the first most arguments; 0 for
 // all of them.
-func (a *app) completeImages(max int) completer {
+func (a *app) completeImages(most int) completer {
 	return func(_ *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		if max > 0 && len(args) >= max {
+		if most > 0 && len(args) >= most {
 			return nil, cobra.ShellCompDirectiveDefault
 		}
 		s, err := a.store()

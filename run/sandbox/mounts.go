@@ -181,7 +181,7 @@ func (b *builder) pivot() error {
 func (b *builder) protect() error {
 	for _, p := range b.setup.ReadOnly {
 		if err := overlay(p, func() (int, error) {
-			fd, err := cloneTree(p, unix.AT_RECURSIVE)
+			fd, err := cloneTree(unix.AT_FDCWD, p, unix.AT_RECURSIVE)
 			if err == nil {
 				err = setAttr(fd, unix.MOUNT_ATTR_RDONLY)
 			}
@@ -231,7 +231,7 @@ func mask(file string) error {
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return unix.Mount("tmpfs", file, "tmpfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=0,mode=755")
 	}
-	return overlay(file, func() (int, error) { return cloneTree("/dev/null", 0) })
+	return overlay(file, func() (int, error) { return cloneTree(unix.AT_FDCWD, "/dev/null", 0) })
 }
 
 func syscallSetrlimit(l Rlimit) error {

@@ -87,8 +87,8 @@ func makeOrFollow(root int, file string, dir bool) (fd int, next string, err err
 func fdPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
 
 // cloneTree makes a detached copy of the mount at a path, with what is mounted below it, as a bind mount would show it.
-func cloneTree(file string, flags uint) (int, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, file, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|flags)
+func cloneTree(at int, file string, flags uint) (int, error) {
+	fd, err := unix.OpenTree(at, file, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|flags)
 	if errors.Is(err, unix.ENOSYS) {
 		return -1, fmt.Errorf("%w: Linux 5.6 or later is needed", err)
 	}

@@ -141,7 +141,7 @@ type clone struct {
 
 // bind clones a mount of the host.
 func bind(source string, attr uint64) (clone, error) {
-	fd, err := cloneTree(source, unix.AT_RECURSIVE)
+	fd, err := cloneTree(unix.AT_FDCWD, source, unix.AT_RECURSIVE)
 	if err != nil {
 		return clone{}, fmt.Errorf("mount %s: %w", source, err)
 	}

@@ -56,7 +56,7 @@ func (t *tty) asConsole() error {
 		return fmt.Errorf("make console: %w", err)
 	}
 	if err := overlay("/dev/console", func() (int, error) {
-		return cloneTree(fmt.Sprintf("/dev/pts/%d", n), 0)
+		return cloneTree(unix.AT_FDCWD, fmt.Sprintf("/dev/pts/%d", n), 0)
 	}); err != nil {
 		return fmt.Errorf("make console: %w", err)
 	}
