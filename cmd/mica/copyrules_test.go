@@ -141,6 +141,11 @@ func TestCopyOfWhatCannotBeRead(t *testing.T) {
 	for _, dst := range []string{"/b", "/v/b"} {
 		c.fails(125, "permission denied", "cp", bad, "unread:"+dst)
 	}
+	closed := t.TempDir()
+	if err := os.Chmod(closed, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	c.fails(125, "make directory "+closed+"/d: permission denied", "cp", "unread:/etc", closed+"/d")
 }
 
 // TestCopyStreams reads archives of all kinds from standard input, mica's own among them.

@@ -30,6 +30,9 @@ func foreign(dir string) (bool, error) {
 	if errors.Is(err, os.ErrPermission) {
 		return true, nil
 	}
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return false, nil // the user has put it elsewhere, and left a symlink
+	}
 	if err != nil {
 		return false, err
 	}

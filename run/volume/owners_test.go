@@ -129,6 +129,21 @@ func TestLongPaths(t *testing.T) {
 	must(t, Settle(filepath.Dir(v.Data)))
 }
 
+// TestContentElsewhere: a volume whose content the user has put elsewhere works, and is left alone.
+func TestContentElsewhere(t *testing.T) {
+	v, err := Open(filepath.Join(t.TempDir(), "volumes")).Create("v", nil)
+	must(t, err)
+	must(t, os.Remove(v.Data))
+	must(t, os.Symlink(t.TempDir(), v.Data))
+	var s steps
+	hold, err := v.Hold(s.help)
+	must(t, err)
+	must(t, hold.Release(s.help))
+	if len(s) != 0 {
+		t.Errorf("asked for %q", s)
+	}
+}
+
 // TestOldOwners: lists with whole paths are read still.
 func TestOldOwners(t *testing.T) {
 	v, err := Open(filepath.Join(t.TempDir(), "volumes")).Create("v", nil)
