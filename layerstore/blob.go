@@ -14,6 +14,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"mica/internal/sys"
 )
 
 // maxDocument bounds manifests and configurations, which are read whole.
@@ -119,7 +121,7 @@ func (w *blobWriter) run(f *os.File) {
 	for b := range w.full {
 		if err == nil {
 			w.hash.Write(b)
-			err = writeSparse(int(f.Fd()), b, off) // all but the last are whole chunks
+			err = sys.WriteSparse(int(f.Fd()), b, off) // all but the last are whole chunks
 			w.failed.Store(err != nil)
 			off += int64(len(b))
 		}

@@ -1,7 +1,6 @@
 package layerstore
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -141,11 +140,6 @@ func (x *extractor) replaceMeta(at place, o ondisk.Object) error {
 	return nil
 }
 
-// sparseBlock is the unit in which zeros become holes.
-const sparseBlock = 4 << 10
-
-var zeroBlock [sparseBlock]byte
-
 // content fills the empty file at its place. Blocks of zeros become holes,
 // since an archive does not say which zeros were holes.
 func (x *extractor) content(at place, r io.Reader, size int64) error {
@@ -167,7 +161,7 @@ func (x *extractor) content(at place, r io.Reader, size int64) error {
 		if _, err := io.ReadFull(r, x.buf[:n]); err != nil {
 			return x.contentError(err)
 		}
-		if err := writeSparse(fd, x.buf[:n], off); err != nil {
+		if err := sys.WriteSparse(fd, x.buf[:n], off); err != nil {
 			return fmt.Errorf("write it: %w", err)
 		}
 		off += n
@@ -187,22 +181,4 @@ func (x *extractor) contentError(err error) error {
 		return readError(err)
 	}
 	return err
-}
-
-// writeSparse writes b at off but for its blocks of zeros. off is a multiple of
-// the block size.
-func writeSparse(fd int, b []byte, off int64) error {
-	start := 0 // of the data not written yet
-	for i := 0; i < len(b); {
-		end := min(i+sparseBlock, len(b))
-		if b[i] != 0 || !bytes.Equal(b[i:end], zeroBlock[:end-i]) {
-			i = end
-			continue
-		}
-		if err := sys.PwriteFull(fd, b[start:i], off+int64(start)); err != nil {
-			return err
-		}
-		start, i = end, end
-	}
-	return sys.PwriteFull(fd, b[start:], off+int64(start))
 }

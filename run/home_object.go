@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -84,10 +83,8 @@ type sparseWriter struct {
 }
 
 func (w *sparseWriter) Write(p []byte) (int, error) {
-	if slices.ContainsFunc(p, func(b byte) bool { return b != 0 }) {
-		if n, err := w.f.WriteAt(p, w.off); err != nil {
-			return n, err
-		}
+	if err := sys.WriteSparse(int(w.f.Fd()), p, w.off); err != nil {
+		return 0, &os.PathError{Op: "write", Path: w.f.Name(), Err: err}
 	}
 	w.off += int64(len(p))
 	return len(p), nil

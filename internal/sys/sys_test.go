@@ -226,3 +226,29 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestWriteSparse: zeros become holes wherever a write begins, and nothing else does.
+func TestWriteSparse(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	must(t, err)
+	defer f.Close()
+	data := make([]byte, 1<<20)
+	for _, at := range []int{0, 5000, 300_000, 1<<20 - 1} {
+		data[at] = 1
+	}
+	for off := 0; off < len(data); {
+		n := min(33_333, len(data)-off)
+		must(t, WriteSparse(int(f.Fd()), data[off:off+n], int64(off)))
+		off += n
+	}
+	got, err := os.ReadFile(f.Name())
+	must(t, err)
+	if !bytes.Equal(got, data) {
+		t.Error("content differs")
+	}
+	var st unix.Stat_t
+	must(t, unix.Fstat(int(f.Fd()), &st))
+	if st.Blocks*512 > 64<<10 {
+		t.Errorf("it takes %d bytes", st.Blocks*512)
+	}
+}

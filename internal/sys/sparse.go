@@ -1,0 +1,26 @@
+package sys
+
+import "bytes"
+
+// sparseBlock is the unit in which zeros become holes.
+const sparseBlock = 4 << 10
+
+var zeroBlock [sparseBlock]byte
+
+// WriteSparse writes b at off in a file that has nothing there, but for its blocks of zeros, which become holes. Whole blocks do
+// where off is a multiple of the block size.
+func WriteSparse(fd int, b []byte, off int64) error {
+	start := 0 // of the data not written yet
+	for i := 0; i < len(b); {
+		end := min(i+sparseBlock, len(b))
+		if b[i] != 0 || !bytes.Equal(b[i:end], zeroBlock[:end-i]) {
+			i = end
+			continue
+		}
+		if err := PwriteFull(fd, b[start:i], off+int64(start)); err != nil {
+			return err
+		}
+		start, i = end, end
+	}
+	return PwriteFull(fd, b[start:], off+int64(start))
+}
