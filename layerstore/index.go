@@ -9,6 +9,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"mica/internal/atomicfile"
 )
 
 // parentAnnotation, on an entry of index.json, is the ID of the image that the
@@ -55,7 +57,7 @@ func (s *Store) writeIndex(ix *index) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFileAtomic(s.path(ocispec.ImageIndexFile), data); err != nil {
+	if err := atomicfile.ReplaceDurably(s.path(ocispec.ImageIndexFile), data); err != nil {
 		return fmt.Errorf("write index: %w", err)
 	}
 	return nil

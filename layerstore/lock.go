@@ -4,11 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
-	"mica/internal/failpoint"
 	"mica/internal/sys"
 )
 
@@ -38,46 +36,6 @@ func (s *Store) lock(how int) (unlock func(), err error) {
 
 func flock(f *os.File, how int) error {
 	return sys.Retry(func() error { return unix.Flock(int(f.Fd()), how) })
-}
-
-// writeFileAtomic replaces path by a synced file with this content. The
-// temporary name is fixed: callers hold the store's exclusive lock, or own the directory.
-func writeFileAtomic(path string, data []byte) error {
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err = f.Write(data); err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = failpoint.Hit("atomic.rename")
-	}
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp)
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes the names in dir last.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	return err
 }
 
 // syncFilesystem makes everything on the filesystem of dir last: for a tree of

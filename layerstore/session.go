@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"mica/internal/atomicfile"
 	"mica/internal/failpoint"
 )
 
@@ -190,7 +191,7 @@ func (t *session) placeBlobs() error {
 			return err
 		}
 	}
-	return syncDir(t.s.path("blobs", "sha256"))
+	return atomicfile.SyncDir(t.s.path("blobs", "sha256"))
 }
 
 func (t *session) placeLayers() error {
@@ -218,7 +219,7 @@ func (t *session) placeLayers() error {
 			return err
 		}
 	}
-	return syncDir(t.s.path("layers"))
+	return atomicfile.SyncDir(t.s.path("layers"))
 }
 
 func (s *Store) layerInfoPath(name string) string { return s.path("layers", name+infoSuffix) }
@@ -233,7 +234,7 @@ func (s *Store) writeLayerInfo(name string, info layerInfo) error {
 	if err != nil {
 		return err
 	}
-	return writeFileAtomic(s.layerInfoPath(name), data)
+	return atomicfile.ReplaceDurably(s.layerInfoPath(name), data)
 }
 
 // readLayerInfo reads layers/NAME.json; [fs.ErrNotExist] if there is none that is whole.

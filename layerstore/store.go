@@ -44,6 +44,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"mica/internal/atomicfile"
 	"mica/internal/sys"
 )
 
@@ -115,7 +116,7 @@ func (s *Store) create() error {
 		}
 	}
 	layout := []byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`)
-	return writeFileAtomic(s.path(ocispec.ImageLayoutFile), layout)
+	return atomicfile.ReplaceDurably(s.path(ocispec.ImageLayoutFile), layout)
 }
 
 // spread has the trees in a directory placed apart from each other.

@@ -12,6 +12,7 @@ import (
 
 	"mica/cow"
 	"mica/fs"
+	"mica/internal/atomicfile"
 )
 
 // serveMount is the whole life of the server of one mount. Its job comes over
@@ -128,10 +129,7 @@ func (job *mountJob) writeRecord() (string, error) {
 		return "", fmt.Errorf("record the mount: %w", err)
 	}
 	file := job.Record + strconv.Itoa(job.PID) + ".json"
-	if err := os.WriteFile(file+".tmp", data, 0o600); err != nil {
-		return "", fmt.Errorf("record the mount: %w", err)
-	}
-	if err := os.Rename(file+".tmp", file); err != nil {
+	if err := atomicfile.Replace(file, data); err != nil {
 		return "", fmt.Errorf("record the mount: %w", err)
 	}
 	return file, nil

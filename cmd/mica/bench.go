@@ -217,23 +217,8 @@ func writeBenchReports(cmd *cobra.Command, rep *bench.Report, changes []bench.Ch
 		case "-":
 			errs = append(errs, r.write(out))
 		default:
-			errs = append(errs, writeBenchFile(r.to, r.write))
+			errs = append(errs, writeOutput(r.to, r.write))
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// writeBenchFile writes beside the target and renames, so that a report is never half there.
-func writeBenchFile(name string, write func(io.Writer) error) error {
-	tmp, err := os.Create(name + ".new")
-	if err != nil {
-		return fmt.Errorf("write report: %w", err)
-	}
-	if err := errors.Join(write(tmp), tmp.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	if err := os.Rename(tmp.Name(), name); err != nil {
-		return fmt.Errorf("write report: %w", err)
-	}
-	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"mica/internal/atomicfile"
 )
 
 // Container is one container as it was when it was read.
@@ -87,23 +89,52 @@ func (c *Container) readState() (State, error) {
 
 // WriteState saves the state, also on a full disk. The caller holds the lock.
 func (c *Container) WriteState() error {
-	const name = "state.json"
-	err := replaceJSON(c.dir, name, &c.State, false)
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		path := filepath.Join(c.dir, name)
-		_ = os.Remove(path + ".tmp")
-		if writeJSON(path, &c.State, false) == nil { // into the space that it has
-			return nil
-		}
+	data, err := json.Marshal(&c.State)
+	if err != nil {
+		return fmt.Errorf("write the container's state: %w", err)
 	}
-	return err
+	path := filepath.Join(c.dir, "state.json")
+	err = atomicfile.Replace(path, data)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		err = overwrite(path, data) // into the space that it has
+	}
+	if err != nil {
+		return fmt.Errorf("write the container's state: %w", err)
+	}
+	return nil
 }
 
-// writeConfig saves the configuration, without which the container is of no use: it has to survive a power loss, unless
-// the container does not.
-func (c *Container) writeConfig() error {
-	return replaceJSON(c.dir, "config.json", c.Config, !c.Config.Host.AutoRemove)
+func overwrite(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Truncate(int64(len(data)))
+	}
+	return errors.Join(err, f.Close())
 }
+
+// writeConfig saves the configuration, without which the container is of no use: it has to survive a power loss, if the
+// container does.
+func (c *Container) writeConfig() error {
+	data, err := json.Marshal(c.Config)
+	if err != nil {
+		return fmt.Errorf("write the container's configuration: %w", err)
+	}
+	replace := atomicfile.Replace
+	if c.lasts() {
+		replace = atomicfile.ReplaceDurably
+	}
+	if err := replace(filepath.Join(c.dir, configName), data); err != nil {
+		return fmt.Errorf("write the container's configuration: %w", err)
+	}
+	return nil
+}
+
+// lasts tells whether the container is to survive a power loss. For one that goes when it ends, nobody has to wait.
+func (c *Container) lasts() bool { return !c.Config.Host.AutoRemove }
 
 // Rename gives the container another name. A container may be renamed while
 // it runs: nothing in its supervisor depends on the name.
@@ -203,36 +234,4 @@ func (c *Container) Remove(lock *Lock) error {
 		return err
 	}
 	return c.Discard()
-}
-
-// replaceJSON writes v to name in dir by way of a new file, which is synced first if durable is set.
-func replaceJSON(dir, name string, v any, durable bool) error {
-	path := filepath.Join(dir, name)
-	err := writeJSON(path+".tmp", v, durable)
-	if err == nil {
-		err = os.Rename(path+".tmp", path)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return nil
-}
-
-func writeJSON(path string, v any, durable bool) error {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Truncate(int64(len(data)))
-	}
-	if err == nil && durable {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
 }

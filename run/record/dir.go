@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"mica/internal/atomicfile"
 	"mica/internal/names"
 )
 
@@ -122,7 +123,21 @@ func (d *Dir) Create(cfg *Config) (_ *Container, _ *Lock, err error) {
 		d.unlink(cfg.Name, cfg.ID)
 		return nil, nil, err
 	}
+	if c.lasts() {
+		if err := d.sync(); err != nil {
+			d.unlink(cfg.Name, cfg.ID)
+			return nil, nil, err
+		}
+	}
 	return c, lock, nil
+}
+
+// sync makes the places and names of containers last.
+func (d *Dir) sync() error {
+	if err := errors.Join(atomicfile.SyncDir(filepath.Join(d.path, namesDir)), atomicfile.SyncDir(d.path)); err != nil {
+		return fmt.Errorf("make the container last: %w", err)
+	}
+	return nil
 }
 
 func (d *Dir) nameInUse(name string) error {
@@ -262,8 +277,8 @@ func (d *Dir) Tidy(gone func(*Config)) error {
 		if !isID(name) {
 			continue
 		}
-		if !d.has(name, "config.json") {
-			d.tidyLeftover(name)
+		if !d.has(name, configName) {
+			d.tidyUnfinished(name)
 			continue
 		}
 		if !d.has(name, removeMark) {
@@ -283,20 +298,48 @@ func (d *Dir) has(id, file string) bool {
 	return err == nil
 }
 
-// tidyLeftover removes a directory that nobody holds. One that is young may
-// be in the hands of a process that has not yet locked it.
+// tidyLeftover removes a directory that nobody holds.
 func (d *Dir) tidyLeftover(name string) {
-	path := filepath.Join(d.path, name)
-	st, err := os.Stat(path)
-	if err != nil || time.Since(st.ModTime()) < time.Minute && !strings.HasPrefix(name, gonePrefix) {
-		return
+	if lock := d.lockLeftover(name); lock != nil {
+		defer lock.Release()
+		os.RemoveAll(filepath.Join(d.path, name))
 	}
-	lock, err := acquire(filepath.Join(path, "lock"))
-	if err != nil {
+}
+
+// tidyUnfinished removes a directory without a configuration: no container yet, unless it has what one has written. One that
+// was cut off just before its end is made.
+func (d *Dir) tidyUnfinished(id string) {
+	lock := d.lockLeftover(id)
+	if lock == nil {
 		return
 	}
 	defer lock.Release()
-	os.RemoveAll(path)
+	path := filepath.Join(d.path, id)
+	config := filepath.Join(path, configName)
+	written, err := os.ReadFile(config + atomicfile.Suffix)
+	switch {
+	case d.has(id, removeMark):
+		os.RemoveAll(path)
+	case err == nil && json.Valid(written):
+		_ = os.Rename(config+atomicfile.Suffix, config)
+	case (&Container{dir: path}).unwritten():
+		os.RemoveAll(path)
+	}
+}
+
+// lockLeftover locks a directory that nobody holds, else it gives none. One that is young may be in the hands of a process
+// that has not yet locked it.
+func (d *Dir) lockLeftover(name string) *Lock {
+	path := filepath.Join(d.path, name)
+	st, err := os.Stat(path)
+	if err != nil || time.Since(st.ModTime()) < time.Minute && !strings.HasPrefix(name, gonePrefix) {
+		return nil
+	}
+	lock, err := acquire(filepath.Join(path, "lock"))
+	if err != nil {
+		return nil
+	}
+	return lock
 }
 
 func (d *Dir) load(id string) (*Container, error) { return Load(filepath.Join(d.path, id)) }
@@ -307,8 +350,10 @@ func Load(dir string) (*Container, error) {
 	var err error
 	c.Config, err = readConfig(dir)
 	switch {
-	case errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, os.ErrNotExist) && c.unwritten():
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, filepath.Base(dir))
+	case errors.Is(err, os.ErrNotExist):
+		c.lost(errMissing)
 	case errors.Is(err, errDamaged):
 		c.lost(err)
 	case err != nil:
@@ -320,11 +365,17 @@ func Load(dir string) (*Container, error) {
 	return c, nil
 }
 
-// errDamaged says that a configuration does not parse.
-var errDamaged = errors.New("config.json is damaged")
+// configName is the file of a container's configuration.
+const configName = "config.json"
+
+// errDamaged says that a configuration does not parse, errMissing that there is none.
+var (
+	errDamaged = errors.New(configName + " is damaged")
+	errMissing = errors.New(configName + " is missing")
+)
 
 func readConfig(dir string) (*Config, error) {
-	data, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	data, err := os.ReadFile(filepath.Join(dir, configName))
 	if err != nil {
 		return nil, err
 	}
@@ -335,7 +386,13 @@ func readConfig(dir string) (*Config, error) {
 	return c, nil
 }
 
-// lost makes the best of a container whose configuration does not parse, as after a failure of the disk.
+// unwritten tells that nothing is in the container's layer.
+func (c *Container) unwritten() bool {
+	entries, err := os.ReadDir(c.Upper())
+	return err == nil && len(entries) == 0 || errors.Is(err, os.ErrNotExist)
+}
+
+// lost makes the best of a container whose configuration cannot be had, as after a failure of the disk.
 func (c *Container) lost(err error) {
 	parent, id := filepath.Split(c.dir)
 	c.Config = &Config{ID: id, Name: (&Dir{filepath.Clean(parent)}).nameOf(id)}

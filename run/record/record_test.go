@@ -163,6 +163,61 @@ func TestTidy(t *testing.T) {
 	}
 }
 
+// TestTidyUnfinished: a directory without a configuration goes, but for what a container may have written.
+func TestTidyUnfinished(t *testing.T) {
+	old := time.Now().Add(-time.Hour)
+	for _, k := range []struct {
+		name              string
+		staged            string // what the configuration in the making holds; empty: there is none
+		written, toRemove bool
+		kept, whole       bool
+	}{
+		{name: "begun"},
+		{name: "cut", staged: `{"Name":`},
+		{name: "complete", staged: "all", kept: true, whole: true},
+		{name: "complete-rm", staged: "all", toRemove: true},
+		{name: "written", written: true, kept: true},
+		{name: "written-complete", staged: "all", written: true, kept: true, whole: true},
+	} {
+		d := open(t)
+		c, lock, err := d.Create(&Config{Name: k.name, Host: HostConfig{AutoRemove: k.toRemove}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lock.Release()
+		config := filepath.Join(c.Path(), "config.json")
+		content, err := os.ReadFile(config)
+		if k.staged != "all" {
+			content = []byte(k.staged)
+		}
+		if err == nil && k.staged != "" {
+			err = os.WriteFile(config+".tmp", content, 0o600)
+		}
+		if err == nil {
+			err = os.Remove(config)
+		}
+		if err == nil && k.written {
+			err = os.WriteFile(filepath.Join(c.Upper(), "file"), nil, 0o600)
+		}
+		if err == nil {
+			err = os.Chtimes(c.Path(), old, old)
+		}
+		if err == nil {
+			err = d.Tidy(func(*Config) {})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := d.Find(c.ID())
+		if (err == nil) != k.kept || err == nil && (found.Broken == nil) != k.whole {
+			t.Errorf("%s: found %+v, %v", k.name, found, err)
+		}
+		if _, err := os.Lstat(c.Path()); (err == nil) != k.kept {
+			t.Errorf("%s: its directory is there: %v", k.name, err == nil)
+		}
+	}
+}
+
 func TestCheckName(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"web": true, "Web_1.a-b": true, "9x": true, "x": true, "": false, "-x": false, ".x": false, "a/b": false, "a b": false,

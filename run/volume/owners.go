@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"mica/internal/atomicfile"
 )
 
 // While nobody uses a volume its directories belong to the user, who can then delete it, or anything in it, with the
@@ -153,28 +154,7 @@ func writeOwners(dir string, list []owned) error {
 	for _, d := range list {
 		fmt.Fprintf(&data, "%d %o /%d/%s\x00", d.uid, d.mode, d.up, d.down)
 	}
-	stage := filepath.Join(dir, ownersFile+".new")
-	f, err := os.OpenFile(stage, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err = io.Copy(f, &data); err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		err = os.Rename(stage, filepath.Join(dir, ownersFile))
-	}
-	if err != nil {
-		os.Remove(stage)
-		return err
-	}
-	parent, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer parent.Close()
-	return parent.Sync()
+	return atomicfile.ReplaceDurably(filepath.Join(dir, ownersFile), data.Bytes())
 }
 
 func readOwners(dir string) ([]owned, error) {

@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/internal/atomicfile"
 	"mica/internal/names"
 )
 
@@ -89,6 +90,11 @@ func (d *Dir) Create(name string, labels map[string]string) (*Volume, error) {
 		}
 		return nil, fmt.Errorf("make volume %s: %w", v.Name, err)
 	}
+	if !v.Anonymous {
+		if err := atomicfile.SyncDir(d.path); err != nil {
+			return nil, fmt.Errorf("make volume %s: %w", v.Name, err)
+		}
+	}
 	v.Data = filepath.Join(final, dataDir)
 	return v, nil
 }
@@ -108,15 +114,10 @@ func (v *Volume) write(path string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
+	if v.Anonymous {
+		return os.WriteFile(path, data, 0o600)
 	}
-	_, err = f.Write(data)
-	if err == nil && !v.Anonymous {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
+	return atomicfile.ReplaceDurably(path, data)
 }
 
 // Ensure gives the volume of that name and makes it if there is none.
