@@ -82,6 +82,9 @@ func (e *Engine) Create(ctx context.Context, opt CreateOptions) (*Created, error
 			return nil, err
 		}
 	}
+	if err := resolveSources(cfg.Host.Mounts); err != nil {
+		return nil, err
+	}
 	if err := e.takeMounts(&cfg.Host, opt.VolumesFrom); err != nil {
 		return nil, err
 	}

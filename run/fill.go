@@ -35,7 +35,7 @@ func (sess *session) fillVolume(m record.Mount) error {
 			return err
 		}
 	}
-	place := hostPlace{dir: m.Source, path: "."}
+	place := hostPlace{dir: sourceOf(&m), path: "."}
 	if direct {
 		err = place.unpack(r, false)
 	} else {

@@ -15,8 +15,10 @@ import (
 	"strings"
 	"syscall"
 
+	"mica/internal/sys"
 	"mica/run/control"
 	"mica/run/record"
+	"mica/run/sandbox"
 	"mica/run/volume"
 )
 
@@ -37,12 +39,7 @@ func mountedAt(cfg *record.Config, p string) *hostPlace {
 	if best == nil || best.Type == record.MountTmpfs {
 		return nil
 	}
-	source := best.Source
-	if best.Type == record.MountBind { // a mount follows symlinks
-		if real, err := filepath.EvalSymlinks(source); err == nil {
-			source = real
-		}
-	}
+	source := sourceOf(best)
 	h := &hostPlace{inside: p, dir: source, path: path.Join(".", p[len(path.Clean(best.Target)):]), readOnly: best.ReadOnly}
 	if best.Type == record.MountVolume {
 		h.volume = volumeOf(best)
@@ -152,9 +149,19 @@ func hostOp(in io.Reader, out io.Writer, args []string) error {
 	return errors.New("unknown request")
 }
 
+// open opens the directory that the place is below.
+func (h *hostPlace) open() (*os.Root, error) {
+	fd, err := sandbox.OpenSource(h.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer sys.Close(fd)
+	return os.OpenRoot(sys.FdPath(fd))
+}
+
 // stat describes the place, nil where there is nothing.
 func (h *hostPlace) stat(follow bool) (*control.PathStat, error) {
-	root, err := os.OpenRoot(h.dir)
+	root, err := h.open()
 	if err != nil {
 		return nil, err
 	}
@@ -171,8 +178,8 @@ func (h *hostPlace) stat(follow bool) (*control.PathStat, error) {
 		return nil, err
 	}
 	st := &control.PathStat{Name: path.Base(h.path), Size: fi.Size(), Mtime: fi.ModTime().UTC()}
-	if sys, ok := fi.Sys().(*syscall.Stat_t); ok {
-		st.Mode = sys.Mode
+	if raw, ok := fi.Sys().(*syscall.Stat_t); ok {
+		st.Mode = raw.Mode
 	}
 	if fi.Mode()&fs.ModeSymlink != 0 {
 		st.Target, err = root.Readlink(h.path)
@@ -183,7 +190,7 @@ func (h *hostPlace) stat(follow bool) (*control.PathStat, error) {
 // pack writes the place and all below it as a tar stream in which it is called name; with the empty name a directory's
 // content stands at the top.
 func (h *hostPlace) pack(w io.Writer, name string, follow bool) error {
-	root, err := os.OpenRoot(h.dir)
+	root, err := h.open()
 	if err != nil {
 		return err
 	}
@@ -282,7 +289,7 @@ func packRooted(tw *tar.Writer, root *os.Root, p, name string, follow bool, link
 
 // unpack unpacks a tar stream into the place, a directory.
 func (h *hostPlace) unpack(r io.Reader, owners bool) error {
-	root, err := os.OpenRoot(h.dir)
+	root, err := h.open()
 	if err != nil {
 		return err
 	}

@@ -67,6 +67,31 @@ func (e *Engine) prepareVolumes(cfg *record.Config) (made []*volume.Volume, err 
 	return made, nil
 }
 
+// resolveSources follows the user's symlinks to what is mounted from the host, once and for all: later ones may be the work
+// of a container that has a part of the way mounted.
+func resolveSources(mounts []record.Mount) (err error) {
+	for i := range mounts {
+		m := &mounts[i]
+		if m.Type != record.MountBind {
+			continue
+		}
+		if m.Source, err = filepath.EvalSymlinks(m.Source); err != nil {
+			return fmt.Errorf("mount at %s: %w", m.Target, err)
+		}
+	}
+	return nil
+}
+
+// sourceOf is where something mounted lies, a path without symlinks: only the way to the store may have some.
+func sourceOf(m *record.Mount) string {
+	if m.Type == record.MountVolume {
+		if real, err := filepath.EvalSymlinks(m.Source); err == nil {
+			return real
+		}
+	}
+	return m.Source
+}
+
 // takeMounts adds the volumes and host paths of other containers ("NAME[:ro]") where nothing else is mounted.
 func (e *Engine) takeMounts(h *record.HostConfig, from []string) error {
 	for _, spec := range from {
@@ -231,7 +256,7 @@ func sandboxMounts(mounts []record.Mount) ([]sandbox.Mount, error) {
 		case record.MountTmpfs:
 			sm.Kind, sm.Options = sandbox.MountTmpfs, m.Options
 		default:
-			sm.Kind, sm.Source = sandbox.MountBind, m.Source
+			sm.Kind, sm.Source, sm.Straight = sandbox.MountBind, m.Source, m.Type == record.MountBind
 			if _, err := os.Stat(m.Source); err != nil {
 				return nil, fmt.Errorf("mount at %s: %w", m.Target, err)
 			}

@@ -100,7 +100,7 @@ type Mount struct {
 	Type      MountType
 	Volume    string `json:",omitempty"` // name of the volume
 	Anonymous bool   `json:",omitempty"` // made for this container, removed with it
-	Source    string `json:",omitempty"` // on the host
+	Source    string `json:",omitempty"` // on the host; that of a bind mount leads through no symlink
 	Target    string
 	ReadOnly  bool   `json:",omitempty"`
 	NoCopy    bool   `json:",omitempty"` // do not fill an empty volume from the image

@@ -82,6 +82,7 @@ type Mount struct {
 	NoExec   bool
 	NoDev    bool
 	NoSuid   bool
+	Straight bool   // MountBind: the source is opened by OpenSource
 	Options  string // MountTmpfs: options of tmpfs such as "size=64m,mode=1777"; empty: mode=1777 without a size
 
 	// Serve is to a MountFUSE what Root.ServeRoot is to the root. Its ids are those of the sandbox.

@@ -83,6 +83,24 @@ func makeOrFollow(root int, file string, dir bool) (fd int, next string, err err
 	return at, "", nil
 }
 
+// OpenSource opens a path of the host that leads through no symbolic link, as an O_PATH descriptor. One that is there
+// nevertheless may be the work of a container that has a part of the way mounted.
+func OpenSource(file string) (int, error) {
+	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS}
+	for {
+		fd, err := unix.Openat2(unix.AT_FDCWD, file, how)
+		switch {
+		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.ELOOP):
+			return -1, fmt.Errorf("open %s: a symlink is there now, or on the way to it, which is not followed: it was none when the container was made", file)
+		case err != nil:
+			return -1, fmt.Errorf("open %s: %w", file, err)
+		default:
+			return fd, nil
+		}
+	}
+}
+
 // fdPath names an open descriptor for a call that takes only paths. It needs the host's or the sandbox's /proc.
 func fdPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
 

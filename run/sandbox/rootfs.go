@@ -145,6 +145,25 @@ func bind(source string, attr uint64) (clone, error) {
 	if err != nil {
 		return clone{}, fmt.Errorf("mount %s: %w", source, err)
 	}
+	return cloned(fd, source, attr)
+}
+
+// bindStraight is bind for a source that leads through no symlink.
+func bindStraight(source string, attr uint64) (clone, error) {
+	at, err := OpenSource(source)
+	if err != nil {
+		return clone{}, err
+	}
+	defer unix.Close(at)
+	fd, err := cloneTree(at, "", unix.AT_RECURSIVE|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return clone{}, fmt.Errorf("mount %s: %w", source, err)
+	}
+	return cloned(fd, source, attr)
+}
+
+// cloned gives the clone of a mount its attributes.
+func cloned(fd int, source string, attr uint64) (clone, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return clone{}, fmt.Errorf("mount %s: %w", source, err)
@@ -182,8 +201,12 @@ func (b *builder) cloneSources() error {
 	for _, m := range b.setup.Mounts {
 		c := clone{fd: -1}
 		if m.Kind == MountBind {
+			open := bind
+			if m.Straight {
+				open = bindStraight
+			}
 			var err error
-			if c, err = bind(m.Source, m.attributes()); err != nil {
+			if c, err = open(m.Source, m.attributes()); err != nil {
 				return err
 			}
 		}
