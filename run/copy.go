@@ -71,7 +71,7 @@ func (e *Engine) CopyToHost(ctx context.Context, c *record.Container, src, dst s
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(e.CopyOut(ctx, c, src, name, follow, w)) }()
 	defer r.Close()
-	return unpack(r, root, opt.Archive && os.Geteuid() == 0, false)
+	return unpack(r, root, root.Name(), opt.Archive && os.Geteuid() == 0, false)
 }
 
 // enter makes a directory, if there is none, and opens it.

@@ -302,5 +302,5 @@ func (h *hostPlace) unpack(r io.Reader, owners bool) error {
 		return err
 	}
 	defer sub.Close()
-	return unpack(r, sub, owners, true)
+	return unpack(r, sub, filepath.Join(h.dir, h.path), owners, true)
 }

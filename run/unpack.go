@@ -17,11 +17,11 @@ import (
 	"mica/internal/sys"
 )
 
-// unpack unpacks a tar stream into an existing directory of the host, with the owners that it names if owners is set.
+// unpack unpacks a tar stream into an existing directory of the host, which is called dir, with the owners that it names if owners is set.
 // Symlinks are followed inside the directory only.
 // A file that is there is written over if inPlace is set, since it may be mounted somewhere, and replaced if not.
-func unpack(r io.Reader, root *os.Root, owners, inPlace bool) error {
-	u := &unpacker{root: root, owners: owners, inPlace: inPlace, skipped: make(map[string]bool)}
+func unpack(r io.Reader, root *os.Root, dir string, owners, inPlace bool) error {
+	u := &unpacker{root: root, dir: dir, owners: owners, inPlace: inPlace, skipped: make(map[string]bool)}
 	err := u.entries(tar.NewReader(r))
 	finishErr := u.finish() // also of what an error has cut off
 	if err == nil {
@@ -40,13 +40,14 @@ func (u *unpacker) entries(in *tar.Reader) error {
 			return err
 		}
 		if err := u.entry(h, in); err != nil {
-			return fmt.Errorf("write %s: %w", filepath.Join(u.root.Name(), h.Name), err)
+			return fmt.Errorf("write %s: %w", filepath.Join(u.dir, h.Name), err)
 		}
 	}
 }
 
 type unpacker struct {
 	root    *os.Root
+	dir     string
 	owners  bool
 	inPlace bool
 	skipped map[string]bool
@@ -61,7 +62,7 @@ type unpackedDir struct {
 func (u *unpacker) finish() error {
 	for _, d := range slices.Backward(u.dirs) {
 		if err := u.attributes(d.path, d.head); err != nil {
-			return fmt.Errorf("write %s: %w", filepath.Join(u.root.Name(), d.path), err)
+			return fmt.Errorf("write %s: %w", filepath.Join(u.dir, d.path), err)
 		}
 	}
 	return nil
@@ -146,6 +147,7 @@ func (u *unpacker) makeRoom(name string, kind byte, fi fs.FileInfo) error {
 		return errors.New("there is something of that name that is no directory")
 	case u.inPlace && kind == tar.TypeReg && fi.Mode().IsRegular():
 		return nil
+	case kind == tar.TypeFifo && fi.Mode()&fs.ModeNamedPipe != 0:
 	case !fi.Mode().IsRegular() && fi.Mode()&fs.ModeSymlink == 0:
 		return errIrregular
 	}
