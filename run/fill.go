@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -15,10 +14,16 @@ import (
 // fillVolume copies what the image has at the place of an empty volume into
 // it, with owners, as Docker does.
 func (sess *session) fillVolume(m record.Mount) error {
-	entries, err := os.ReadDir(m.Source)
-	if err != nil || len(entries) > 0 {
-		return nil // one that cannot be listed has content that somebody else owns
+	v := volumeOf(&m)
+	v.Anonymous = m.Anonymous
+	err := v.Fill(func() error { return sess.copyInto(m) })
+	if err != nil {
+		return fmt.Errorf("fill volume %s from %s: %w", m.Volume, m.Target, err)
 	}
+	return nil
+}
+
+func (sess *session) copyInto(m record.Mount) error {
 	st, err := sess.tree.statPath(m.Target, true)
 	if err != nil {
 		return err
@@ -37,14 +42,9 @@ func (sess *session) fillVolume(m record.Mount) error {
 	}
 	place := hostPlace{dir: sourceOf(&m), path: "."}
 	if direct {
-		err = place.unpack(r, false)
-	} else {
-		err = inUserNamespace(sess.tree.ids, r, nil, place.args("unpack", "", true)...)
+		return place.unpack(r, false)
 	}
-	if err != nil {
-		return fmt.Errorf("fill volume %s from %s: %w", m.Volume, m.Target, err)
-	}
-	return nil
+	return inUserNamespace(sess.tree.ids, r, nil, place.args("unpack", "", true)...)
 }
 
 // ownedByRoot tells whether a directory and all in it belong to 0:0.

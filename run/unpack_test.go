@@ -98,6 +98,7 @@ func TestUnpackOver(t *testing.T) {
 	twice := tarEntry{Header: tar.Header{Typeflag: tar.TypeLink, Name: "other", Linkname: "name"}}
 	lost := tarEntry{Header: tar.Header{Typeflag: tar.TypeLink, Name: "name", Linkname: "gone"}}
 	deep := tarEntry{Header: tar.Header{Typeflag: tar.TypeReg, Name: "a/b/c", Mode: 0o644}, content: "new"}
+	fifo := tarEntry{Header: tar.Header{Typeflag: tar.TypeFifo, Name: "name", Mode: 0o600}}
 	directory := tarEntry{Header: tar.Header{Typeflag: tar.TypeDir, Name: "name/", Mode: 0o700}}
 	for name, c := range map[string]struct {
 		entries []tarEntry
@@ -107,6 +108,7 @@ func TestUnpackOver(t *testing.T) {
 	}{
 		"a file that may not be written": {[]tarEntry{file}, func(d string) error { return os.WriteFile(filepath.Join(d, "name"), nil, 0o444) }, "name", ""},
 		"a FIFO":                         {[]tarEntry{file}, func(d string) error { return unix.Mkfifo(filepath.Join(d, "name"), 0o600) }, "", "FIFO"},
+		"a FIFO by a FIFO":               {[]tarEntry{fifo, deep}, func(d string) error { return unix.Mkfifo(filepath.Join(d, "name"), 0o600) }, "a/b/c", ""},
 		"a symlink out":                  {[]tarEntry{file}, func(d string) error { return os.Symlink("/etc/passwd", filepath.Join(d, "name")) }, "name", ""},
 		"a directory by a file":          {[]tarEntry{file}, func(d string) error { return os.Mkdir(filepath.Join(d, "name"), 0o700) }, "", "a directory of that name"},
 		"a file by a directory":          {[]tarEntry{directory, inside}, func(d string) error { return os.WriteFile(filepath.Join(d, "name"), nil, 0o600) }, "", "no directory"},

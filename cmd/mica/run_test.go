@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -342,5 +343,26 @@ func TestPublishAll(t *testing.T) {
 	}
 	if out := c.ok("inspect", "-f", "{{.HostConfig.NetworkMode}}", "published"); out != "pasta" {
 		t.Errorf("network %q", out)
+	}
+}
+
+// TestFillCutOff: a volume whose first fill failed is filled by the next container.
+func TestFillCutOff(t *testing.T) {
+	c := newCLI(t)
+	c.remove("filler")
+	c.ok("run", "--name", "filler", "base", "sh", "-c", "mkdir /big; echo a >/big/a; seq 1 300000 >/big/b; echo c >/big/c")
+	c.ok("commit", "filler", "filler")
+	c.ok("run", "--rm", "filler", "true") // unpacks it
+	t.Cleanup(func() { c.run("volume", "rm", "cut-off"); c.run("rmi", "filler") })
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := c.command(ctx, "run", "--rm", "-v", "cut-off:/big", "filler", "true")
+	cmd.Args = append([]string{"sh", "-c", `ulimit -f 1000; exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/sh"
+	if out, err := cmd.CombinedOutput(); !strings.Contains(string(out), "fill volume cut-off from /big") {
+		t.Fatalf("the first one: %v, %s", err, out)
+	}
+	if got := c.ok("run", "--rm", "-v", "cut-off:/big", "filler", "sh", "-c", "cat /big/a /big/c; tail -n 1 /big/b"); got != "a\nc\n300000" {
+		t.Errorf("the second one sees %q", got)
 	}
 }

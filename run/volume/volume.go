@@ -4,6 +4,7 @@
 //	volumes/NAME/_data         what is mounted
 //	volumes/NAME/volume.json   when and how it was made
 //	volumes/NAME/lock          held by those who use it; see [Hold]
+//	volumes/NAME/filling       there while it is filled from an image; see [Volume.Fill]
 //	volumes/NAME/owners        whose its directories are, while nobody uses it; see [Settle]
 //
 // A volume appears and disappears by one rename.
