@@ -40,7 +40,7 @@ func (u *unpacker) entries(in *tar.Reader) error {
 			return err
 		}
 		if err := u.entry(h, in); err != nil {
-			return fmt.Errorf("write %s: %w", filepath.Join(u.dir, h.Name), err)
+			return u.named(h.Name, err)
 		}
 	}
 }
@@ -62,10 +62,18 @@ type unpackedDir struct {
 func (u *unpacker) finish() error {
 	for _, d := range slices.Backward(u.dirs) {
 		if err := u.attributes(d.path, d.head); err != nil {
-			return fmt.Errorf("write %s: %w", filepath.Join(u.dir, d.path), err)
+			return u.named(d.path, err)
 		}
 	}
 	return nil
+}
+
+// named is an error under the name that the user knows its place by.
+func (u *unpacker) named(name string, err error) error {
+	if p := new(fs.PathError); errors.As(err, &p) {
+		err = p.Err
+	}
+	return fmt.Errorf("write %s: %w", filepath.Join(u.dir, name), err)
 }
 
 func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
