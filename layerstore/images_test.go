@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -427,5 +428,36 @@ func TestHistoryOfElsewhere(t *testing.T) {
 	rows, err := s.History(img)
 	if err != nil || len(rows) != 3 || rows[2].Size != 1 || rows[0].Size != 0 {
 		t.Errorf("%+v, %v", rows, err)
+	}
+}
+
+// TestRemoveWhileHeld: the removal of an image waits for those who are about to use it.
+func TestRemoveWhileHeld(t *testing.T) {
+	s := newStore(t)
+	img := importTar(t, s, "app:1", file("f", "1"))
+	release, err := s.Hold(img.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var users atomic.Pointer[[]string]
+	users.Store(new([]string))
+	removed := make(chan error)
+	go func() {
+		_, err := s.Remove("app:1", RemoveOptions{InUse: func(string) ([]string, error) { return *users.Load(), nil }})
+		removed <- err
+	}()
+	if _, err := s.Resolve(img.ID); err != nil {
+		t.Error(err)
+	}
+	users.Store(&[]string{"0123456789abcdef"})
+	release()
+	if err := <-removed; !errors.Is(err, ErrInUse) {
+		t.Errorf("the removal: %v", err)
+	}
+	if _, err := s.Remove("app:1", RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Hold(img.ID); !errors.Is(err, ErrNotFound) {
+		t.Errorf("held though it is gone: %v", err)
 	}
 }

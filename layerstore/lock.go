@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"mica/internal/sys"
@@ -12,6 +13,19 @@ import (
 
 func (s *Store) lockShared() (unlock func(), err error)    { return s.lock(unix.LOCK_SH) }
 func (s *Store) lockExclusive() (unlock func(), err error) { return s.lock(unix.LOCK_EX) }
+
+// Hold keeps the image of that ID from being removed until release is called; [ErrNotFound] says that it is gone.
+func (s *Store) Hold(id string) (release func(), err error) {
+	release, err = s.lockShared()
+	if err != nil {
+		return nil, err
+	}
+	if !exists(s.path("blobs", "sha256", digest.Digest(id).Encoded())) {
+		release()
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
+	}
+	return release, nil
+}
 
 // lock takes the store's lock. Each call opens the file anew, since a flock
 // belongs to the open file: two goroutines must not share one. A store on a

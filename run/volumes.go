@@ -20,7 +20,7 @@ func (e *Engine) Volumes() *volume.Dir { return volume.Open(filepath.Join(e.root
 
 // prepareVolumes makes the volumes that the container asks for and one for
 // each VOLUME of its image that nothing else is mounted at. It gives those that it made without being told a
-// name, to drop them if the container does not come about.
+// name, also with an error, to drop them if the container does not come about.
 func (e *Engine) prepareVolumes(cfg *record.Config) (made []*volume.Volume, err error) {
 	taken := make(map[string]bool)
 	for _, m := range cfg.Host.Mounts {
@@ -39,11 +39,6 @@ func (e *Engine) prepareVolumes(cfg *record.Config) (made []*volume.Volume, err 
 	for _, target := range targets {
 		cfg.Host.Mounts = append(cfg.Host.Mounts, record.Mount{Type: record.MountVolume, Target: target})
 	}
-	defer func() {
-		if err != nil {
-			e.dropVolumes(made)
-		}
-	}()
 	for i := range cfg.Host.Mounts {
 		m := &cfg.Host.Mounts[i]
 		if m.Type != record.MountVolume {
@@ -118,7 +113,7 @@ func (e *Engine) takeMounts(h *record.HostConfig, from []string) error {
 
 func (e *Engine) dropVolumes(list []*volume.Volume) {
 	for _, v := range list {
-		_ = e.Volumes().Remove(v, os.RemoveAll)
+		_ = e.Volumes().Remove(v, func() error { return nil }, os.RemoveAll)
 	}
 }
 
@@ -139,43 +134,39 @@ func (e *Engine) VolumeUsers() (map[string][]string, error) {
 	return users, nil
 }
 
-// RemoveVolume deletes a volume that no container uses.
+// RemoveVolume deletes a volume that no container uses; [volume.ErrInUse] says that one does.
 func (e *Engine) RemoveVolume(name string) error {
 	v, err := e.Volumes().Get(name)
 	if err != nil {
 		return err
 	}
+	return e.Volumes().Remove(v, func() error { return e.unused(name) }, discardTree)
+}
+
+// unused is an error where a container uses a volume, or that is not known.
+func (e *Engine) unused(name string) error {
 	users, err := e.VolumeUsers()
 	if err != nil {
 		return err
 	}
 	if ids := users[name]; len(ids) > 0 {
-		return fmt.Errorf("volume %s is in use by container %s: remove that first", name, ids[0])
+		return fmt.Errorf("%w by container %s: %s; remove that first", volume.ErrInUse, ids[0], name)
 	}
-	return e.Volumes().Remove(v, discardTree)
+	return nil
 }
 
 // removeAnonymous deletes the volumes that were made for this container, which is gone, and that no other one has taken over.
 func (e *Engine) removeAnonymous(cfg *record.Config) error {
-	isAnonymous := func(m record.Mount) bool { return m.Type == record.MountVolume && m.Anonymous }
-	if !slices.ContainsFunc(cfg.Host.Mounts, isAnonymous) {
-		return nil
-	}
-	users, err := e.VolumeUsers()
-	if errors.Is(err, errDamagedContainer) {
-		return nil // it may have taken one over: `volume prune` removes the others when it is gone
-	}
-	if err != nil {
-		return err
-	}
 	for _, m := range cfg.Host.Mounts {
-		if !isAnonymous(m) || slices.ContainsFunc(users[m.Volume], func(id string) bool { return !strings.HasPrefix(cfg.ID, id) }) {
+		if m.Type != record.MountVolume || !m.Anonymous {
 			continue
 		}
-		if v, err := e.Volumes().Get(m.Volume); err == nil {
-			if err := e.Volumes().Remove(v, discardTree); err != nil {
-				return err
-			}
+		err := e.RemoveVolume(m.Volume)
+		switch {
+		case errors.Is(err, volume.ErrInUse), errors.Is(err, volume.ErrNotFound):
+		case errors.Is(err, errDamagedContainer): // it may have taken it over: `volume prune` removes it when that is gone
+		case err != nil:
+			return err
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -192,7 +193,11 @@ func pruneVolumes(e *run.Engine, all bool, flt filters) (p pruned, err error) {
 			continue
 		}
 		size := run.DiskUsage(v.Data)
-		if err := e.RemoveVolume(v.Name); err != nil {
+		err := e.RemoveVolume(v.Name)
+		if errors.Is(err, volume.ErrInUse) || errors.Is(err, volume.ErrNotFound) {
+			continue // since just now
+		}
+		if err != nil {
 			return p, err
 		}
 		if !p.any {

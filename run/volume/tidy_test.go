@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -41,7 +42,7 @@ func TestRemoveCutOff(t *testing.T) {
 	d := Open(filepath.Join(t.TempDir(), "volumes"))
 	v, err := d.Create("v", nil)
 	must(t, err)
-	if err := d.Remove(v, func(string) error { return os.ErrPermission }); err == nil {
+	if err := d.Remove(v, func() error { return nil }, func(string) error { return os.ErrPermission }); err == nil {
 		t.Fatal("the removal succeeded")
 	}
 	if _, err := d.Create("v", nil); err != nil {
@@ -51,6 +52,34 @@ func TestRemoveCutOff(t *testing.T) {
 	if entries, err := os.ReadDir(d.path); err != nil || len(entries) != 1 {
 		t.Errorf("%d entries are left, %v", len(entries), err)
 	}
+}
+
+// TestRemoveWhileTaken: a removal waits for those who are about to use a volume.
+func TestRemoveWhileTaken(t *testing.T) {
+	d := Open(filepath.Join(t.TempDir(), "volumes"))
+	v, err := d.Create("", nil)
+	must(t, err)
+	release, err := d.Use()
+	must(t, err)
+	var used atomic.Bool
+	removed := make(chan error)
+	go func() {
+		removed <- d.Remove(v, func() error {
+			if used.Load() {
+				return ErrInUse
+			}
+			return nil
+		}, os.RemoveAll)
+	}()
+	if _, err := d.Get(v.Name); err != nil {
+		t.Error(err)
+	}
+	used.Store(true)
+	release()
+	if err := <-removed; !errors.Is(err, ErrInUse) {
+		t.Errorf("the removal: %v", err)
+	}
+	must(t, d.Remove(v, func() error { return nil }, os.RemoveAll))
 }
 
 // TestDamagedRecord: a volume whose record is lost still has its data.

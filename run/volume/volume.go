@@ -26,12 +26,14 @@ import (
 
 	"mica/internal/atomicfile"
 	"mica/internal/names"
+	"mica/internal/sys"
 )
 
 // The errors that callers tell apart with [errors.Is].
 var (
 	ErrNotFound = errors.New("no such volume")
 	ErrExists   = errors.New("volume exists already")
+	ErrInUse    = errors.New("volume is in use")
 )
 
 // Volume is one volume.
@@ -51,6 +53,13 @@ func Open(path string) *Dir { return &Dir{path} }
 
 const dataDir = "_data"
 
+func (d *Dir) make() error {
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		return fmt.Errorf("make the directory of volumes: %w", err)
+	}
+	return nil
+}
+
 // Create makes a volume. Without a name it is anonymous and gets one.
 func (d *Dir) Create(name string, labels map[string]string) (*Volume, error) {
 	v := &Volume{Name: name, Created: time.Now().UTC(), Labels: labels}
@@ -59,8 +68,8 @@ func (d *Dir) Create(name string, labels map[string]string) (*Volume, error) {
 	} else if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(d.path, 0o700); err != nil {
-		return nil, fmt.Errorf("make the directory of volumes: %w", err)
+	if err := d.make(); err != nil {
+		return nil, err
 	}
 	stage := filepath.Join(d.path, stagePrefix+randomID())
 	defer os.RemoveAll(stage)
@@ -181,19 +190,55 @@ func (d *Dir) List() ([]*Volume, error) {
 	return list, nil
 }
 
-// Remove deletes a volume by way of discard, which deletes a directory tree.
-func (d *Dir) Remove(v *Volume, discard func(dir string) error) error {
+// Use keeps all volumes from being removed until release is called.
+func (d *Dir) Use() (release func(), err error) { return d.lock(unix.LOCK_SH) }
+
+func (d *Dir) lock(how int) (unlock func(), err error) {
+	if err := d.make(); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(d.path)
+	if err != nil {
+		return nil, fmt.Errorf("lock the directory of volumes: %w", err)
+	}
+	if err := sys.Retry(func() error { return unix.Flock(int(f.Fd()), how) }); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock the directory of volumes: %w", err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// Remove deletes a volume by way of discard, which deletes a directory tree, unless free has an error. Between that answer
+// and the end of the volume nobody begins to use it; see [Dir.Use].
+func (d *Dir) Remove(v *Volume, free func() error, discard func(dir string) error) error {
 	gone := filepath.Join(d.path, gonePrefix+randomID())
 	if claim, err := claimTree(filepath.Join(d.path, v.Name)); err == nil {
 		defer claim.Close()
 	}
-	if err := os.Rename(filepath.Join(d.path, v.Name), gone); err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("%w: %s", ErrNotFound, v.Name)
-		}
-		return fmt.Errorf("remove volume %s: %w", v.Name, err)
+	if err := d.vanish(v, free, gone); err != nil {
+		return err
 	}
 	if err := discard(gone); err != nil {
+		return fmt.Errorf("remove volume %s: %w", v.Name, err)
+	}
+	return nil
+}
+
+// vanish takes a volume out of sight.
+func (d *Dir) vanish(v *Volume, free func() error, gone string) error {
+	unlock, err := d.lock(unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := free(); err != nil {
+		return err
+	}
+	err = os.Rename(filepath.Join(d.path, v.Name), gone)
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: %s", ErrNotFound, v.Name)
+	}
+	if err != nil {
 		return fmt.Errorf("remove volume %s: %w", v.Name, err)
 	}
 	return nil
