@@ -32,7 +32,8 @@ type MountOptions struct {
 type Mounted struct {
 	Dir       string    `json:"dir"`
 	Ref       string    `json:"ref"`
-	Container string    `json:"container,omitempty"` // name of the container, if it is one's tree
+	Container string    `json:"container,omitempty"` // name that the container had, if it is one's tree
+	ID        string    `json:"id,omitempty"`        // of that container
 	RW        bool      `json:"rw,omitempty"`
 	Made      bool      `json:"made,omitempty"` // mica made Dir and takes it away again
 	PID       int       `json:"pid"`            // of the server
@@ -144,7 +145,7 @@ func (e *Engine) mountContainer(ctx context.Context, job *mountJob, c *record.Co
 
 // use makes a container's tree what is mounted.
 func (job *mountJob) use(c *record.Container, lowers []string) (err error) {
-	job.Container, job.Dirs = c.Config.Name, c.Path()
+	job.Container, job.ID, job.Dirs = c.Config.Name, c.ID(), c.Path()
 	job.Lowers, err = containerStack(c, lowers)
 	return err
 }
@@ -329,9 +330,13 @@ func (e *Engine) Unmount(what string) error {
 	if err != nil {
 		return fmt.Errorf("find %s: %w", what, err)
 	}
+	id := ""
+	if c, err := e.Containers.Find(what); err == nil {
+		id = c.ID()
+	}
 	found := false
 	for _, m := range list {
-		if m.Dir != dir && m.Ref != what && m.Container != what {
+		if m.Dir != dir && m.Ref != what && (id == "" || m.ID != id) {
 			continue
 		}
 		found = true

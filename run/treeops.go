@@ -246,7 +246,7 @@ func (e *Engine) mountedForWriting(c *record.Container) string {
 		return ""
 	}
 	for _, m := range mounts {
-		if m.RW && m.Container == c.Config.Name {
+		if m.RW && m.ID == c.ID() {
 			return m.Dir
 		}
 	}

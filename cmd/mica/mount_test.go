@@ -71,8 +71,11 @@ func TestMountForWriting(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.fails(exitOurs, "stop it first", "mount", "--rw", "written", t.TempDir())
-	c.ok("umount", dir)
-	if got := c.ok("diff", "written"); got != "A /new" {
+	c.remove("renamed")
+	c.ok("rename", "written", "renamed") // it is the same one
+	c.fails(exitOurs, "mounted for writing", "start", "renamed")
+	c.ok("umount", "renamed")
+	if got := c.ok("diff", "renamed"); got != "A /new" {
 		t.Errorf("diff shows %q", got)
 	}
 }
