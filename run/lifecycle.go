@@ -12,15 +12,13 @@ import (
 	"mica/run/record"
 )
 
-// dial connects to the supervisor of a container that runs.
+// dial connects to the supervisor of a container, which has to run.
 func dial(c *record.Container) (*control.Conn, error) {
-	if err := c.Refresh(); err != nil {
-		return nil, err
+	conn, err := dialAlive(context.Background(), c)
+	if err == nil && conn == nil {
+		err = fmt.Errorf("container %s is not running: start it with \"mica start %s\"", c.Config.Name, c.Config.Name)
 	}
-	if !c.State.Alive() {
-		return nil, fmt.Errorf("container %s is not running: start it with \"mica start %s\"", c.Config.Name, c.Config.Name)
-	}
-	return control.Dial(c.Path())
+	return conn, err
 }
 
 // Attach connects to the streams of a running container.

@@ -172,15 +172,17 @@ func (s *supervisor) handleTree(ctx context.Context, conn *control.Conn, req *co
 // and stopped with the tree and under the container's lock if there is none.
 func (e *Engine) withTree(ctx context.Context, c *record.Container, readOnly bool,
 	running func(*control.Conn) error, stopped func(*tree) error) error {
+	var conn *control.Conn
 	lock, err := e.lockStopped(ctx, c)
+	for err == nil && lock == nil && conn == nil {
+		if conn, err = dialAlive(ctx, c); err == nil && conn == nil { // it has just ended
+			lock, err = e.lockStopped(ctx, c)
+		}
+	}
 	if err != nil {
 		return err
 	}
-	if lock == nil {
-		conn, err := control.Dial(c.Path())
-		if err != nil {
-			return err
-		}
+	if conn != nil {
 		defer conn.Close()
 		stop := context.AfterFunc(ctx, func() { conn.Close() })
 		defer stop()
