@@ -145,6 +145,16 @@ func (d *Dir) Rename(c *Container, name string) error {
 	if c.Broken != nil {
 		return c.Broken
 	}
+	unlock, err := d.lockNames()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now, err := readConfig(c.dir) // others may have renamed it meanwhile
+	if err != nil {
+		return fmt.Errorf("rename container %s: %w", c.Config.Name, err)
+	}
+	c.Config = now
 	old := c.Config.Name
 	if name == old {
 		return fmt.Errorf("%w: the container has the name %q already", ErrNameInUse, name)
@@ -159,6 +169,9 @@ func (d *Dir) Rename(c *Container, name string) error {
 		return err
 	}
 	d.unlink(old, c.Config.ID)
+	if c.lasts() {
+		return d.sync()
+	}
 	return nil
 }
 

@@ -12,8 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mica/internal/atomicfile"
 	"mica/internal/names"
+	"mica/internal/sys"
 )
 
 // The errors that callers tell apart with [errors.Is].
@@ -104,15 +107,8 @@ func (d *Dir) Create(cfg *Config) (_ *Container, _ *Lock, err error) {
 		return nil, nil, fmt.Errorf("put the container in place: %w", err)
 	}
 	place, c.dir = final, final
-	for attempt := 1; ; attempt++ {
-		err = d.link(cfg.Name, cfg.ID)
-		if err == nil {
-			break
-		}
-		if !made || !errors.Is(err, ErrNameInUse) || attempt > 100 {
-			return nil, nil, err
-		}
-		cfg.Name = names.Random(attempt)
+	if err := d.linkNew(cfg, made); err != nil {
+		return nil, nil, err
 	}
 	// The configuration comes last: a directory without one is no container yet.
 	if err := c.WriteState(); err != nil {
@@ -130,6 +126,22 @@ func (d *Dir) Create(cfg *Config) (_ *Container, _ *Lock, err error) {
 		}
 	}
 	return c, lock, nil
+}
+
+// linkNew enters the name of a container that is made. One that nobody has asked for is made up until it is free.
+func (d *Dir) linkNew(cfg *Config, anyName bool) error {
+	unlock, err := d.lockNames()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for attempt := 1; ; attempt++ {
+		err := d.link(cfg.Name, cfg.ID)
+		if err == nil || !anyName || !errors.Is(err, ErrNameInUse) || attempt > 100 {
+			return err
+		}
+		cfg.Name = names.Random(attempt)
+	}
 }
 
 // sync makes the places and names of containers last.
@@ -150,7 +162,21 @@ func CheckName(name string) error { return names.Check("container", name) }
 
 func (d *Dir) namePath(name string) string { return filepath.Join(d.path, namesDir, name) }
 
-// link gives the name to a container that is in place.
+// lockNames keeps others from giving names.
+func (d *Dir) lockNames() (unlock func(), err error) {
+	dir, err := os.Open(filepath.Join(d.path, namesDir))
+	if err == nil {
+		if err = sys.Retry(func() error { return unix.Flock(int(dir.Fd()), unix.LOCK_EX) }); err != nil {
+			dir.Close()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock the names of containers: %w", err)
+	}
+	return func() { dir.Close() }, nil
+}
+
+// link gives the name to a container that is in place. The caller holds the names' lock.
 func (d *Dir) link(name, id string) error {
 	for range 3 {
 		err := os.Symlink(id, d.namePath(name))
@@ -268,8 +294,10 @@ func (d *Dir) Tidy(gone func(*Config)) error {
 	if err != nil {
 		return fmt.Errorf("list containers: %w", err)
 	}
+	there := make(map[string]bool)
 	for _, e := range entries {
 		name := e.Name()
+		there[name] = true
 		if strings.HasPrefix(name, newPrefix) || strings.HasPrefix(name, gonePrefix) {
 			d.tidyLeftover(name)
 			continue
@@ -288,6 +316,49 @@ func (d *Dir) Tidy(gone func(*Config)) error {
 			if lock, err := c.Lock(); err == nil && c.Remove(lock) == nil {
 				gone(c.Config)
 			}
+		}
+	}
+	return d.tidyNames(there)
+}
+
+// tidyNames takes away names that lead to nothing, and all but the last that a rename which was cut off has left to a
+// container. Which directories there are is known from a moment ago.
+func (d *Dir) tidyNames(there map[string]bool) error {
+	links, err := os.ReadDir(filepath.Join(d.path, namesDir))
+	if err != nil {
+		return fmt.Errorf("list the names of containers: %w", err)
+	}
+	named := make(map[string]int)
+	for _, l := range links {
+		id, _ := os.Readlink(d.namePath(l.Name()))
+		named[id]++
+		if !there[id] || named[id] > 1 {
+			return d.mendNames()
+		}
+	}
+	return nil
+}
+
+// mendNames does what tidyNames has found to do.
+func (d *Dir) mendNames() error {
+	unlock, err := d.lockNames()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	links, err := os.ReadDir(filepath.Join(d.path, namesDir))
+	if err != nil {
+		return fmt.Errorf("list the names of containers: %w", err)
+	}
+	for _, l := range links {
+		id, err := os.Readlink(d.namePath(l.Name()))
+		if err != nil {
+			continue
+		}
+		_, err = os.Lstat(filepath.Join(d.path, id))
+		cfg, cfgErr := readConfig(filepath.Join(d.path, id))
+		if errors.Is(err, os.ErrNotExist) || cfgErr == nil && cfg.Name != l.Name() {
+			d.unlink(l.Name(), id)
 		}
 	}
 	return nil

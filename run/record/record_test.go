@@ -2,8 +2,10 @@ package record
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -94,6 +96,64 @@ func TestRename(t *testing.T) {
 		t.Errorf("by the new name: %v", err)
 	}
 	create(t, d, "first")
+}
+
+// TestRenameTogether: of those who rename a container at the same time one is the last, and no other name leads to it.
+func TestRenameTogether(t *testing.T) {
+	d := open(t)
+	c, _ := create(t, d, "first")
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			seen, err := d.Find(c.ID())
+			if err == nil {
+				err = d.Rename(seen, fmt.Sprint("name-", i))
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	seen, err := d.Find(c.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if byName, err := d.Find(seen.Config.Name); err != nil || byName.ID() != c.ID() {
+		t.Errorf("by its name %s: %v", seen.Config.Name, err)
+	}
+	if got := namesIn(t, d); !slices.Equal(got, []string{seen.Config.Name}) {
+		t.Errorf("its name is %s, and there are %q", seen.Config.Name, got)
+	}
+}
+
+// TestTidyNames: names that a crash has left go.
+func TestTidyNames(t *testing.T) {
+	d := open(t)
+	c, _ := create(t, d, "real")
+	for name, id := range map[string]string{"nowhere": NewID(), "before": c.ID()} {
+		if err := d.link(name, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Tidy(func(*Config) {}); err != nil {
+		t.Fatal(err)
+	}
+	if got := namesIn(t, d); !slices.Equal(got, []string{"real"}) {
+		t.Errorf("there are %q", got)
+	}
+}
+
+func namesIn(t *testing.T, d *Dir) (list []string) {
+	t.Helper()
+	links, err := os.ReadDir(filepath.Join(d.Path(), namesDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		list = append(list, l.Name())
+	}
+	return list
 }
 
 // The lock is what tells a running container from one whose supervisor died.
