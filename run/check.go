@@ -28,8 +28,8 @@ func (p ContainerProblem) String() string {
 }
 
 // CheckContainers looks for containers that cannot be read or whose image is
-// gone, and into the upper directories of those that nobody uses. With repair,
-// what is of no use to anybody is removed, and what was written is made durable.
+// gone, and into the upper directories of those that nobody uses, and for volumes that nobody uses and are not the user's. With
+// repair, what is of no use to anybody is removed, and what was written is made durable.
 func (e *Engine) CheckContainers(ctx context.Context, repair bool) ([]ContainerProblem, error) {
 	entries, err := os.ReadDir(e.Containers.Path())
 	if err != nil {
@@ -46,7 +46,56 @@ func (e *Engine) CheckContainers(ctx context.Context, repair bool) ([]ContainerP
 		}
 		list = append(list, problems...)
 	}
+	volumes, err := e.checkVolumes(repair)
+	return append(list, volumes...), err
+}
+
+// checkVolumes looks for volumes that supervisors which were killed have not given back.
+func (e *Engine) checkVolumes(repair bool) (list []ContainerProblem, err error) {
+	volumes, err := e.Volumes().List()
+	if err != nil {
+		return nil, err
+	}
+	busy, err := e.mountedVolumes()
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range volumes {
+		if busy[v.Name] {
+			continue
+		}
+		found := func(what string, repaired bool) {
+			list = append(list, ContainerProblem{Path: filepath.Join("volumes", v.Name), What: what, Repaired: repaired})
+		}
+		due, err := v.Unsettled()
+		if err == nil && due {
+			if repair {
+				err = v.Settle(withContainerIDs)
+			}
+			found("directories in it are not yours, though no container has it", repair && err == nil)
+		}
+		if err != nil {
+			found(err.Error(), false)
+		}
+	}
 	return list, nil
+}
+
+// mountedVolumes are those of containers that run. One with other ids than usual does not hold them.
+func (e *Engine) mountedVolumes() (map[string]bool, error) {
+	containers, err := e.Containers.List()
+	if err != nil {
+		return nil, err
+	}
+	busy := make(map[string]bool)
+	for _, c := range containers {
+		for _, m := range c.Config.Host.Mounts {
+			if m.Type == record.MountVolume && c.State.Alive() {
+				busy[m.Volume] = true
+			}
+		}
+	}
+	return busy, nil
 }
 
 // checkContainer checks the container in a directory below the store's root.
@@ -58,11 +107,6 @@ func (e *Engine) checkContainer(ctx context.Context, rel string, repair bool) (l
 	if err != nil {
 		found(err.Error(), false)
 		return list, nil
-	}
-	if repair {
-		if err := e.settleVolumes(c.Config); err != nil {
-			found(err.Error(), false)
-		}
 	}
 	lowers, err := e.layersOf(ctx, c)
 	switch {

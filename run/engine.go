@@ -32,7 +32,11 @@ func Open(root string) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.Containers.Tidy(func(cfg *record.Config) { _ = e.removeAnonymous(cfg) }); err != nil {
+	err = e.Containers.Tidy(func(cfg *record.Config) {
+		_ = e.removeAnonymous(cfg)
+		_ = e.settleVolumes(cfg)
+	})
+	if err != nil {
 		return nil, err
 	}
 	if err := e.Volumes().Tidy(discardTree); err != nil {

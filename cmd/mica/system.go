@@ -24,7 +24,7 @@ func (a *app) newSystemCheckCommand() *cobra.Command {
 		Use:   "check [flags]",
 		Short: "Verify every digest and reference of the store",
 		Long: `Verify every digest and reference of the store, and look into what containers that do not run have changed: the
-records of their files, and leftovers of a process or machine that died. The exit code is 0 when nothing is wrong, or
+records of their files, and leftovers of a process or machine that died, such as volumes that are not yours. The exit code is 0 when nothing is wrong, or
 when all that was wrong has been repaired, and 1 otherwise.`,
 		Example: lines("mica system check", "mica system check --repair"),
 		Args:    cobra.NoArgs,

@@ -54,6 +54,19 @@ func (v *Volume) Settle(help Helper) error {
 	return h.Release(help)
 }
 
+// Unsettled tells whether that is due.
+func (v *Volume) Unsettled() (bool, error) {
+	h, err := v.open()
+	if err != nil {
+		return false, err
+	}
+	defer h.lock.Close()
+	if err := h.flock(unix.LOCK_EX | unix.LOCK_NB); err != nil {
+		return false, nil // it is used
+	}
+	return foreign(h.dir)
+}
+
 func (v *Volume) open() (*Hold, error) {
 	h := &Hold{dir: filepath.Dir(v.Data)}
 	var err error
