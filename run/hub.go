@@ -69,11 +69,14 @@ func (h *hub) drain(ended bool) {
 	}
 }
 
-// setInput names where input goes from now on; nil: nowhere.
+// setInput names where input goes from now on, what is under way already with it; nil: nowhere.
 func (h *hub) setInput(p *inputPipe) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p != nil && h.stdin != nil {
+		p.takeOver(h.stdin)
+	}
 	h.stdin = p
-	h.mu.Unlock()
 }
 
 func (h *hub) input() *inputPipe {

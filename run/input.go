@@ -17,6 +17,8 @@ type inputPipe struct {
 	mu    sync.Mutex // guards all below
 	queue []chunk
 	ended bool
+	eof   bool          // the end of input has come
+	next  *inputPipe    // that of a later process; nil: none yet
 	wake  chan struct{} // has room for one
 }
 
@@ -40,7 +42,7 @@ func (p *inputPipe) put(data []byte, from *control.Conn) {
 // end says that no more input comes.
 func (p *inputPipe) end() { p.push(chunk{end: true}) }
 
-// close ends the pump; what is still queued is lost.
+// close ends the pump. What is still queued, and what comes later, may go to another process; see takeOver.
 func (p *inputPipe) close() {
 	p.mu.Lock()
 	p.ended = true
@@ -49,12 +51,25 @@ func (p *inputPipe) close() {
 	p.w.Close()
 }
 
-func (p *inputPipe) push(c chunk) {
-	p.mu.Lock()
-	if !p.ended {
-		p.queue = append(p.queue, c)
+// takeOver queues what an earlier process did not take, and the end of input for good.
+func (p *inputPipe) takeOver(earlier *inputPipe) {
+	earlier.mu.Lock()
+	defer earlier.mu.Unlock()
+	if earlier.eof {
+		p.push(chunk{end: true})
 	}
-	p.mu.Unlock()
+	p.push(earlier.queue...)
+	earlier.queue, earlier.next = nil, p
+}
+
+func (p *inputPipe) push(c ...chunk) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.next != nil {
+		p.next.push(c...)
+		return
+	}
+	p.queue = append(p.queue, c...)
 	p.signal()
 }
 
@@ -80,6 +95,7 @@ func (p *inputPipe) pump() {
 			}
 			c := p.queue[0]
 			p.queue = p.queue[1:]
+			p.eof = p.eof || c.end
 			p.mu.Unlock()
 			if c.end {
 				if p.closeAt {
@@ -100,12 +116,15 @@ func (p *inputPipe) pump() {
 	}
 }
 
-// readStreams handles what a streaming client sends until it goes away.
+// readStreams handles what a streaming client sends until it goes away, which ends its input as well.
 // resize and signal may be nil.
 func readStreams(conn *control.Conn, stdin func() *inputPipe, resize func(control.Size), signal func(int)) {
 	for {
 		kind, payload, err := conn.Recv()
 		if err != nil {
+			if p := stdin(); p != nil {
+				p.end()
+			}
 			return
 		}
 		switch kind {

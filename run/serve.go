@@ -177,12 +177,7 @@ func (s *supervisor) exec(ctx context.Context, conn *control.Conn, x *control.Ex
 		}()
 		return nil
 	}
-	left := make(chan struct{})
-	go func() {
-		readStreams(conn, func() *inputPipe { return io.stdin }, io.resize,
-			func(sig int) { _ = p.Signal(syscall.Signal(sig)) })
-		close(left)
-	}()
+	go readStreams(conn, func() *inputPipe { return io.stdin }, io.resize, func(sig int) { _ = p.Signal(syscall.Signal(sig)) })
 	io.pump(func(kind control.Kind, data []byte) { _ = conn.Send(kind, data) })
 	status, err := p.Wait()
 	io.finish(outputGrace)
