@@ -69,6 +69,12 @@ func (s *supervisor) serve(conn *control.Conn) {
 	defer conn.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	if req.Op != control.OpExec && req.Op != control.OpCopyIn { // the client has said all that it has to say
+		go func() {
+			_, _, _ = conn.Recv()
+			cancel()
+		}()
+	}
 	if err := s.handle(ctx, conn, &req); err != nil {
 		_ = conn.SendError(err)
 	}
@@ -123,8 +129,13 @@ func (s *supervisor) handle(ctx context.Context, conn *control.Conn, req *contro
 		}
 		return conn.SendJSON(control.KindOK, nil)
 	case control.OpWait:
-		<-s.ended
-		return conn.SendJSON(control.KindExit, control.Exit{Code: s.exitCode})
+		defer s.keepUntilTold()()
+		select {
+		case <-s.ended:
+			return conn.SendJSON(control.KindExit, control.Exit{Code: s.finalCode()})
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	case control.OpExec:
 		return s.exec(ctx, conn, req.Exec)
 	case control.OpPids:

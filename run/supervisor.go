@@ -33,11 +33,11 @@ type supervisor struct {
 	mu       sync.Mutex // guards all below, and c.State
 	session  *session   // what runs now; nil between two runs
 	stopped  bool       // the user wants it to end: no policy starts it again
-	keep     bool       // it is to be started again: it is not removed when it ends
+	keepers  int        // those who will start it again: while there are any, it is not removed when it ends
 	ended    chan struct{}
 	exitCode int
-	vanished bool // a container that is removed when it ends has ended, and is out of sight
-	told     sync.WaitGroup
+	vanished bool           // a container that is removed when it ends has ended, and is out of sight
+	told     sync.WaitGroup // of the end, before this process ends; joined before ended is closed
 }
 
 // supervise is the whole life of a supervisor.
@@ -225,7 +225,7 @@ func restartWanted(p record.RestartPolicy, code, restarts int) bool {
 func (s *supervisor) vanish(code int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.vanished || !s.c.Config.Host.AutoRemove || s.keep {
+	if s.vanished || !s.c.Config.Host.AutoRemove || s.keepers > 0 {
 		return
 	}
 	_ = s.hub.log.close() // who reads it must have seen its end
@@ -287,12 +287,14 @@ func (s *supervisor) obeySignals() {
 }
 
 // stop asks the main process to end and kills the container when it has not
-// done so in time. sig 0 is the container's own stop signal; keep says that it is to
-// be started again. It returns when it has ended for good.
+// done so in time, whether or not the caller still waits for that. sig 0 is the container's own stop signal; keep says that
+// the caller will start it again. It returns when it has ended for good.
 func (s *supervisor) stop(ctx context.Context, sig int, timeout *float64, keep bool) error {
 	s.mu.Lock()
 	s.stopped = true
-	s.keep = s.keep || keep
+	if keep {
+		s.keepers++
+	}
 	sess := s.session
 	s.mu.Unlock()
 	if sess != nil {
@@ -316,8 +318,7 @@ func (s *supervisor) stop(ctx context.Context, sig int, timeout *float64, keep b
 		}
 		s.resumeAfterSignal()
 		if limit >= 0 {
-			timer := time.AfterFunc(limit, func() { _ = sess.box.Kill() })
-			defer timer.Stop()
+			time.AfterFunc(limit, func() { _ = sess.box.Kill() })
 		}
 	}
 	select {
@@ -326,11 +327,31 @@ func (s *supervisor) stop(ctx context.Context, sig int, timeout *float64, keep b
 	case <-ctx.Done():
 		if keep { // there will be no start after it
 			s.mu.Lock()
-			s.keep = false
+			s.keepers--
 			s.mu.Unlock()
 		}
 		return fmt.Errorf("stop the container: %w", ctx.Err())
 	}
+}
+
+// keepUntilTold keeps this process alive for somebody who waits for the end of the container, until done is called.
+func (s *supervisor) keepUntilTold() (done func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.ended:
+		return func() {}
+	default:
+		s.told.Add(1)
+		return s.told.Done
+	}
+}
+
+// finalCode is the exit code of a container that has ended for good.
+func (s *supervisor) finalCode() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.exitCode
 }
 
 // current gives what runs now.

@@ -59,6 +59,25 @@ func TestRestartOfRemoved(t *testing.T) {
 	until(t, "the removal", func() bool { return c.ok("ps", "-aq", "--filter", "name=once") == "" })
 }
 
+// TestRestartGivenUp: a container that is removed when it ends is, when nobody is left who would start it again. It is killed
+// in time all the same.
+func TestRestartGivenUp(t *testing.T) {
+	c := newCLI(t)
+	c.remove("stubborn")
+	c.ok("run", "-d", "--rm", "--name", "stubborn", "base", "sh", "-c", "trap 'echo asked' TERM; echo ready; while :; do sleep 0.1; done")
+	until(t, "its trap", func() bool { return c.ok("logs", "stubborn") == "ready" })
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := c.command(ctx, "restart", "-t", "2", "stubborn")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the signal", func() bool { return strings.Contains(c.run("logs", "stubborn").stdout, "asked") })
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	until(t, "the removal", func() bool { return c.ok("ps", "-aq", "--filter", "name=stubborn") == "" })
+}
+
 // TestLogsOfRemoved follows the log of a container that is removed when it ends, to its last byte.
 func TestLogsOfRemoved(t *testing.T) {
 	c := newCLI(t)
