@@ -41,6 +41,7 @@ func (e *Engine) start(c *Created, req *control.Start) (*control.Conn, error) {
 			return nil, err
 		}
 	}
+	said := saidBefore(c.Path())
 	w, err := e.supervisor(&c.Config.Host)
 	if err != nil {
 		return nil, err
@@ -57,7 +58,7 @@ func (e *Engine) start(c *Created, req *control.Start) (*control.Conn, error) {
 	if err != nil {
 		conn.Close()
 		if errors.Is(err, control.ErrGone) {
-			err = fmt.Errorf("start the container: %w%s", err, lastWords(c.Path()))
+			err = fmt.Errorf("start the container: %w%s", err, lastWords(c.Path(), said))
 		}
 		return nil, err
 	}
@@ -220,16 +221,24 @@ func speakInto(dir string) error {
 	return unix.Dup3(int(f.Fd()), 2, 0)
 }
 
-// lastWords is the last line that a supervisor left behind, if any.
-func lastWords(dir string) string {
+// saidBefore is how much supervisors of the container have said until now.
+func saidBefore(dir string) int64 {
+	if fi, err := os.Stat(filepath.Join(dir, supervisorLog)); err == nil {
+		return fi.Size()
+	}
+	return 0
+}
+
+// lastWords is what a supervisor left behind, if anything, after what others had said before: its first line, since a trace
+// follows.
+func lastWords(dir string, before int64) string {
 	data, err := os.ReadFile(filepath.Join(dir, supervisorLog))
-	if err != nil {
+	if err != nil || int64(len(data)) < before {
 		return ""
 	}
-	for line := range strings.Lines(string(bytes.TrimSpace(data))) {
-		if line = strings.TrimSpace(line); line != "" {
-			return ": " + line
-		}
+	first, _, _ := strings.Cut(string(bytes.TrimSpace(data[before:])), "\n")
+	if first == "" {
+		return ""
 	}
-	return ""
+	return ": " + strings.TrimSpace(first)
 }
