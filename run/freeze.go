@@ -2,8 +2,10 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,13 +49,16 @@ func (sess *session) commit(ctx context.Context, e *Engine, req *control.Commit)
 	return sess.tree.commit(ctx, e, sess.cfg, req.Options)
 }
 
+// freezeLimit is how long a container's processes may start new ones faster than they are stopped.
+const freezeLimit = 5 * time.Second
+
 // freeze stops every process of a container and gives the function that lets them go on.
 // Processes that start meanwhile are caught in the next round.
 func freeze(box *sandbox.Sandbox) (thaw func(), err error) {
 	stopped := make(map[int]bool)
 	var order []int
 	thaw = func() { goOn(order) }
-	for {
+	for deadline := time.Now().Add(freezeLimit); ; {
 		pids, err := processesOf(box.PID())
 		if err != nil {
 			thaw()
@@ -74,6 +79,10 @@ func freeze(box *sandbox.Sandbox) (thaw func(), err error) {
 		}
 		if !fresh {
 			return thaw, nil
+		}
+		if time.Now().After(deadline) {
+			thaw()
+			return nil, errors.New("pause the container: it starts processes faster than they can be stopped")
 		}
 	}
 }
