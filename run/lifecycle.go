@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -179,6 +180,15 @@ func (e *Engine) Pids(c *record.Container) ([]int, error) {
 	return list.Pids, err
 }
 
+// wake lets a supervisor go on that a signal has stopped, and that could not do what it is asked.
+func wake(c *record.Container) {
+	pid := c.State.Supervisor
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err == nil && strings.TrimSpace(string(name)) == supervisorName {
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
+}
+
 // RemoveOptions say how far [Engine.Remove] goes.
 type RemoveOptions struct {
 	Force   bool // kill the container first if it runs
@@ -192,6 +202,7 @@ func (e *Engine) Remove(ctx context.Context, c *record.Container, opt RemoveOpti
 		if !opt.Force {
 			return fmt.Errorf("container %s is running: stop it first, or remove it with -f", c.Config.Name)
 		}
+		wake(c)
 		zero := 0.0
 		if err = e.Stop(ctx, c, StopOptions{Signal: int(syscall.SIGKILL), Timeout: &zero}); err == nil {
 			lock, err = e.lockStopped(ctx, c)

@@ -150,6 +150,11 @@ func TestCheckAfterKill(t *testing.T) {
 
 func killSupervisor(t *testing.T, c *cli, name string) {
 	t.Helper()
+	signalSupervisor(t, c, name, syscall.SIGKILL)
+}
+
+func signalSupervisor(t *testing.T, c *cli, name string, sig syscall.Signal) {
+	t.Helper()
 	id := c.ok("inspect", "-f", "{{.Id}}", name)
 	data, err := os.ReadFile(filepath.Join(c.root, "containers", id, "state.json"))
 	if err != nil {
@@ -159,9 +164,17 @@ func killSupervisor(t *testing.T, c *cli, name string) {
 	if err := json.Unmarshal(data, &state); err != nil || state.Supervisor <= 1 {
 		t.Fatalf("supervisor %d, %v", state.Supervisor, err)
 	}
-	if err := syscall.Kill(state.Supervisor, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(state.Supervisor, sig); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestRemoveStopped: that its supervisor stands still keeps no container.
+func TestRemoveStopped(t *testing.T) {
+	c := newCLI(t)
+	c.ok("run", "-d", "--name", "stopped", "base", "sleep", "300")
+	signalSupervisor(t, c, "stopped", syscall.SIGSTOP)
+	c.ok("rm", "-f", "stopped")
 }
 
 func TestRestartPolicy(t *testing.T) {
