@@ -32,8 +32,15 @@ func (sess *session) copyInto(m record.Mount) error {
 		return nil
 	}
 	r, w := io.Pipe()
-	go func() { w.CloseWithError(sess.tree.writeArchive(context.Background(), w, m.Target, ".", true)) }()
-	defer r.Close()
+	packed := make(chan struct{})
+	go func() {
+		defer close(packed)
+		w.CloseWithError(sess.tree.writeArchive(context.Background(), w, m.Target, ".", true))
+	}()
+	defer func() {
+		r.Close()
+		<-packed // the tree closes after an error
+	}()
 	direct := len(sess.tree.ids.UIDs) == 1 && sess.tree.ids.UIDs[0].Size == 1 // no owner but one can be given
 	if !direct {
 		if direct, err = sess.tree.ownedByRoot(m.Target); err != nil {
