@@ -12,7 +12,6 @@ import (
 	"mica/internal/signame"
 	"mica/layerstore"
 	"mica/run/record"
-	"mica/run/volume"
 )
 
 // CreateOptions say how a container differs from its image.
@@ -104,42 +103,6 @@ func overHost(img *layerstore.Image, labels map[string]string) (bool, error) {
 			"say so with --label %s=%s", baseLabel, HostImage)
 	}
 	return true, nil
-}
-
-// enter makes the record of a container. Nobody removes what it names before it is there.
-func (e *Engine) enter(cfg *record.Config, volumesFrom []string) (_ *record.Container, _ *record.Lock, err error) {
-	var made []*volume.Volume
-	defer func() {
-		if err != nil {
-			e.dropVolumes(made)
-		}
-	}()
-	if cfg.ImageID != "" {
-		s, err := e.Store()
-		if err != nil {
-			return nil, nil, err
-		}
-		release, err := s.Hold(cfg.ImageID)
-		if err != nil {
-			return nil, nil, err
-		}
-		defer release()
-	}
-	release, err := e.Volumes().Use()
-	if err != nil {
-		return nil, nil, err
-	}
-	defer release()
-	if err := e.takeMounts(&cfg.Host, volumesFrom); err != nil {
-		return nil, nil, err
-	}
-	if err := chooseHostPorts(cfg.Host.Ports); err != nil {
-		return nil, nil, err
-	}
-	if made, err = e.prepareVolumes(cfg); err != nil {
-		return nil, nil, err
-	}
-	return e.Containers.Create(cfg)
 }
 
 // base finds the image of a container and its layers on disk. The image
