@@ -87,8 +87,12 @@ func (a *app) fetch(ctx context.Context, f *containerFlags, ref string, missing 
 	return nil
 }
 
-// isID tells whether a reference can be an ID, or the beginning of one: no registry is asked for it.
+// shortID is how many digits of an ID lists show.
+const shortID = 12
+
+// isID tells whether a reference is an ID, or the beginning of one as it is shown: no registry is asked for it. Fewer digits, such as
+// "ada" or "cafe", are the name of an image unless the store has one whose ID begins so.
 func isID(ref string) bool {
-	hex, _ := strings.CutPrefix(ref, "sha256:")
-	return strings.Trim(hex, "0123456789abcdef") == ""
+	hex, whole := strings.CutPrefix(ref, "sha256:")
+	return (whole || len(hex) >= shortID) && strings.Trim(hex, "0123456789abcdef") == ""
 }
