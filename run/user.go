@@ -23,7 +23,8 @@ type passwdFiles interface {
 
 // lookupUser finds USER[:GROUP], each a name or a number, in the container's
 // own /etc/passwd and /etc/group. An empty spec is root. A number need not be
-// listed; the supplementary groups count where no group is named.
+// listed; the supplementary groups count where no group is named, and the group itself is
+// one of them.
 func lookupUser(files passwdFiles, spec string, add []string) (identity, error) {
 	userSpec, groupSpec, hasGroup := strings.Cut(spec, ":")
 	if userSpec == "" {
@@ -59,6 +60,7 @@ func lookupUser(files passwdFiles, spec string, add []string) (identity, error) 
 		id.UID = number
 	}
 	if !hasGroup && name == "" && len(add) == 0 {
+		id.Groups = []uint32{id.GID}
 		return id, nil
 	}
 	group, err := files.readFile("/etc/group")
@@ -86,6 +88,8 @@ func lookupUser(files passwdFiles, spec string, add []string) (identity, error) 
 		}
 		id.Groups = append(id.Groups, gid)
 	}
+	// A set-group-id program changes the group, and must not take away what is shut to this one (CVE-2022-36109).
+	id.Groups = append(id.Groups, id.GID)
 	slices.Sort(id.Groups)
 	id.Groups = slices.Compact(id.Groups)
 	return id, nil

@@ -24,16 +24,16 @@ func TestLookupUser(t *testing.T) {
 		want identity
 		err  string
 	}{
-		{spec: "", want: identity{home: "/root", User: sandbox.User{Groups: []uint32{29}}}},
-		{spec: "root", want: identity{home: "/root", User: sandbox.User{Groups: []uint32{29}}}},
-		{spec: "web", want: identity{home: "/var/www", User: sandbox.User{UID: 33, GID: 34, Groups: []uint32{29, 44}}}},
-		{spec: "33", want: identity{home: "/var/www", User: sandbox.User{UID: 33, GID: 34, Groups: []uint32{29, 44}}}},
-		{spec: "web:audio", want: identity{home: "/var/www", User: sandbox.User{UID: 33, GID: 29}}},
-		{spec: "web:7", want: identity{home: "/var/www", User: sandbox.User{UID: 33, GID: 7}}},
-		{spec: "1000", want: identity{home: "/", User: sandbox.User{UID: 1000}}},
-		{spec: "1000:1000", want: identity{home: "/", User: sandbox.User{UID: 1000, GID: 1000}}},
-		{spec: "1000", add: []string{"video", "5"}, want: identity{home: "/", User: sandbox.User{UID: 1000, Groups: []uint32{5, 44}}}},
-		{spec: "12", want: identity{home: "/twelve", User: sandbox.User{UID: 55, GID: 55}}}, // a name of digits
+		{spec: "", want: identity{home: "/root", User: sandbox.User{Groups: []uint32{0, 29}}}},
+		{spec: "root", want: identity{home: "/root", User: sandbox.User{Groups: []uint32{0, 29}}}},
+		{spec: "web", want: identity{home: "/var/www", User: sandbox.User{UID: 33, GID: 34, Groups: []uint32{29, 34, 44}}}},
+		{spec: "33", want: identity{home: "/var/www", User: sandbox.User{UID: 33, GID: 34, Groups: []uint32{29, 34, 44}}}},
+		{spec: "web:audio", want: identity{home: "/var/www", User: sandbox.User{UID: 33, GID: 29, Groups: []uint32{29}}}},
+		{spec: "web:7", want: identity{home: "/var/www", User: sandbox.User{UID: 33, GID: 7, Groups: []uint32{7}}}},
+		{spec: "1000", want: identity{home: "/", User: sandbox.User{UID: 1000, Groups: []uint32{0}}}},
+		{spec: "1000:1000", want: identity{home: "/", User: sandbox.User{UID: 1000, GID: 1000, Groups: []uint32{1000}}}},
+		{spec: "1000", add: []string{"video", "5"}, want: identity{home: "/", User: sandbox.User{UID: 1000, Groups: []uint32{0, 5, 44}}}},
+		{spec: "12", want: identity{home: "/twelve", User: sandbox.User{UID: 55, GID: 55, Groups: []uint32{55}}}}, // a name of digits
 		{spec: "nobody", err: "unable to find user nobody"},
 		{spec: "web:none", err: "unable to find group none"},
 		{spec: "4294967295", err: "unable to find user"},
