@@ -20,6 +20,9 @@ import (
 // ErrDetached says that the user left a container that goes on running.
 var ErrDetached = errors.New("detached")
 
+// ErrOutput says that what the process wrote could not be passed on: nobody reads any more, or a disk is full.
+var ErrOutput = errors.New("write the container's output")
+
 // AttachOptions say how a client is connected to a process.
 type AttachOptions struct {
 	In         *os.File // nil: no input
@@ -176,7 +179,7 @@ func (s *attachSession) receive() (int, error) {
 			return 0, e
 		}
 		if err != nil {
-			return 0, fmt.Errorf("write the container's output: %w", err)
+			return 0, fmt.Errorf("%w: %w", ErrOutput, err)
 		}
 	}
 }

@@ -81,7 +81,7 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.cpus, "cpus", "", "limit of processors, such as 1.5")
 	fl.Int64Var(&f.pidsLimit, "pids-limit", 0, "limit of processes")
 	fl.StringVar(&f.logDriver, "log-driver", "json-file", "how output is kept for logs: json-file, or none")
-	fl.StringArrayVar(&f.logOpts, "log-opt", nil, "limit what is kept: max-size=SIZE, such as 10m, and max-file=N")
+	fl.StringArrayVar(&f.logOpts, "log-opt", nil, "limit what is kept: max-size=SIZE, such as 10m, or -1 for no limit, and max-file=N (default 20m and 5)")
 	fl.BoolVar(&f.initFlag, "init", false, "accepted: there is always an init that reaps processes")
 	fl.StringArrayVar(&f.sysctls, "sysctl", nil, "set a parameter of the kernel in the container's namespaces: NAME=VALUE")
 	fl.BoolVar(&f.replace, "replace", false, "remove a container of the same name first")

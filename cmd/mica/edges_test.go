@@ -372,3 +372,36 @@ func TestDamagedContainer(t *testing.T) {
 	c.ok("volume", "prune", "-af")
 	c.ok("rmi", "base")
 }
+
+// TestOutputWithoutReader: a container whose output cannot be written is stopped, and removed with --rm.
+func TestOutputWithoutReader(t *testing.T) {
+	c := newCLI(t)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	script := "echo y; while :; do echo y; sleep 0.02; done"
+	pipe := c.command(ctx, "run", "--rm", "--name", "unread", "base", "sh", "-c", script)
+	r, err := pipe.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pipe.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	_ = pipe.Wait()
+	c.remove("full")
+	full := c.command(ctx, "run", "--name", "full", "base", "sh", "-c", script)
+	if full.Stdout, err = os.OpenFile("/dev/full", os.O_WRONLY, 0); err != nil {
+		t.Fatal(err)
+	}
+	_ = full.Run()
+	if pipe.ProcessState.ExitCode() != exitOurs || full.ProcessState.ExitCode() != exitOurs {
+		t.Errorf("they end with %v and %v", pipe.ProcessState, full.ProcessState)
+	}
+	if out := c.ok("ps", "-a", "--filter", "name=unread", "--filter", "name=full", "--format", "{{.Names}} {{.State}}"); out != "full exited" {
+		t.Errorf("ps shows %q", out)
+	}
+}

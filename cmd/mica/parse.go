@@ -111,7 +111,9 @@ func parseLog(driver string, opts []string) (record.Log, error) {
 		var err error
 		switch key {
 		case "max-size":
-			if l.MaxSize, err = units.RAMInBytes(value); err != nil || l.MaxSize <= 0 {
+			if value == "-1" {
+				l.MaxSize = -1
+			} else if l.MaxSize, err = units.RAMInBytes(value); err != nil || l.MaxSize <= 0 {
 				return l, fmt.Errorf("--log-opt %q: want a size, such as max-size=10m", s)
 			}
 		case "max-file":
@@ -122,11 +124,24 @@ func parseLog(driver string, opts []string) (record.Log, error) {
 			return l, fmt.Errorf("--log-opt %q: want max-size=SIZE or max-file=N", s)
 		}
 	}
-	if l.Files > 1 && l.MaxSize == 0 {
-		return l, errors.New("--log-opt max-file needs --log-opt max-size")
+	switch {
+	case l.None || l.MaxSize > 0:
+	case l.MaxSize < 0:
+		l.MaxSize = 0
+	default:
+		l.MaxSize = defaultLogSize
+		if l.Files == 0 {
+			l.Files = defaultLogFiles
+		}
 	}
 	return l, nil
 }
+
+// The limits of a log that has no others, those of Docker's driver "local": one that nobody thinks of must not fill the disk.
+const (
+	defaultLogSize  = 20 << 20
+	defaultLogFiles = 5
+)
 
 // checkStreams refuses what -a cannot attach to.
 func checkStreams(names []string) error {

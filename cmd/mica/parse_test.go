@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -188,6 +189,21 @@ func TestNames(t *testing.T) {
 	}{{"debian:12", "debian", true}, {"debian:12", "debian:*", true}, {"debian:12", "deb*", true}, {"debian:12", "ubuntu", false}, {"a/debian:12", "debian", true}} {
 		if got := nameMatches(c.name, c.pattern); got != c.want {
 			t.Errorf("%s, %s: %v", c.name, c.pattern, got)
+		}
+	}
+}
+
+// TestLogLimits: a log has limits, unless it is said that it has none.
+func TestLogLimits(t *testing.T) {
+	for opts, want := range map[string]record.Log{
+		"":                       {MaxSize: 20 << 20, Files: 5},
+		"max-file=3":             {MaxSize: 20 << 20, Files: 3},
+		"max-size=1k":            {MaxSize: 1 << 10},
+		"max-size=-1":            {},
+		"max-size=1k max-file=2": {MaxSize: 1 << 10, Files: 2},
+	} {
+		if got, err := parseLog("json-file", strings.Fields(opts)); err != nil || got != want {
+			t.Errorf("%q: %+v, %v; want %+v", opts, got, err, want)
 		}
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -71,9 +73,26 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 		}
 		opt := streams(att, f.tty, sigProxy, keys)
 		opt.Signals = signals
-		return finishAttach(run.Stream(conn, opt))
+		if f.tty {
+			return finishAttach(run.Stream(conn, opt))
+		}
+		return finishAttach(streamOrStop(e, created, conn, opt))
 	}
 	return c
+}
+
+// streamOrStop is [run.Stream] for a container that is of no use without its output: it is stopped when that cannot be
+// written, as by yes in "mica run debian yes | head -1".
+func streamOrStop(e *run.Engine, created *run.Created, conn *control.Conn, opt run.AttachOptions) (int, error) {
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE) // which would end this process before it could do so
+	defer signal.Stop(pipe)
+	code, err := run.Stream(conn, opt)
+	if errors.Is(err, run.ErrOutput) {
+		conn.Close() // the process is not to wait for this one
+		err = errors.Join(err, e.Stop(context.Background(), created.Container, run.StopOptions{}))
+	}
+	return code, err
 }
 
 func startInBackground(e *run.Engine, created *run.Created) error {
