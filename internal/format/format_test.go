@@ -36,6 +36,8 @@ func TestWrite(t *testing.T) {
 		{Options{Format: "{{.Names}}={{upper .ID}}"}, "calm_garnet=ABC\nx=DEFG\n"},
 		{Options{Format: `table {{upper .Names}}\t{{.Label "org.team"}}`}, "NAMES         TEAM\nCALM_GARNET   blue\nX             \n"},
 		{Options{Format: "{{json .Names}} {{truncate .Names 4}} {{title .Names}}"}, "\"calm_garnet\" calm Calm_garnet\n\"x\" x X\n"},
+		{Options{Format: `{{.ID}}\t{{print "}}\n" .ID}}\n`}, "abc\t}}\nabc\n\ndefg\t}}\ndefg\n\n"},
+		{Options{Format: "{{print `\\n` .ID}}"}, `\nabc` + "\n" + `\ndefg` + "\n"},
 		{Options{Format: `{{join (split .Names "_") "-"}}`}, "calm-garnet\nx\n"},
 	} {
 		var b strings.Builder

@@ -122,9 +122,40 @@ func templateError(err error) error {
 	return fmt.Errorf("execute the format: %s", said)
 }
 
-// unescape lets a shell's user write \t and \n in a format.
+// unescape lets a shell's user write \t and \n in a format, outside of its actions, which have string literals of their own.
 func unescape(s string) string {
-	return strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(s)
+	var b strings.Builder
+	for s != "" {
+		text, action := s, ""
+		if i := strings.Index(s, "{{"); i >= 0 {
+			text, action = s[:i], s[i:]
+		}
+		b.WriteString(escapes.Replace(text))
+		end := actionEnd(action)
+		b.WriteString(action[:end])
+		s = action[end:]
+	}
+	return b.String()
+}
+
+var escapes = strings.NewReplacer(`\t`, "\t", `\n`, "\n")
+
+// actionEnd is the length of the action that s begins with.
+func actionEnd(s string) int {
+	quote := byte(0)
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case quote == 0 && strings.HasPrefix(s[i:], "}}"):
+			return i + 2
+		case quote == 0 && (c == '"' || c == '`' || c == '\''):
+			quote = c
+		case c == quote:
+			quote = 0
+		case c == '\\' && quote != '`':
+			i++
+		}
+	}
+	return len(s)
 }
 
 var funcs = template.FuncMap{
