@@ -115,8 +115,13 @@ func (e *Engine) DiskUse(ctx context.Context) ([]Use, error) {
 // Info is what `mica info` shows.
 type Info struct {
 	Version, OSType, Architecture, KernelVersion, Root string
+	ServerVersion, OperatingSystem, OSVersion, Name    string
+	Driver, DockerRootDir, CgroupVersion               string
+	SecurityOptions                                    []string
 	NCPU                                               int
+	MemTotal                                           int64 // bytes
 	Containers, ContainersRunning, ContainersStopped   int
+	ContainersPaused                                   int
 	Images                                             int
 	Fuse, UserNamespaces, SubordinateIDs, Pasta        string
 	Cgroups, Fusermount                                string
@@ -133,18 +138,21 @@ func (e *Engine) Info() (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Info{Root: e.root, Images: len(images), Containers: len(containers)}
+	i := &Info{
+		Root: e.root, Images: len(images), Containers: len(containers),
+		Driver: "mica", DockerRootDir: e.root, SecurityOptions: []string{"name=seccomp,profile=default", "name=rootless"},
+	}
 	for _, c := range containers {
-		if c.State.Alive() {
+		switch {
+		case c.State.Status == record.Paused:
+			i.ContainersPaused++
+		case c.State.Alive():
 			i.ContainersRunning++
-		} else {
+		default:
 			i.ContainersStopped++
 		}
 	}
-	var uts unix.Utsname
-	if unix.Uname(&uts) == nil {
-		i.KernelVersion = unix.ByteSliceToString(uts.Release[:])
-	}
+	i.describeMachine()
 	i.Fuse = "/dev/fuse is open to you"
 	if err := unix.Access("/dev/fuse", unix.R_OK|unix.W_OK); err != nil {
 		mend := "chmod 666 /dev/fuse"
@@ -175,6 +183,34 @@ func (e *Engine) Info() (*Info, error) {
 	return i, broken
 }
 
+// describeMachine tells which system this is.
+func (i *Info) describeMachine() {
+	var uts unix.Utsname
+	if unix.Uname(&uts) == nil {
+		i.KernelVersion, i.Name = unix.ByteSliceToString(uts.Release[:]), unix.ByteSliceToString(uts.Nodename[:])
+	}
+	var memory unix.Sysinfo_t
+	if unix.Sysinfo(&memory) == nil {
+		i.MemTotal = int64(memory.Totalram) * int64(memory.Unit)
+	}
+	i.CgroupVersion = "1"
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		i.CgroupVersion = "2"
+	}
+	release, err := os.ReadFile("/etc/os-release") // see os-release(5)
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(string(release)) {
+		switch key, value, _ := strings.Cut(strings.TrimSpace(line), "="); key {
+		case "PRETTY_NAME":
+			i.OperatingSystem = strings.Trim(value, `"'`)
+		case "VERSION_ID":
+			i.OSVersion = strings.Trim(value, `"'`)
+		}
+	}
+}
+
 // tool tells where a program is, or which package has it.
 func tool(name, pkg string) string {
 	path, err := exec.LookPath(name)
@@ -189,7 +225,7 @@ func (i *Info) Print(w io.Writer) {
 	for _, line := range []struct{ key, value string }{
 		{"Version", i.Version}, {"Store", i.Root}, {"Kernel", i.KernelVersion},
 		{"Machine", fmt.Sprintf("%s/%s, %d processors", i.OSType, i.Architecture, i.NCPU)},
-		{"Containers", fmt.Sprintf("%d (%d running, %d stopped)", i.Containers, i.ContainersRunning, i.ContainersStopped)},
+		{"Containers", fmt.Sprintf("%d (%d running, %d paused, %d stopped)", i.Containers, i.ContainersRunning, i.ContainersPaused, i.ContainersStopped)},
 		{"Images", fmt.Sprint(i.Images)}, {"FUSE", i.Fuse}, {"User namespaces", i.UserNamespaces}, {"Subordinate ids", i.SubordinateIDs},
 		{"Network (pasta)", i.Pasta}, {"Host mounts", i.Fusermount}, {"Cgroups", i.Cgroups},
 	} {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -16,7 +17,7 @@ import (
 
 type containerDoc struct {
 	Id              string
-	Created         time.Time
+	Created         string
 	Path            string
 	Args            []string
 	State           stateDoc
@@ -31,7 +32,10 @@ type containerDoc struct {
 	Platform        string
 	HostConfig      hostConfigDoc
 	GraphDriver     graphDriverDoc
+	ProcessLabel    string
+	ExecIDs         []string
 	SizeRw          *int64 `json:",omitempty"`
+	SizeRootFs      *int64 `json:",omitempty"`
 	Mounts          []mountDoc
 	Config          configDoc
 	NetworkSettings networkDoc
@@ -42,13 +46,39 @@ type stateDoc struct {
 	Running, Paused, Restarting, OOMKilled, Dead bool
 	Pid, ExitCode                                int
 	Error                                        string
-	StartedAt, FinishedAt                        time.Time
-	Health                                       *record.Health `json:",omitempty"`
+	StartedAt, FinishedAt                        string
+	Health                                       *healthDoc `json:",omitempty"`
 }
+
+type healthDoc struct {
+	Status        string
+	FailingStreak int
+	Log           []healthResultDoc
+}
+
+type healthResultDoc struct {
+	Start, End string
+	ExitCode   int
+	Output     string
+}
+
+func healthDocument(h *record.Health) *healthDoc {
+	if h == nil {
+		return nil
+	}
+	doc := &healthDoc{h.Status, h.FailingStreak, []healthResultDoc{}}
+	for _, r := range h.Log {
+		doc.Log = append(doc.Log, healthResultDoc{moment(r.Start), moment(r.End), r.ExitCode, r.Output})
+	}
+	return doc
+}
+
+// moment is a time as Docker's documents have it: also a template shows it so, for scripts to read.
+func moment(t time.Time) string { return t.Format(time.RFC3339Nano) }
 
 type hostConfigDoc struct {
 	AutoRemove, Privileged, ReadonlyRootfs, Init bool
-	NetworkMode, UsernsMode                      string
+	NetworkMode, UsernsMode, PidMode             string
 	RestartPolicy                                restartDoc
 	CapAdd, CapDrop, SecurityOpt, GroupAdd       []string
 	Dns, DnsSearch, DnsOptions, ExtraHosts       []string
@@ -56,6 +86,7 @@ type hostConfigDoc struct {
 	Ulimits                                      []record.Ulimit
 	Devices                                      []record.DeviceMapping
 	Binds                                        []string
+	Tmpfs                                        map[string]string
 	ShmSize, Memory, NanoCpus, PidsLimit         int64
 	LogConfig                                    logDoc
 }
@@ -112,8 +143,32 @@ type configDoc struct {
 // networkDoc has addresses of a bridge, which mica has not, for templates that ask for them.
 type networkDoc struct {
 	Ports                                  map[string][]bindingDoc
-	Networks                               map[string]struct{}
+	Networks                               map[string]endpointDoc
 	IPAddress, Gateway, MacAddress, Bridge string
+}
+
+// endpointDoc is a container's place in a network; addresses are as those of [networkDoc].
+type endpointDoc struct {
+	Aliases                          []string
+	NetworkID, EndpointID            string
+	IPAddress, Gateway, MacAddress   string
+	GlobalIPv6Address, IPv6Gateway   string
+	IPPrefixLen, GlobalIPv6PrefixLen int
+}
+
+// portsDocument has the ports that lead to the container while it runs, and, without any, those that it says it listens on.
+func portsDocument(c *record.Container) map[string][]bindingDoc {
+	ports := make(map[string][]bindingDoc)
+	if !c.State.Alive() {
+		return ports
+	}
+	for p := range c.Config.Container.ExposedPorts {
+		ports[p] = nil
+	}
+	for _, p := range c.Config.Host.Ports {
+		ports[containerSide(p)] = append(ports[containerSide(p)], bindingDoc{cmp.Or(p.HostIP, "0.0.0.0"), strconv.Itoa(int(p.Host))})
+	}
+	return ports
 }
 
 func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
@@ -132,22 +187,22 @@ func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
 		shm = 64 << 20
 	}
 	doc := &containerDoc{
-		Id: cfg.ID, Created: cfg.Created, Path: command[0], Args: command[1:], Image: cfg.ImageID, LogPath: c.LogPath(), Name: "/" + cfg.Name,
+		Id: cfg.ID, Created: moment(cfg.Created), Path: command[0], Args: command[1:], Image: cfg.ImageID, LogPath: c.LogPath(), Name: "/" + cfg.Name,
 		RestartCount: st.Restarts, Driver: "mica", Platform: "linux",
 		State: stateDoc{
 			Status: string(st.Status), Running: st.Alive(), Paused: st.Status == record.Paused, Restarting: st.Status == record.Restarting, Dead: st.Status == record.Dead,
-			Pid: st.PID, ExitCode: st.ExitCode, Error: st.Error, StartedAt: st.StartedAt, FinishedAt: st.FinishedAt, Health: st.Health,
+			Pid: st.PID, ExitCode: st.ExitCode, Error: st.Error, StartedAt: moment(st.StartedAt), FinishedAt: moment(st.FinishedAt), Health: healthDocument(st.Health),
 		},
 		HostConfig: hostConfigDoc{
 			AutoRemove: h.AutoRemove, Privileged: h.Privileged, ReadonlyRootfs: h.ReadOnly, Init: true, NetworkMode: networkShown(cfg), UsernsMode: h.UserNS,
 			RestartPolicy: restartDoc{h.Restart.String(), h.Restart.MaxRetries}, CapAdd: h.CapAdd, CapDrop: h.CapDrop, SecurityOpt: h.SecurityOpt,
 			GroupAdd: h.GroupAdd, Dns: h.DNS, DnsSearch: h.DNSSearch, DnsOptions: h.DNSOptions, ExtraHosts: h.ExtraHosts, PortBindings: bindings,
 			Ulimits: h.Ulimits, Devices: h.Devices, ShmSize: shm, Memory: h.Memory, NanoCpus: int64(h.CPUs * 1e9), PidsLimit: h.PidsLimit,
-			LogConfig: logDocument(h.Log),
+			LogConfig: logDocument(h.Log), Tmpfs: make(map[string]string),
 		},
 		GraphDriver:     graphDriverDoc{"mica", map[string]string{"UpperDir": c.Upper(), "WorkDir": c.Work()}},
 		Mounts:          []mountDoc{},
-		NetworkSettings: networkDoc{Ports: bindings, Networks: map[string]struct{}{networkShown(cfg): {}}},
+		NetworkSettings: networkDoc{Ports: portsDocument(c), Networks: map[string]endpointDoc{networkShown(cfg): {}}},
 		Config: configDoc{
 			ContainerConfig: cfg.Container, Hostname: cfg.Container.Hostname, Domainname: cfg.Container.Domainname,
 			AttachStdin: cfg.OpenStdin, AttachStdout: true, AttachStderr: true, Tty: cfg.TTY, OpenStdin: cfg.OpenStdin, StdinOnce: cfg.OpenStdin && !cfg.KeepStdin, Image: cfg.Image,
@@ -156,6 +211,10 @@ func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
 		},
 	}
 	for _, m := range h.Mounts {
+		if m.Type == record.MountTmpfs {
+			doc.HostConfig.Tmpfs[m.Target] = m.Options
+			continue // Docker has it there alone
+		}
 		source := m.Source
 		if m.Type == record.MountVolume {
 			source = filepath.Join(e.Root(), "volumes", m.Volume, "_data")
@@ -182,7 +241,7 @@ type imageDoc struct {
 	RepoDigests  []string
 	Parent       string
 	Comment      string
-	Created      time.Time
+	Created      string
 	Author       string
 	Config       layerstore.ContainerConfig
 	Architecture string
@@ -192,8 +251,11 @@ type imageDoc struct {
 	VirtualSize  int64
 	GraphDriver  graphDriverDoc
 	RootFS       rootFSDoc
-	Metadata     struct{}
+	Metadata     metadataDoc
 }
+
+// metadataDoc has the time of the last tag, which the store does not keep.
+type metadataDoc struct{ LastTagTime string }
 
 type rootFSDoc struct {
 	Type   string
@@ -203,9 +265,9 @@ type rootFSDoc struct {
 func imageDocument(e *run.Engine, img *layerstore.Image) *imageDoc {
 	cfg := img.Config
 	doc := &imageDoc{
-		Id: img.ID, RepoTags: img.Names, RepoDigests: img.Digests, Created: img.Created, Author: cfg.Author, Config: cfg.Config,
+		Id: img.ID, RepoTags: img.Names, RepoDigests: img.Digests, Created: moment(img.Created), Author: cfg.Author, Config: cfg.Config,
 		Architecture: cfg.Architecture, Variant: cfg.Variant, Os: cfg.OS, Size: img.Size, VirtualSize: img.Size,
-		GraphDriver: graphDriverDoc{"mica", map[string]string{"Root": e.Root()}}, RootFS: rootFSDoc{Type: "layers"},
+		GraphDriver: graphDriverDoc{"mica", map[string]string{"Root": e.Root()}}, RootFS: rootFSDoc{Type: "layers"}, Metadata: metadataDoc{moment(time.Time{})},
 	}
 	if doc.RepoTags == nil {
 		doc.RepoTags = []string{}
@@ -223,7 +285,7 @@ func imageDocument(e *run.Engine, img *layerstore.Image) *imageDoc {
 }
 
 type volumeDoc struct {
-	CreatedAt  time.Time
+	CreatedAt  string
 	Driver     string
 	Labels     map[string]string
 	Mountpoint string
@@ -233,5 +295,5 @@ type volumeDoc struct {
 }
 
 func volumeDocument(v *volume.Volume) *volumeDoc {
-	return &volumeDoc{CreatedAt: v.Created, Driver: "local", Labels: v.Labels, Mountpoint: v.Data, Name: v.Name, Scope: "local"}
+	return &volumeDoc{CreatedAt: moment(v.Created), Driver: "local", Labels: v.Labels, Mountpoint: v.Data, Name: v.Name, Scope: "local"}
 }

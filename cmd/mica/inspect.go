@@ -101,8 +101,8 @@ func lookUp(c *cobra.Command, e *run.Engine, kind inspectKind, ref string, size 
 		if err == nil {
 			doc := containerDocument(e, ct)
 			if size {
-				if n, err := e.Size(c.Context(), ct); err == nil {
-					doc.SizeRw = &n
+				if own, all, err := containerSizes(c.Context(), e, ct); err == nil {
+					doc.SizeRw, doc.SizeRootFs = &own, &all
 				}
 			}
 			return doc, nil

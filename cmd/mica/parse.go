@@ -91,7 +91,9 @@ func normalPorts(list []string) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("--expose %q: %w", p, err)
 		}
-		out = append(out, ports.String())
+		for n := ports.First; n <= ports.Last; n++ {
+			out = append(out, fmt.Sprintf("%d/%s", n, ports.Protocol))
+		}
 	}
 	return out, nil
 }

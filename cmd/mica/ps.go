@@ -102,17 +102,25 @@ func (a *app) newPsCommand(use string) *cobra.Command {
 }
 
 func containerSize(ctx context.Context, e *run.Engine, ct *record.Container) string {
-	n, err := e.Size(ctx, ct)
+	own, all, err := containerSizes(ctx, e, ct)
 	if err != nil {
 		return "N/A"
 	}
-	virtual := n
+	return fmt.Sprintf("%s (virtual %s)", format.Size(own), format.Size(all))
+}
+
+// containerSizes are the size of a container's own layer, and that with its image.
+func containerSizes(ctx context.Context, e *run.Engine, ct *record.Container) (own, all int64, err error) {
+	if own, err = e.Size(ctx, ct); err != nil {
+		return 0, 0, err
+	}
+	all = own
 	if ct.Config.ImageID != "" {
 		if img, err := e.Image(ct.Config.ImageID); err == nil {
-			virtual += img.Size
+			all += img.Size
 		}
 	}
-	return fmt.Sprintf("%s (virtual %s)", format.Size(n), format.Size(virtual))
+	return own, all, nil
 }
 
 func newContainerRow(ct *record.Container, noTrunc bool, now time.Time) containerRow {

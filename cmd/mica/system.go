@@ -177,13 +177,13 @@ func pruneAll(ctx context.Context, e *run.Engine, all, volumes bool, flt filters
 	return report(sum, nil)
 }
 
-// versionDoc is what version prints.
+// versionDoc is what version prints. There is no server: what asks for one gets the program that does its work.
 type versionDoc struct {
-	Client versionPart
+	Client, Server versionPart
 }
 
 type versionPart struct {
-	Version, GoVersion, GitCommit, Built, Os, Arch string
+	Version, GoVersion, GitCommit, Built, BuildTime, Os, Arch string
 }
 
 func (a *app) newVersionCommand() *cobra.Command {
@@ -194,12 +194,12 @@ func (a *app) newVersionCommand() *cobra.Command {
 	c.Flags().StringVarP(&text, "format", "f", "", "json, or a Go template")
 	c.RunE = func(_ *cobra.Command, _ []string) error {
 		v := version.Get()
-		doc := versionDoc{versionPart{v.Version, v.Go, v.Commit, v.Built, v.OS, v.Arch}}
+		doc := versionPart{v.Version, v.Go, v.Commit, v.Built, v.Built, v.OS, v.Arch}
 		if text == "json" {
 			text = "{{json .}}"
 		}
 		if text != "" {
-			return format.Execute(display(), text, doc)
+			return format.Execute(display(), text, versionDoc{doc, doc})
 		}
 		fmt.Fprintf(stdout, "mica:\n Version:    %s\n Go version: %s\n Git commit: %s\n Built:      %s\n OS/Arch:    %s/%s\n",
 			v.Version, v.Go, v.Commit, v.Built, v.OS, v.Arch)
@@ -224,7 +224,8 @@ func (a *app) newInfoCommand() *cobra.Command {
 		if info == nil {
 			return broken
 		}
-		info.Version, info.OSType, info.Architecture, info.NCPU = version.Short(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU()
+		info.Version, info.ServerVersion = version.Short(), version.Short()
+		info.OSType, info.Architecture, info.NCPU = runtime.GOOS, runtime.GOARCH, runtime.NumCPU()
 		switch text {
 		case "":
 			info.Print(stdout)

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestDocuments asks for what scripts that were written for Docker ask for, in the form that they read.
+func TestDocuments(t *testing.T) {
+	c := newCLI(t)
+	c.remove("doc")
+	c.ok("run", "-d", "--name", "doc", "--expose", "100-101/udp", "--tmpfs", "/t:size=1m", "--health-cmd", "sleep 100", "base", "sleep", "1000")
+	for format, want := range map[string]string{
+		`{{range .NetworkSettings.Networks}}[{{.IPAddress}}]{{end}}`:      "[]",
+		`{{json .NetworkSettings.Ports}}`:                                 `{"100/udp":null,"101/udp":null}`,
+		`{{json .HostConfig.Tmpfs}} {{.HostConfig.PidMode}}`:              `{"/t":"size=1m"} `,
+		`{{len .ExecIDs}} {{.ProcessLabel}}`:                              "0 ",
+		`{{json .State.Health}}`:                                          `{"Status":"starting","FailingStreak":0,"Log":[]}`,
+		`{{json .State.FinishedAt}} {{.State.FinishedAt}}`:                `"0001-01-01T00:00:00Z" 0001-01-01T00:00:00Z`,
+		`{{range $p, $b := .NetworkSettings.Ports}}{{$p}}{{"\n"}}{{end}}`: "100/udp\n101/udp\n",
+		`{{range .Mounts}}{{.Source}}{{"\n"}}{{end}}`:                     "",
+		`{{range .Config.ExposedPorts}}x{{end}}`:                          "xx",
+	} {
+		if got := c.ok("inspect", "-f", format, "doc"); got != want {
+			t.Errorf("%s: %q, want %q", format, got, want)
+		}
+	}
+	for _, args := range [][]string{
+		{"inspect", "-f", "{{.State.StartedAt}}", "doc"}, {"inspect", "-f", "{{.Created}}", "doc"}, {"inspect", "-f", "{{.Created}}", "base"},
+	} {
+		if got, err := time.Parse(time.RFC3339Nano, c.ok(args...)); err != nil || got.IsZero() {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+	if got := c.ok("inspect", "-s", "-f", "{{.SizeRw}} {{.SizeRootFs}}", "doc"); !regexp.MustCompile(`^[0-9]+ [1-9][0-9]+$`).MatchString(got) {
+		t.Errorf("sizes: %s", got)
+	}
+	if got := c.ok("image", "inspect", "-f", "{{.Metadata.LastTagTime}}", "base"); got != "0001-01-01T00:00:00Z" {
+		t.Errorf("last tag: %s", got)
+	}
+	if version := c.ok("version", "-f", "{{.Client.Version}}"); version != c.ok("version", "-f", "{{.Server.Version}}") || version != c.ok("info", "-f", "{{.ServerVersion}}") {
+		t.Errorf("the versions of client and server differ")
+	}
+	if got := c.ok("info", "-f", "{{.OperatingSystem}}|{{.SecurityOptions}}|{{gt .MemTotal 1000000}}"); strings.HasPrefix(got, "|") || !strings.HasSuffix(got, "name=rootless]|true") {
+		t.Errorf("info shows %q", got)
+	}
+}
+
+// TestMomentOfGo reads a time as Go prints it.
+func TestMomentOfGo(t *testing.T) {
+	want := time.Date(2026, 11, 30, 8, 9, 31, 500_000_000, time.UTC)
+	if got, err := parseMoment(want.String()); err != nil || !got.Equal(want) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
