@@ -55,3 +55,17 @@ func TestMomentOfGo(t *testing.T) {
 		t.Errorf("%v, %v", got, err)
 	}
 }
+
+// TestTop lists processes whoever they belong to, in the forms of Docker and Podman.
+func TestTop(t *testing.T) {
+	c := newCLI(t)
+	c.remove("top")
+	c.ok("run", "-d", "--name", "top", "-u", "33", "base", "sleep", "1234")
+	for _, args := range []string{"", "aux", "-o pid,args", "-o args", "axf", "pid user args"} {
+		out := c.ok(append([]string{"top", "top"}, strings.Fields(args)...)...)
+		if lines := strings.Split(out, "\n"); len(lines) != 2 || !strings.Contains(lines[1], "sleep 1234") {
+			t.Errorf("top %s shows %q", args, out)
+		}
+	}
+	c.fails(125, "ps --nothing:", "top", "top", "--nothing")
+}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,7 +15,7 @@ func (a *app) newTopCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:               "top CONTAINER [PS OPTIONS]",
 		Short:             "List the processes of a container",
-		Example:           lines("mica top web", "mica top web -o pid,comm,rss"),
+		Example:           lines("mica top web", "mica top web -o pid,comm,rss", "mica top web pid user args"),
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeContainers(runningOnly, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -29,47 +31,77 @@ func (a *app) newTopCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			options := args[1:]
-			if len(options) == 0 {
-				options = []string{"-ef"}
-			}
-			return showProcesses(pids, options)
+			return showProcesses(pids, psOptions(args[1:]))
 		},
 	}
 	c.Flags().SetInterspersed(false) // those behind the container are for ps
 	return c
 }
 
-// showProcesses has ps list all processes and prints the lines of some. ps must show the process id.
+// psFields are what Podman calls the columns of top, without dashes before them.
+var psFields = []string{"args", "comm", "etime", "group", "nice", "pcpu", "pgid", "pid", "ppid", "rgroup", "rss", "ruser", "stime", "state", "time", "tty", "user", "vsz"}
+
+// psOptions are the options of ps for what stands behind the container.
+func psOptions(args []string) []string {
+	switch unknown := func(s string) bool { return !slices.Contains(psFields, s) }; {
+	case len(args) == 0:
+		return []string{"-ef"}
+	case !slices.ContainsFunc(args, unknown):
+		return []string{"-o", strings.Join(args, ",")}
+	}
+	return args
+}
+
+// showProcesses has ps list processes.
 func showProcesses(pids []int, options []string) error {
-	out, err := exec.Command("ps", options...).Output()
+	if len(pids) > 0 { // the caller's are listed otherwise, unless an option says more
+		list := strings.Trim(strings.ReplaceAll(fmt.Sprint(pids), " ", ","), "[]")
+		if out, err := ps(slices.Concat(options, []string{"-q", list})); err == nil {
+			_, err = stdout.Write(out)
+			return err
+		}
+	}
+	// Some options, such as f, do not go with a selection, and a process may have ended since.
+	out, err := ps(options)
 	if err != nil {
-		return fmt.Errorf("list processes with ps: %w", err)
+		return err
 	}
-	wanted := make(map[string]bool, len(pids))
-	for _, pid := range pids {
-		wanted[strconv.Itoa(pid)] = true
-	}
+	return showLines(string(out), pids)
+}
+
+// showLines prints the lines of some processes. ps must show the process id.
+func showLines(out string, pids []int) error {
 	column := -1
-	for i, line := range strings.Split(strings.TrimRight(string(out), "\n"), "\n") {
+	for i, line := range strings.Split(strings.TrimRight(out, "\n"), "\n") {
 		fields := strings.Fields(line)
 		if i == 0 {
-			for j, name := range fields {
-				if name == "PID" {
-					column = j
-				}
-			}
-			if column < 0 {
+			if column = slices.Index(fields, "PID"); column < 0 {
 				return fmt.Errorf("ps shows no column PID: add pid to its options")
 			}
 			fmt.Fprintln(stdout, line)
 			continue
 		}
-		if column < len(fields) && wanted[fields[column]] {
+		if column >= len(fields) {
+			continue
+		}
+		if pid, err := strconv.Atoi(fields[column]); err == nil && slices.Contains(pids, pid) {
 			fmt.Fprintln(stdout, line)
 		}
 	}
 	return nil
+}
+
+func ps(options []string) ([]byte, error) {
+	out, err := exec.Command("ps", options...).Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		said, _, _ := strings.Cut(strings.TrimSpace(string(exit.Stderr)), "\n")
+		return nil, fmt.Errorf("list processes: ps %s: %s", strings.Join(options, " "), strings.TrimPrefix(said, "error: "))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list processes with ps: %w", err)
+	}
+	return out, nil
 }
 
 func (a *app) newPortCommand() *cobra.Command {
