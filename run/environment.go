@@ -1,9 +1,14 @@
 package run
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"mica/run/record"
@@ -72,8 +77,9 @@ func hostsFile(cfg *record.Config) ([]byte, error) {
 	} else {
 		b.WriteString(localHosts)
 	}
-	for _, entry := range cfg.Host.ExtraHosts {
-		name, addr, err := splitHost(entry)
+	h := &cfg.Host
+	for _, entry := range h.ExtraHosts {
+		name, addr, err := splitHost(entry, h)
 		if err != nil {
 			return nil, err
 		}
@@ -87,21 +93,56 @@ func hostsFile(cfg *record.Config) ([]byte, error) {
 	return []byte(b.String()), nil
 }
 
+const hostGateway = "host-gateway"
+
 // splitHost reads NAME:ADDRESS or NAME=ADDRESS. The address host-gateway is
 // the machine itself.
-func splitHost(entry string) (name, addr string, err error) {
+func splitHost(entry string, h *record.HostConfig) (name, addr string, err error) {
 	name, addr, ok := strings.Cut(entry, "=")
 	if !ok {
 		name, addr, ok = strings.Cut(entry, ":")
 	}
 	addr = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]")
-	if ok && addr == "host-gateway" {
+	switch {
+	case !ok || addr != hostGateway:
+	case h.Network == "pasta":
+		if addr, err = defaultGateway(); err != nil {
+			return "", "", fmt.Errorf("host entry %q: %w", entry, err)
+		}
+	default:
 		addr = "127.0.0.1"
 	}
 	if _, err := netip.ParseAddr(addr); !ok || name == "" || err != nil {
 		return "", "", fmt.Errorf("host entry %q: want NAME:ADDRESS", entry)
 	}
 	return name, addr, nil
+}
+
+// wantsHostGateway tells whether a container of a network of its own is to reach the machine.
+func wantsHostGateway(h *record.HostConfig) bool {
+	return h.Network == "pasta" && slices.ContainsFunc(h.ExtraHosts, func(entry string) bool {
+		return strings.HasSuffix(entry, ":"+hostGateway) || strings.HasSuffix(entry, "="+hostGateway)
+	})
+}
+
+// defaultGateway is where the machine sends what is for elsewhere, and pasta, if it is to, what is for the machine.
+func defaultGateway() (string, error) {
+	table, err := os.ReadFile("/proc/net/route")
+	if err != nil {
+		return "", fmt.Errorf("find the default gateway: %w", err)
+	}
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line) // interface, destination, gateway, ..., the addresses as the processor has them in memory
+		if len(f) < 8 || f[1] != "00000000" || f[7] != "00000000" {
+			continue
+		}
+		if n, err := strconv.ParseUint(f[2], 16, 32); err == nil && n != 0 {
+			var b [4]byte
+			binary.NativeEndian.PutUint32(b[:], uint32(n))
+			return netip.AddrFrom4(b).String(), nil
+		}
+	}
+	return "", errors.New("the machine has no default gateway, at whose address a container could reach it: leave host-gateway out, or choose --network host")
 }
 
 // resolvConf is the machine's own, changed as the options say.
@@ -113,6 +154,12 @@ func resolvConf(cfg *record.Config) ([]byte, error) {
 	}
 	if h.Network == "pasta" {
 		data = reachableServers(data)
+	}
+	if wantsHostGateway(h) {
+		// The name server that is the gateway too would be looked for on the machine.
+		if gateway, err := defaultGateway(); err == nil {
+			data = regexp.MustCompile(`(?m)^(nameserver\s+)`+regexp.QuoteMeta(gateway)+`[ \t]*$`).ReplaceAll(data, []byte("${1}"+sandbox.PastaDNS))
+		}
 	}
 	if len(h.DNS) == 0 && len(h.DNSSearch) == 0 && len(h.DNSOptions) == 0 {
 		return data, nil

@@ -31,7 +31,7 @@ func setNetwork(box *sandbox.Config, h *record.HostConfig) error {
 	case "none":
 		box.Network = sandbox.NetworkNone
 	case "pasta":
-		box.Network = sandbox.NetworkPasta
+		box.Network, box.HostAtGateway = sandbox.NetworkPasta, wantsHostGateway(h)
 		if err := checkHostPorts(h.Ports); err != nil {
 			return err
 		}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -382,5 +384,29 @@ func TestFillCutOff(t *testing.T) {
 	}
 	if got := c.ok("run", "--rm", "-v", "cut-off:/big", "filler", "sh", "-c", "cat /big/a /big/c; tail -n 1 /big/b"); got != "a\nc\n300000" {
 		t.Errorf("the second one sees %q", got)
+	}
+}
+
+// TestHostGateway: a container of a network of its own reaches what listens on the machine's loopback, if it is to.
+func TestHostGateway(t *testing.T) {
+	c := newCLI(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprintln(conn, "from the machine")
+			conn.Close()
+		}
+	}()
+	script := fmt.Sprintf("exec 3<>/dev/tcp/machine/%d && cat <&3", l.Addr().(*net.TCPAddr).Port)
+	if out := c.ok("run", "--rm", "--network", "pasta", "--add-host", "machine:host-gateway", "host", "bash", "-c", script); out != "from the machine" {
+		t.Errorf("it hears %q", out)
 	}
 }

@@ -14,6 +14,10 @@ type Config struct {
 	Network Network
 	Ports   []Port // NetworkPasta only
 
+	// HostAtGateway leads to the host what is sent to its default gateway: NetworkPasta only, where the host's own addresses are
+	// the sandbox's.
+	HostAtGateway bool
+
 	Root         Root
 	ReadOnlyRoot bool
 	Mounts       []Mount // in this order, after the standard ones

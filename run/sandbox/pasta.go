@@ -15,7 +15,7 @@ import (
 )
 
 // PastaDNS is an address at which pasta answers name queries inside the sandbox by asking the host's own name server. It is
-// for resolv.conf where the host's name server listens on a loopback address.
+// for resolv.conf where the host's name server is not reached at its own.
 const PastaDNS = "169.254.1.1"
 
 // guard executes a command and kills it when standard input ends. It is how pasta ends with a supervisor that is killed: a
@@ -52,8 +52,11 @@ func (s *Sandbox) connectPasta() error {
 	}
 	defer pipe.Close()
 
-	args := []string{"-c", guard, "sh", "pasta", "--foreground", "--quiet", "--config-net", "--no-map-gw",
+	args := []string{"-c", guard, "sh", "pasta", "--foreground", "--quiet", "--config-net",
 		"--dns-forward", PastaDNS, "--pid", ready, "-T", "none", "-U", "none"}
+	if !s.cfg.HostAtGateway {
+		args = append(args, "--no-map-gw")
+	}
 	args = append(append(append(args, tcp...), udp...), strconv.Itoa(s.pid))
 	cmd := exec.Command("/bin/sh", args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a ^C in the terminal is not for it
