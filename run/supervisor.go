@@ -30,14 +30,15 @@ type supervisor struct {
 	ahead  *sandbox.Ahead // for the first run
 	hub    *hub
 
-	mu       sync.Mutex // guards all below, and c.State
-	session  *session   // what runs now; nil between two runs
-	stopped  bool       // the user wants it to end: no policy starts it again
-	keepers  int        // those who will start it again: while there are any, it is not removed when it ends
-	ended    chan struct{}
-	exitCode int
-	vanished bool           // a container that is removed when it ends has ended, and is out of sight
-	told     sync.WaitGroup // of the end, before this process ends; joined before ended is closed
+	mu        sync.Mutex // guards all below, and c.State
+	session   *session   // what runs now; nil between two runs
+	stopped   bool       // the user wants it to end: no policy starts it again
+	signalled bool       // this process was told to end before that, as when the machine stops: no wish of the user's
+	keepers   int        // those who will start it again: while there are any, it is not removed when it ends
+	ended     chan struct{}
+	exitCode  int
+	vanished  bool           // a container that is removed when it ends has ended, and is out of sight
+	told      sync.WaitGroup // of the end, before this process ends; joined before ended is closed
 }
 
 // supervise is the whole life of a supervisor.
@@ -247,7 +248,7 @@ func (s *supervisor) finish() {
 	if !vanished {
 		st := &s.c.State
 		st.Status, st.ExitCode, st.PID, st.Supervisor = record.Exited, s.exitCode, 0, 0
-		st.Stopped = s.stopped
+		st.Stopped = s.stopped && !s.signalled
 		if st.Health != nil {
 			st.Health.Status = "unhealthy"
 		}
@@ -282,6 +283,9 @@ func (s *supervisor) obeySignals() {
 	signal.Notify(ch, unix.SIGTERM, unix.SIGINT)
 	signal.Ignore(unix.SIGHUP)
 	for range ch {
+		s.mu.Lock()
+		s.signalled = s.signalled || !s.stopped
+		s.mu.Unlock()
 		_ = s.stop(context.Background(), 0, nil, false)
 	}
 }

@@ -68,6 +68,58 @@ func (a *app) atOnce(args []string, do func(*run.Engine, *record.Container) erro
 	return allOf(failed)
 }
 
+// selection is which containers a command is for, where they need not be named.
+type selection struct {
+	all    bool
+	filter []string
+}
+
+// register adds the flags; those of all are the containers that only describes.
+func (s *selection) register(c *cobra.Command, shorthand, only string) {
+	c.Flags().BoolVarP(&s.all, "all", shorthand, false, "all "+only+", or those that --filter leaves")
+	c.Flags().StringArrayVar(&s.filter, "filter", nil, "as that of ps; implies --all")
+	c.Args = func(c *cobra.Command, args []string) error {
+		if s.any() {
+			return cobra.NoArgs(c, args)
+		}
+		return cobra.MinimumNArgs(1)(c, args)
+	}
+}
+
+func (s *selection) any() bool { return s.all || len(s.filter) > 0 }
+
+// names are the containers that args name, or the IDs of those selected for which want holds.
+func (s *selection) names(a *app, args []string, want func(*record.Container) bool) ([]string, error) {
+	if !s.any() {
+		return args, nil
+	}
+	flt, err := parseFilters(s.filter, containerFilters...)
+	if err != nil {
+		return nil, err
+	}
+	e, err := a.open()
+	if err != nil {
+		return nil, err
+	}
+	match, err := containerFilter(e, flt)
+	if err != nil {
+		return nil, err
+	}
+	list, err := e.Containers.List()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, ct := range list {
+		if want(ct) && match(ct) {
+			names = append(names, ct.ID())
+		}
+	}
+	return names, nil
+}
+
+func alive(ct *record.Container) bool { return ct.State.Alive() }
+
 // allOf prints all errors but the last, which it gives back.
 func allOf(errs []error) error {
 	for i, err := range errs {
@@ -82,17 +134,22 @@ func allOf(errs []error) error {
 func (a *app) newStartCommand() *cobra.Command {
 	var attach, interactive bool
 	var detachKeys string
+	var sel selection
 	c := &cobra.Command{
 		Use:               "start [flags] CONTAINER...",
 		Short:             "Start containers that are not running",
-		Example:           lines("mica start db", "mica start -ai shell"),
-		Args:              cobra.MinimumNArgs(1),
+		Example:           lines("mica start db", "mica start -ai shell", "mica start --filter should-start-on-boot=true"),
 		ValidArgsFunction: a.completeContainers(stoppedOnly, 0),
 	}
 	c.Flags().BoolVarP(&attach, "attach", "a", false, "attach to output and pass signals on")
 	c.Flags().BoolVarP(&interactive, "interactive", "i", false, "attach to input too")
 	c.Flags().StringVar(&detachKeys, "detach-keys", run.DefaultDetachKeys, "keys that leave the container running")
+	sel.register(c, "", "that do not run")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		args, err := sel.names(a, args, func(ct *record.Container) bool { return !ct.State.Alive() && ct.Broken == nil })
+		if err != nil {
+			return err
+		}
 		if !attach && !interactive {
 			return a.each(args, func(e *run.Engine, ct *record.Container) error { return startDetached(c.Context(), e, ct) })
 		}
@@ -176,17 +233,21 @@ func (f *stopFlags) options(c *cobra.Command) (opt run.StopOptions, err error) {
 
 func (a *app) newStopCommand() *cobra.Command {
 	var f stopFlags
+	var sel selection
 	c := &cobra.Command{
 		Use:               "stop [flags] CONTAINER...",
 		Short:             "Stop running containers",
-		Example:           lines("mica stop web", "mica stop -t 2 web db"),
-		Args:              cobra.MinimumNArgs(1),
+		Example:           lines("mica stop web", "mica stop -t 2 web db", "mica stop --all"),
 		ValidArgsFunction: a.completeContainers(runningOnly, 0),
 	}
 	f.register(c)
+	sel.register(c, "a", "that run")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		opt, err := f.options(c)
 		if err != nil {
+			return err
+		}
+		if args, err = sel.names(a, args, alive); err != nil {
 			return err
 		}
 		return a.atOnce(args, func(e *run.Engine, ct *record.Container) error { return e.Stop(c.Context(), ct, opt) })
@@ -225,17 +286,21 @@ func (a *app) newRestartCommand() *cobra.Command {
 
 func (a *app) newKillCommand() *cobra.Command {
 	var signal string
+	var sel selection
 	c := &cobra.Command{
 		Use:               "kill [flags] CONTAINER...",
 		Short:             "Send a signal to running containers",
 		Example:           lines("mica kill web", "mica kill -s HUP web"),
-		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeContainers(runningOnly, 0),
 	}
 	c.Flags().StringVarP(&signal, "signal", "s", "KILL", "signal to send")
+	sel.register(c, "a", "that run")
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		sig, err := signame.Parse(signal)
 		if err != nil {
+			return err
+		}
+		if args, err = sel.names(a, args, alive); err != nil {
 			return err
 		}
 		return a.each(args, func(e *run.Engine, ct *record.Container) error { return e.Signal(ct, sig) })
@@ -291,19 +356,23 @@ func (a *app) newWaitCommand() *cobra.Command {
 
 func (a *app) newRmCommand() *cobra.Command {
 	var force, volumes bool
+	var sel selection
 	c := &cobra.Command{
 		Use:               "rm [flags] CONTAINER...",
 		Aliases:           []string{"remove"},
 		Short:             "Remove containers",
-		Example:           lines("mica rm web", "mica rm -f $(mica ps -aq)"),
-		Args:              cobra.MinimumNArgs(1),
+		Example:           lines("mica rm web", "mica rm -f --all", "mica rm --filter status=exited"),
 		ValidArgsFunction: a.completeContainers(anyState, 0),
 	}
 	c.Flags().BoolVarP(&force, "force", "f", false, "kill running containers first, and do not mind missing ones")
 	c.Flags().BoolVarP(&volumes, "volumes", "v", false, "remove the container's anonymous volumes too")
+	sel.register(c, "a", "of them")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		e, err := a.open()
 		if err != nil {
+			return err
+		}
+		if args, err = sel.names(a, args, func(*record.Container) bool { return true }); err != nil {
 			return err
 		}
 		var failed []error

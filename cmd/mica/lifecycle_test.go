@@ -148,6 +148,50 @@ func TestCheckAfterKill(t *testing.T) {
 	}
 }
 
+// TestStartOfAll starts what a stop of the machine has ended and a restart policy is to keep up.
+func TestStartOfAll(t *testing.T) {
+	c := newCLI(t)
+	boot := func(cmd ...string) string {
+		return c.ok(append(cmd, "--filter", "label=of=boot", "--filter", "should-start-on-boot=true")...)
+	}
+	for name, policy := range map[string]string{"boot-1": "always", "boot-2": "unless-stopped", "boot-3": "no"} {
+		c.remove(name)
+		c.ok("run", "-d", "--name", name, "-l", "of=boot", "--restart", policy, "base", "sleep", "1000")
+		if name == "boot-2" {
+			signalSupervisor(t, c, name, syscall.SIGTERM) // as the service manager does
+		} else {
+			signalSupervisor(t, c, name, syscall.SIGKILL)
+		}
+		until(t, name+" to end", func() bool { return c.ok("inspect", "-f", "{{.State.Running}}", name) == "false" })
+	}
+	if got := c.ok("ps", "-q", "--no-trunc", "--filter", "name=boot-1", "--filter", "status=exited", "--filter", "exited=137"); got != c.ok("inspect", "-f", "{{.Id}}", "boot-1") {
+		t.Errorf("those that have ended: %q", got)
+	}
+	if got := c.ok("inspect", "-f", "{{.State.FinishedAt}}", "boot-1"); strings.HasPrefix(got, "0001") {
+		t.Errorf("it ended at %s", got)
+	}
+	if got := c.ok("ps", "-aq", "--no-trunc", "--filter", "label=of=boot", "--filter", "restart-policy=always"); got != c.ok("inspect", "-f", "{{.Id}}", "boot-1") {
+		t.Errorf("those with the policy: %q", got)
+	}
+	if got := strings.Count(boot("start", "--all"), "\n"); got != 1 {
+		t.Errorf("%d are started beside the first", got)
+	}
+	if got := c.ok("ps", "--filter", "label=of=boot", "--format", "{{.Names}}"); got != "boot-1\nboot-2" && got != "boot-2\nboot-1" {
+		t.Errorf("after the start %q run", got)
+	}
+	if got := c.ok("stop", "-t0", "--filter", "label=of=boot"); strings.Count(got, "\n") != 1 {
+		t.Errorf("stopped: %q", got)
+	}
+	if got := boot("ps", "-a", "--format", "{{.Names}}"); got != "boot-1" {
+		t.Errorf("what the user has stopped: %q", got)
+	}
+	c.ok("rm", "-a", "--filter", "label=of=boot")
+	if got := c.ok("ps", "-aq", "--filter", "label=of=boot"); got != "" {
+		t.Errorf("after the removal: %q", got)
+	}
+	c.fails(125, "one argument given", "stop", "--all", "x")
+}
+
 func killSupervisor(t *testing.T, c *cli, name string) {
 	t.Helper()
 	signalSupervisor(t, c, name, syscall.SIGKILL)

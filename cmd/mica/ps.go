@@ -37,6 +37,12 @@ var containerTable = format.Table{
 	Quiet:   "{{.ID}}",
 }
 
+// containerFilters are the conditions that [containerFilter] knows.
+var containerFilters = []string{
+	"ancestor", "before", "exited", "expose", "health", "id", "label", "label!", "name", "network", "publish", "restart-policy",
+	"should-start-on-boot", "since", "status", "volume",
+}
+
 func (a *app) newPsCommand(use string) *cobra.Command {
 	var all, latest, noTrunc, size bool
 	var last int
@@ -56,9 +62,9 @@ func (a *app) newPsCommand(use string) *cobra.Command {
 	fl.BoolVarP(&opt.Quiet, "quiet", "q", false, "print IDs only")
 	fl.BoolVarP(&size, "size", "s", false, "show the size of the container's own layer")
 	fl.StringVar(&opt.Format, "format", "", "table, json, or a Go template")
-	fl.StringArrayVarP(&list, "filter", "f", nil, "ancestor, before, exited, expose, health, id, label, name, network, publish, since, status, volume")
+	fl.StringArrayVarP(&list, "filter", "f", nil, "ancestor, before, exited, expose, health, id, label, name, network, publish, restart-policy, should-start-on-boot, since, status, volume")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		flt, err := parseFilters(list, "ancestor", "before", "exited", "health", "id", "label", "label!", "name", "since", "status", "volume", "network", "publish", "expose")
+		flt, err := parseFilters(list, containerFilters...)
 		if err != nil {
 			return err
 		}
@@ -235,6 +241,15 @@ func containerFilter(e *run.Engine, f filters) (func(*record.Container) bool, er
 			return nil, fmt.Errorf("filter status=%s: want one of %s", s, strings.Join(states, ", "))
 		}
 	}
+	for _, s := range f["restart-policy"] {
+		if _, err := parseRestart(s); err != nil {
+			return nil, err
+		}
+	}
+	boot, bootSet, err := f.flag("should-start-on-boot")
+	if err != nil {
+		return nil, err
+	}
 	for _, s := range f["exited"] {
 		if _, err := strconv.Atoi(s); err != nil {
 			return nil, fmt.Errorf("filter exited=%s: want an exit code", s)
@@ -261,10 +276,10 @@ func containerFilter(e *run.Engine, f filters) (func(*record.Container) bool, er
 		}
 		return f.any("id", func(v string) bool { return strings.HasPrefix(cfg.ID, v) }) &&
 			f.any("name", func(v string) bool { return names[v].MatchString(cfg.Name) || names[v].MatchString("/"+cfg.Name) }) &&
-			f.any("status", func(v string) bool { return string(ct.State.Status) == v }) &&
-			f.any("exited", func(v string) bool {
-				return ct.State.Status == record.Exited && strconv.Itoa(ct.State.ExitCode) == v
-			}) &&
+			f.any("status", func(v string) bool { return string(ct.State.Status) == v || v == "exited" && ended(ct) }) &&
+			f.any("exited", func(v string) bool { return ended(ct) && strconv.Itoa(ct.State.ExitCode) == v }) &&
+			f.any("restart-policy", func(v string) bool { return cfg.Host.Restart.String() == v }) &&
+			(!bootSet || startsOnBoot(ct) == boot) &&
 			f.any("health", func(v string) bool { return health == v }) &&
 			f.any("network", func(v string) bool { return networkShown(cfg) == v }) &&
 			f.any("publish", func(v string) bool { return portListed(cfg.Host.Ports, v, true) }) &&
@@ -275,6 +290,23 @@ func containerFilter(e *run.Engine, f filters) (func(*record.Container) bool, er
 			f.any("ancestor", func(string) bool { return ancestors[cfg.Image] || ancestors[cfg.ImageID] }) &&
 			f.labels(cfg.Container.Labels) && before(cfg.Created) && since(cfg.Created)
 	}, nil
+}
+
+// ended tells whether a container has run and does not any more; one that died with its supervisor is for Docker one that
+// has exited.
+func ended(ct *record.Container) bool {
+	return ct.State.Status == record.Exited || ct.State.Status == record.Dead
+}
+
+// startsOnBoot tells whether a container is to be started with the machine.
+func startsOnBoot(ct *record.Container) bool {
+	switch ct.Config.Host.Restart.Name {
+	case "always":
+		return true
+	case "unless-stopped":
+		return !ct.State.Stopped
+	}
+	return false
 }
 
 func portListed(ports []record.Port, want string, host bool) bool {

@@ -60,7 +60,7 @@ func (c *Container) Refresh() error {
 				return err
 			}
 			if s.Alive() {
-				s.Status, s.PID, s.Supervisor, s.ExitCode = Dead, 0, 0, killedCode
+				s.Status, s.PID, s.Supervisor, s.ExitCode, s.FinishedAt = Dead, 0, 0, killedCode, c.lastSign(s.StartedAt)
 			}
 		}
 	}
@@ -69,6 +69,16 @@ func (c *Container) Refresh() error {
 	}
 	c.State = s
 	return nil
+}
+
+// lastSign is when something was last heard of a container whose end nobody saw.
+func (c *Container) lastSign(last time.Time) time.Time {
+	for _, path := range []string{filepath.Join(c.dir, "state.json"), c.LogPath()} {
+		if st, err := os.Stat(path); err == nil && st.ModTime().After(last) {
+			last = st.ModTime().UTC()
+		}
+	}
+	return last
 }
 
 func (c *Container) readState() (State, error) {
