@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -43,7 +42,7 @@ func (a *app) newExecCommand() *cobra.Command {
 			return err
 		}
 		if x.TTY && interactive && !x.Detach && !term.IsTerminal(0) {
-			return errors.New("the input device is not a terminal: leave -t out")
+			return errNoTerminal
 		}
 		if x.Env, err = readEnv(envFiles, x.Env); err != nil {
 			return err

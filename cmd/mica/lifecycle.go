@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"mica/internal/signame"
 	"mica/run"
@@ -443,6 +444,9 @@ func (a *app) newAttachCommand() *cobra.Command {
 			return err
 		}
 		att := &control.Attach{Stdin: ct.Config.OpenStdin && !noStdin, Stdout: true, Stderr: true}
+		if ct.Config.TTY && att.Stdin && !term.IsTerminal(0) {
+			return errors.New("the input device is not a terminal, and the container has one: add --no-stdin")
+		}
 		if ct.Config.TTY {
 			att.Size = run.TerminalSize(os.Stdin)
 		}

@@ -51,7 +51,7 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 			return err
 		}
 		if f.tty && f.interactive && !f.detached && !term.IsTerminal(0) {
-			return errors.New("the input device is not a terminal: leave -t out")
+			return errNoTerminal
 		}
 		if err := f.desk.check(f.network, f.publishes()); err != nil {
 			return err
@@ -80,6 +80,8 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 	}
 	return c
 }
+
+var errNoTerminal = errors.New("the input device is not a terminal: leave -t out")
 
 // streamOrStop is [run.Stream] for a container that is of no use without its output: it is stopped when that cannot be
 // written, as by yes in "mica run debian yes | head -1".
@@ -195,11 +197,8 @@ func streams(att *control.Attach, tty, sigProxy bool, keys []byte) run.AttachOpt
 	if att.Stdin {
 		opt.In = os.Stdin
 	}
-	if !tty || !term.IsTerminal(0) {
-		if !tty {
-			opt.DetachKeys = nil
-		}
-		opt.SigProxy = sigProxy
+	if !tty {
+		opt.DetachKeys = nil
 	}
 	if att.Stdout {
 		opt.Out = os.Stdout

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/creack/pty"
@@ -152,4 +153,34 @@ func TestTerminalGoesAway(t *testing.T) {
 
 func TestTerminalIsRefusedWithoutOne(t *testing.T) {
 	newCLI(t).fails(125, "not a terminal", "run", "--rm", "-it", "base", "true")
+}
+
+// TestAttachWithoutTerminal: to the terminal of a container no other input is attached, and a signal ends the attaching.
+func TestAttachWithoutTerminal(t *testing.T) {
+	c := newCLI(t)
+	c.remove("lonely")
+	c.ok("run", "-dit", "--name", "lonely", "base", "sh", "-c", "trap '' TERM; while :; do echo tick; sleep 0.05; done")
+	c.fails(125, "not a terminal", "attach", "lonely")
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := c.command(ctx, "attach", "--no-stdin", "lonely")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if _ = cmd.Wait(); ctx.Err() != nil {
+		t.Error("it goes on")
+	}
+	if got := c.ok("inspect", "-f", "{{.State.Running}}", "lonely"); got != "true" {
+		t.Errorf("the container runs: %s", got)
+	}
 }
