@@ -80,6 +80,10 @@ func checkHostPorts(ports []record.Port) error {
 		if errors.Is(err, unix.EADDRINUSE) {
 			return fmt.Errorf("port %d/%s of the host is in use: choose another one, or leave it out to get a free one", p.Host, p.Protocol)
 		}
+		if errors.Is(err, unix.EACCES) {
+			return fmt.Errorf("port %d/%s of the host is not for plain users to listen on: choose a higher one; root lets them with \"sysctl net.ipv4.ip_unprivileged_port_start=%d\"",
+				p.Host, p.Protocol, p.Host)
+		}
 		if err == nil {
 			release()
 		}

@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mica/layerstore"
+	"mica/run/record"
 )
 
 // TestDocuments asks for what scripts that were written for Docker ask for, in the form that they read.
@@ -68,4 +71,12 @@ func TestTop(t *testing.T) {
 		}
 	}
 	c.fails(125, "ps --nothing:", "top", "top", "--nothing")
+}
+
+// TestCommandShown quotes what would look like several arguments.
+func TestCommandShown(t *testing.T) {
+	cfg := &record.Config{Container: layerstore.ContainerConfig{Entrypoint: []string{"/my sh", "-c"}, Cmd: []string{"exit 3"}}}
+	if got := commandShown(cfg); got != "/my sh -c 'exit 3'" {
+		t.Errorf("%s", got)
+	}
 }

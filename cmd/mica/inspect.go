@@ -96,6 +96,9 @@ func printObjects(text string, objects []any) error {
 }
 
 func lookUp(c *cobra.Command, e *run.Engine, kind inspectKind, ref string, size bool) (any, error) {
+	if ref == "" {
+		return nil, errors.New("no such object: the name is empty")
+	}
 	if kind == inspectAny || kind == inspectContainers {
 		ct, err := e.Containers.Find(ref)
 		if err == nil {

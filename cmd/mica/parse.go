@@ -199,8 +199,13 @@ func parseUlimits(flags []string) ([]record.Ulimit, error) {
 		}
 		soft, err1 := limitValue(softText)
 		hard, err2 := limitValue(hardText)
-		if !ok || err1 != nil || err2 != nil || !run.KnownLimit(name) || hard >= 0 && (soft < 0 || soft > hard) {
+		switch {
+		case !ok || err1 != nil || err2 != nil:
 			return nil, fmt.Errorf("--ulimit %q: want NAME=SOFT[:HARD], such as nofile=1024:4096", s)
+		case !run.KnownLimit(name):
+			return nil, fmt.Errorf("--ulimit %q: there is no limit %q; want a name such as nofile, nproc or core", s, name)
+		case hard >= 0 && (soft < 0 || soft > hard):
+			return nil, fmt.Errorf("--ulimit %q: the soft limit is above the hard one; want NAME=SOFT[:HARD]", s)
 		}
 		list = append(list, record.Ulimit{Name: name, Soft: soft, Hard: hard})
 	}

@@ -30,6 +30,9 @@ func parseMounts(volumes, mounts, tmpfs []string) ([]record.Mount, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s %q: %w", parse.flag, s, err)
 			}
+			if m.Target == "" {
+				return nil, fmt.Errorf("%s %q: it has no place in the container: add target=DST", parse.flag, s)
+			}
 			if !path.IsAbs(m.Target) || path.Clean(m.Target) == "/" {
 				return nil, fmt.Errorf("%s %q: its place %q in the container must be absolute, and not /", parse.flag, s, m.Target)
 			}
@@ -40,8 +43,8 @@ func parseMounts(volumes, mounts, tmpfs []string) ([]record.Mount, error) {
 	return list, nil
 }
 
-// parseVolume reads [SRC:]DST[:OPTIONS]. A source with a slash is a host path,
-// made when missing as Docker does; any other is a volume.
+// parseVolume reads [SRC:]DST[:OPTIONS]. A source that begins as no name does is a host path, made when missing as Docker
+// does; any other is a volume.
 func parseVolume(s string) (record.Mount, error) {
 	parts := strings.Split(s, ":")
 	m := record.Mount{Type: record.MountVolume}
@@ -73,9 +76,13 @@ func parseVolume(s string) (record.Mount, error) {
 			}
 		}
 	}
-	if !strings.Contains(source, "/") && source != "." && source != ".." && source != "~" {
+	if !strings.ContainsRune("/.~", rune(source[0])) {
 		m.Volume = source
-		return m, volume.CheckName(source)
+		err := volume.CheckName(source)
+		if err != nil && strings.Contains(source, "/") {
+			err = fmt.Errorf("%w; a path of the host begins with / or ./", err)
+		}
+		return m, err
 	}
 	abs, err := filepath.Abs(source)
 	if err != nil {
@@ -130,8 +137,8 @@ func parseMount(s string) (record.Mount, error) {
 			}
 			options = append(options, "mode="+value)
 		case "bind-propagation":
-			if !slices.Contains([]string{"private", "rprivate"}, value) {
-				return m, fmt.Errorf("propagation %q: want private or rprivate, which is what there is", value)
+			if !slices.Contains([]string{"private", "rprivate", "slave", "rslave"}, value) {
+				return m, fmt.Errorf("propagation %q: want private or rprivate, which is what there is, or slave or rslave", value)
 			}
 		case "consistency", "bind-nonrecursive", "volume-driver":
 		default:

@@ -25,7 +25,7 @@ func TestParseVolume(t *testing.T) {
 			t.Errorf("%s: %+v, %v", in, got, err)
 		}
 	}
-	for _, in := range []string{"", ":/x", "a:", "data:srv", "data:/", "a:b:c:d", "data:/srv:what", "-x:/srv"} {
+	for _, in := range []string{"", ":/x", "a:", "data:srv", "data:/", "a:b:c:d", "data:/srv:what", "-x:/srv", "a/b:/srv"} {
 		if got, err := parseMounts([]string{in}, nil, nil); err == nil {
 			t.Errorf("%q: no error, %+v", in, got)
 		}
@@ -45,17 +45,18 @@ func TestParseVolumeMakesHostDirectories(t *testing.T) {
 func TestParseMount(t *testing.T) {
 	dir := t.TempDir()
 	for in, want := range map[string]record.Mount{
-		"type=bind,source=" + dir + ",target=/a,readonly":    {Type: record.MountBind, Source: dir, Target: "/a", ReadOnly: true},
-		"type=volume,src=data,dst=/a,volume-nocopy":          {Type: record.MountVolume, Volume: "data", Target: "/a", NoCopy: true},
-		"src=data,destination=/a,ro=false":                   {Type: record.MountVolume, Volume: "data", Target: "/a"},
-		"type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770": {Type: record.MountTmpfs, Target: "/t", Options: "size=1048576,mode=1770", NoExec: true, NoSuid: true, NoDev: true},
+		"type=bind,source=" + dir + ",target=/a,readonly":          {Type: record.MountBind, Source: dir, Target: "/a", ReadOnly: true},
+		"type=volume,src=data,dst=/a,volume-nocopy":                {Type: record.MountVolume, Volume: "data", Target: "/a", NoCopy: true},
+		"type=bind,src=" + dir + ",dst=/a,bind-propagation=rslave": {Type: record.MountBind, Source: dir, Target: "/a"},
+		"src=data,destination=/a,ro=false":                         {Type: record.MountVolume, Volume: "data", Target: "/a"},
+		"type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770":       {Type: record.MountTmpfs, Target: "/t", Options: "size=1048576,mode=1770", NoExec: true, NoSuid: true, NoDev: true},
 	} {
 		got, err := parseMounts(nil, []string{in}, nil)
 		if err != nil || !reflect.DeepEqual(got[0], want) {
 			t.Errorf("%s: %+v, %v", in, got, err)
 		}
 	}
-	for _, in := range []string{"type=bind,dst=/a", "type=bind,src=/no/such/path,dst=/a", "type=what,dst=/a", "type=tmpfs,src=x,dst=/a", "nonsense", "type=tmpfs,target=/t,tmpfs-size=x"} {
+	for _, in := range []string{"type=bind,dst=/a", "type=bind,src=" + dir + ",dst=/a,bind-propagation=shared", "type=bind,src=/no/such/path,dst=/a", "type=what,dst=/a", "type=tmpfs,src=x,dst=/a", "nonsense", "type=tmpfs,target=/t,tmpfs-size=x"} {
 		if got, err := parseMounts(nil, []string{in}, nil); err == nil {
 			t.Errorf("%q: no error, %+v", in, got)
 		}

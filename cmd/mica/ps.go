@@ -132,7 +132,7 @@ func containerSizes(ctx context.Context, e *run.Engine, ct *record.Container) (o
 func newContainerRow(ct *record.Container, noTrunc bool, now time.Time) containerRow {
 	cfg := ct.Config
 	row := containerRow{
-		ID: cfg.ID, Image: imageShown(cfg), Command: strconv.Quote(cfg.Command()), CreatedAt: format.Stamp(cfg.Created),
+		ID: cfg.ID, Image: imageShown(cfg), Command: strconv.Quote(commandShown(cfg)), CreatedAt: format.Stamp(cfg.Created),
 		RunningFor: format.Ago(cfg.Created, now), State: string(ct.State.Status), Status: ct.State.Describe(now, format.Duration),
 		Names: cfg.Name, Ports: "", Labels: joinLabels(cfg.Container.Labels), Networks: networkShown(cfg), Size: "0B", labels: cfg.Container.Labels,
 	}
@@ -161,9 +161,20 @@ func newContainerRow(ct *record.Container, noTrunc bool, now time.Time) containe
 	row.Mounts, row.LocalVolumes = strings.Join(mounts, ","), strconv.Itoa(volumes)
 	if !noTrunc {
 		row.ID = format.ShortID(cfg.ID)
-		row.Command = strconv.Quote(format.Ellipsis(cfg.Command(), 20))
+		row.Command = strconv.Quote(format.Ellipsis(commandShown(cfg), 20))
 	}
 	return row
+}
+
+// commandShown is the command line, with what has spaces in it between quotes.
+func commandShown(cfg *record.Config) string {
+	args := cfg.Args()
+	for i, arg := range args[min(1, len(args)):] {
+		if strings.Contains(arg, " ") {
+			args[i+1] = "'" + arg + "'"
+		}
+	}
+	return strings.Join(args, " ")
 }
 
 // imageShown is the image as it was asked for, IDs in short form.

@@ -120,18 +120,23 @@ func TestUsageErrors(t *testing.T) {
 func TestBadValues(t *testing.T) {
 	c := newCLI(t)
 	for line, want := range map[string]string{
-		"run --dns bogus base":            `mica: --dns "bogus": want an address, such as 192.0.2.1`,
-		"run --expose 99999 base":         `mica: --expose "99999": want PORT[-PORT][/tcp|udp|sctp]`,
-		"run --expose 80/icmp base":       `mica: --expose "80/icmp": want PORT[-PORT][/tcp|udp|sctp]`,
-		"run --log-driver syslog base":    `mica: --log-driver "syslog": want json-file or none`,
-		"run --log-opt max-size=no base":  `mica: --log-opt "max-size=no": want a size, such as max-size=10m`,
-		"run --pid host base":             `mica: --pid "host": a container has its own: want private, or leave it out`,
-		"run --sysctl net..x=1 base":      `mica: --sysctl "net..x=1": want NAME=VALUE, such as net.core.somaxconn=1024`,
-		"run --rm --sysctl net.x=1 base":  `mica: --sysctl net.x: with the machine's network it is the machine's: choose --network pasta or none`,
-		"run --rm --sysctl vm.x=1 base":   `mica: --sysctl vm.x: it is the machine's, not a container's own: want net.*, fs.mqueue.* or one of kernel.msgmax, kernel.msgmnb, kernel.msgmni, kernel.sem, kernel.shmall, kernel.shmmax, kernel.shmmni, kernel.shm_rmid_forced`,
-		"create --pull bogus base":        `mica: --pull "bogus": want always, missing, never or newer`,
-		"ps --filter exited=abc":          `mica: filter exited=abc: want an exit code`,
-		"container ls -a -f status=bogus": `mica: filter status=bogus: want one of created, running, restarting, paused, removing, exited, dead`,
+		"run --dns bogus base":              `mica: --dns "bogus": want an address, such as 192.0.2.1`,
+		"run --expose 99999 base":           `mica: --expose "99999": want PORT[-PORT][/tcp|udp|sctp]`,
+		"run --expose 80/icmp base":         `mica: --expose "80/icmp": want PORT[-PORT][/tcp|udp|sctp]`,
+		"run --log-driver syslog base":      `mica: --log-driver "syslog": want json-file or none`,
+		"run --log-opt max-size=no base":    `mica: --log-opt "max-size=no": want a size, such as max-size=10m`,
+		"run --pid host base":               `mica: --pid "host": a container has its own: want private, or leave it out`,
+		"run --sysctl net..x=1 base":        `mica: --sysctl "net..x=1": want NAME=VALUE, such as net.core.somaxconn=1024`,
+		"run --rm --sysctl net.x=1 base":    `mica: --sysctl net.x: with the machine's network it is the machine's: choose --network pasta or none`,
+		"run --rm --sysctl vm.x=1 base":     `mica: --sysctl vm.x: it is the machine's, not a container's own: want net.*, fs.mqueue.* or one of kernel.msgmax, kernel.msgmnb, kernel.msgmni, kernel.sem, kernel.shmall, kernel.shmmax, kernel.shmmni, kernel.shm_rmid_forced`,
+		"create --pull bogus base":          `mica: --pull "bogus": want always, missing, never or newer`,
+		"run --ulimit nofile=20:10 base":    `mica: --ulimit "nofile=20:10": the soft limit is above the hard one; want NAME=SOFT[:HARD]`,
+		"run --ulimit bogus=1 base":         `mica: --ulimit "bogus=1": there is no limit "bogus"; want a name such as nofile, nproc or core`,
+		"run -v a/b:/d base":                `mica: --volume "a/b:/d": volume name "a/b": want a letter or digit, then letters, digits, '_', '.' and '-'; a path of the host begins with / or ./`,
+		"run --mount source=x base":         `mica: --mount "source=x": it has no place in the container: add target=DST`,
+		"run --rm -v /etc:/etc/passwd base": `mica: mount over /etc/passwd: invalid argument: one of source and target is a directory and the other is not`,
+		"ps --filter exited=abc":            `mica: filter exited=abc: want an exit code`,
+		"container ls -a -f status=bogus":   `mica: filter status=bogus: want one of created, running, restarting, paused, removing, exited, dead`,
 	} {
 		if r := c.run(strings.Fields(line)...); r.code != 125 && r.code != 1 || strings.TrimSpace(r.stderr) != want || r.stdout != "" {
 			t.Errorf("%s: exit code %d, got\n%s\nwant\n%s", line, r.code, r.stderr, want)

@@ -1,7 +1,6 @@
 package record
 
 import (
-	"strings"
 	"time"
 
 	"mica/layerstore"
@@ -129,6 +128,3 @@ func (c *Config) Args() []string {
 	args := make([]string, 0, len(c.Container.Entrypoint)+len(c.Container.Cmd))
 	return append(append(args, c.Container.Entrypoint...), c.Container.Cmd...)
 }
-
-// Command is [Config.Args] as one line for people to read.
-func (c *Config) Command() string { return strings.Join(c.Args(), " ") }

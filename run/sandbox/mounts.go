@@ -32,7 +32,8 @@ func (b *builder) place(c clone, point string) error {
 	}
 	defer unix.Close(fd)
 	if err := attach(c.fd, fd); err != nil {
-		if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EINVAL) && !c.dir {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil && (st.Mode&unix.S_IFMT == unix.S_IFDIR) != c.dir {
 			return fmt.Errorf("mount over %s: %w: one of source and target is a directory and the other is not", point, err)
 		}
 		return fmt.Errorf("mount over %s: %w", point, err)
