@@ -74,7 +74,12 @@ func (e *Engine) Create(ctx context.Context, opt CreateOptions) (*Created, error
 		return nil, fmt.Errorf("image %s names no command and has no shell: give a command after the image", opt.Image)
 	}
 	cfg.ID = record.NewID()
-	if cfg.Container.Hostname == "" {
+	switch {
+	case slices.Contains(cfg.Host.Share, "uts"):
+		if cfg.Container.Hostname, err = os.Hostname(); err != nil {
+			return nil, err
+		}
+	case cfg.Container.Hostname == "":
 		cfg.Container.Hostname = cfg.ID[:12]
 	}
 	if opt.PublishAll {

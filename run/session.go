@@ -225,6 +225,7 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	if err := setNetwork(box, h); err != nil {
 		return nil, err
 	}
+	setShared(box, h)
 	if err := setSysctls(box, h); err != nil {
 		return nil, err
 	}

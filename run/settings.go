@@ -44,6 +44,14 @@ func setNetwork(box *sandbox.Config, h *record.HostConfig) error {
 	return nil
 }
 
+// setShared puts --ipc, --uts and --cgroupns in the terms of the sandbox.
+func setShared(box *sandbox.Config, h *record.HostConfig) {
+	box.Shared = sandbox.Shared{IPC: slices.Contains(h.Share, "ipc"), UTS: slices.Contains(h.Share, "uts"), Cgroup: slices.Contains(h.Share, "cgroup")}
+	if box.Shared.UTS {
+		box.Hostname, box.Domain = "", ""
+	}
+}
+
 // setSysctls puts --sysctl in the terms of the sandbox. What is not a namespace's own is the machine's.
 func setSysctls(box *sandbox.Config, h *record.HostConfig) error {
 	for _, s := range h.Sysctls {
@@ -54,6 +62,9 @@ func setSysctls(box *sandbox.Config, h *record.HostConfig) error {
 		}
 		if net && box.Network == sandbox.NetworkHost {
 			return fmt.Errorf("--sysctl %s: with the machine's network it is the machine's: choose --network pasta or none", name)
+		}
+		if !net && box.Shared.IPC {
+			return fmt.Errorf("--sysctl %s: with --ipc host it is the machine's: leave one of them out", name)
 		}
 		box.Sysctls = append(box.Sysctls, sandbox.Sysctl{Name: name, Value: s[1]})
 	}

@@ -86,12 +86,10 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.sysctls, "sysctl", nil, "set a parameter of the kernel in the container's namespaces: NAME=VALUE")
 	fl.BoolVar(&f.replace, "replace", false, "remove a container of the same name first")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "say nothing of a pull")
-	for _, ns := range []struct {
-		name string
-		to   *string
-	}{{"pid", &f.pid}, {"ipc", &f.ipc}, {"uts", &f.uts}, {"cgroupns", &f.cgroupns}} {
-		fl.StringVar(ns.to, ns.name, "private", "accepted when it is private, as this namespace always is")
-	}
+	fl.StringVar(&f.pid, "pid", "private", "accepted when it is private: a container has always process ids of its own")
+	fl.StringVar(&f.ipc, "ipc", "private", "shared memory and message queues: private, or host for the machine's")
+	fl.StringVar(&f.uts, "uts", "private", "host name: private, or host for the machine's")
+	fl.StringVar(&f.cgroupns, "cgroupns", "private", "cgroup namespace: private, or host for the machine's")
 	fl.StringVar(&f.pull, "pull", pullMissing, "ask a registry for the image: when it is missing, always, never, or newer (always, but what is here will do)")
 	f.registry.register(fl)
 	fl.StringVar(&f.platform, "platform", "", "accepted when it is this machine's")
@@ -131,9 +129,7 @@ func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOpt
 		func() (err error) { h.Ports, err = parsePorts(f.ports); return },
 		func() (err error) { h.Ulimits, err = parseUlimits(f.ulimits); return },
 		func() (err error) { h.Sysctls, err = parseSysctls(f.sysctls); return },
-		func() error {
-			return checkOwnNamespaces(map[string]string{"pid": f.pid, "ipc": f.ipc, "uts": f.uts, "cgroupns": f.cgroupns})
-		},
+		func() (err error) { h.Share, err = f.shared(); return },
 		func() (err error) { h.Devices, err = parseDevices(f.devices); return },
 		func() (err error) { h.Restart, err = parseRestart(f.restart); return },
 		func() (err error) { h.SecurityOpt, err = readSecurity(f.securityOpt); return },
@@ -151,6 +147,27 @@ func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOpt
 		return opt, errors.New("--rm and --restart exclude each other: leave one out")
 	}
 	return opt, nil
+}
+
+// shared are the namespaces of the machine that the container is to have.
+func (f *containerFlags) shared() ([]string, error) {
+	if f.pid != "" && f.pid != "private" {
+		return nil, fmt.Errorf("--pid %q: a container has its own: want private, or leave it out", f.pid)
+	}
+	var list []string
+	for _, ns := range []struct{ flag, mode, name string }{{"ipc", f.ipc, "ipc"}, {"uts", f.uts, "uts"}, {"cgroupns", f.cgroupns, "cgroup"}} {
+		switch ns.mode {
+		case "", "private":
+		case "host":
+			list = append(list, ns.name)
+		default:
+			return nil, fmt.Errorf("--%s %q: want private or host", ns.flag, ns.mode)
+		}
+	}
+	if f.uts == "host" && (f.hostname != "" || f.domainname != "") {
+		return nil, errors.New("--uts host and --hostname or --domainname exclude each other: leave one out")
+	}
+	return list, nil
 }
 
 // publishes tells whether ports of the host lead to the container.

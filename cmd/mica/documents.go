@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -79,6 +80,7 @@ func moment(t time.Time) string { return t.Format(time.RFC3339Nano) }
 type hostConfigDoc struct {
 	AutoRemove, Privileged, ReadonlyRootfs, Init bool
 	NetworkMode, UsernsMode, PidMode             string
+	IpcMode, UTSMode, CgroupnsMode               string
 	RestartPolicy                                restartDoc
 	CapAdd, CapDrop, SecurityOpt, GroupAdd       []string
 	Dns, DnsSearch, DnsOptions, ExtraHosts       []string
@@ -198,7 +200,7 @@ func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
 			RestartPolicy: restartDoc{h.Restart.String(), h.Restart.MaxRetries}, CapAdd: h.CapAdd, CapDrop: h.CapDrop, SecurityOpt: h.SecurityOpt,
 			GroupAdd: h.GroupAdd, Dns: h.DNS, DnsSearch: h.DNSSearch, DnsOptions: h.DNSOptions, ExtraHosts: h.ExtraHosts, PortBindings: bindings,
 			Ulimits: h.Ulimits, Devices: h.Devices, ShmSize: shm, Memory: h.Memory, NanoCpus: int64(h.CPUs * 1e9), PidsLimit: h.PidsLimit,
-			LogConfig: logDocument(h.Log), Tmpfs: make(map[string]string),
+			LogConfig: logDocument(h.Log), Tmpfs: make(map[string]string), IpcMode: "private", CgroupnsMode: "private",
 		},
 		GraphDriver:     graphDriverDoc{"mica", map[string]string{"UpperDir": c.Upper(), "WorkDir": c.Work()}},
 		Mounts:          []mountDoc{},
@@ -209,6 +211,11 @@ func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
 			Entrypoint: cfg.Container.Entrypoint, Cmd: cfg.Container.Cmd, Env: cfg.Container.Env, User: cfg.Container.User,
 			WorkingDir: cfg.Container.WorkingDir, Labels: cfg.Container.Labels,
 		},
+	}
+	for name, mode := range map[string]*string{"ipc": &doc.HostConfig.IpcMode, "uts": &doc.HostConfig.UTSMode, "cgroup": &doc.HostConfig.CgroupnsMode} {
+		if slices.Contains(h.Share, name) {
+			*mode = "host"
+		}
 	}
 	for _, m := range h.Mounts {
 		if m.Type == record.MountTmpfs {

@@ -178,16 +178,6 @@ func parseSysctls(flags []string) ([][2]string, error) {
 	return list, nil
 }
 
-// checkOwnNamespaces refuses to share namespaces that a container always has for itself.
-func checkOwnNamespaces(modes map[string]string) error {
-	for flag, mode := range modes {
-		if mode != "" && mode != "private" {
-			return fmt.Errorf("--%s %q: a container has its own: want private, or leave it out", flag, mode)
-		}
-	}
-	return nil
-}
-
 // parseUlimits reads NAME=SOFT[:HARD].
 func parseUlimits(flags []string) ([]record.Ulimit, error) {
 	var list []record.Ulimit

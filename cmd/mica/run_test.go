@@ -66,6 +66,7 @@ func TestRun(t *testing.T) {
 		"sysctls":              {args: "--network none --sysctl net.ipv4.ip_unprivileged_port_start=80 --sysctl kernel.msgmax=9000 base", sh: "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/msgmax", out: "80\n9000\n"},
 		"own id":               {args: "--userns keep-id base", sh: "test $(id -u) != 0 && echo kept", out: "kept\n"},
 		"own group":            {args: "-u 33:2000 base", sh: "grep Groups /proc/self/status", out: "Groups:\t2000 \n"},
+		"host's namespaces":    {args: "--ipc host --uts host --cgroupns host base", sh: "readlink /proc/self/ns/ipc /proc/self/ns/uts /proc/self/ns/cgroup; stat -c %d /dev/shm; uname -n", out: hostNamespaces(t)},
 		"descriptors":          {args: "base", sh: "ls /proc/self/fd | sort -n | head -3", out: "0\n1\n2\n"},
 		"lower file":           {args: "base", sh: "cat /lower/file; echo upper > /lower/file; cat /lower/file; rm /lower/gone; ls /lower", out: "lower\nupper\nfile\n"},
 		"unknown image":        {args: "--pull never nothere true", code: 125},
@@ -414,4 +415,13 @@ func TestHostGateway(t *testing.T) {
 	if out := c.ok("run", "--rm", "--network", "pasta", "--add-host", "machine:host-gateway", "host", "bash", "-c", script); out != "from the machine" {
 		t.Errorf("it hears %q", out)
 	}
+}
+
+// hostNamespaces is what a shell prints of those that a container may share.
+func hostNamespaces(t *testing.T) string {
+	out, err := exec.Command("sh", "-c", "readlink /proc/self/ns/ipc /proc/self/ns/uts /proc/self/ns/cgroup; stat -c %d /dev/shm; uname -n").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
 }

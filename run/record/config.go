@@ -35,6 +35,7 @@ type HostConfig struct {
 	UserNS       string          `json:",omitempty"` // auto, single, full, keep-id
 	GroupAdd     []string        `json:",omitempty"`
 	Network      string          `json:",omitempty"` // host, none, pasta
+	Share        []string        `json:",omitempty"` // namespaces of the machine that it has: ipc, uts, cgroup
 	Ports        []Port          `json:",omitempty"`
 	CapAdd       []string        `json:",omitempty"`
 	CapDrop      []string        `json:",omitempty"`

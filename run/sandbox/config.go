@@ -11,6 +11,8 @@ type Config struct {
 	Hostname string // empty: the host's name stays
 	Domain   string // of the kernel's domain name; empty: the host's stays
 
+	Shared Shared
+
 	Network Network
 	Ports   []Port // NetworkPasta only
 
@@ -108,6 +110,13 @@ type File struct {
 type Device struct {
 	Source string // on the host
 	Target string // in the sandbox; empty: as Source
+}
+
+// Shared are the namespaces that the sandbox has in common with the host.
+type Shared struct {
+	IPC    bool // System V IPC and message queues, and /dev/shm
+	UTS    bool // the host's name, which is not to be set then
+	Cgroup bool
 }
 
 // Network is what the sandbox sees of the network.

@@ -12,14 +12,15 @@ import (
 // initKind is what has to be known of a sandbox to start its init.
 type initKind struct {
 	ids      IDMap
-	ownNet   bool   // has a network namespace of its own
+	ownNet   bool // has a network namespace of its own
+	shared   Shared
 	emulates bool   // ids; see package ids
 	bounding uint64 // capabilities that processes may have
 }
 
 func (k *initKind) equal(other *initKind) bool {
 	return slices.Equal(k.ids.UIDs, other.ids.UIDs) && slices.Equal(k.ids.GIDs, other.ids.GIDs) && k.ids.Helpers == other.ids.Helpers &&
-		k.ownNet == other.ownNet && k.emulates == other.emulates && (k.bounding&reachInit != 0) == (other.bounding&reachInit != 0)
+		k.ownNet == other.ownNet && k.shared == other.shared && k.emulates == other.emulates && (k.bounding&reachInit != 0) == (other.bounding&reachInit != 0)
 }
 
 // Ahead is an init that has been started before it is known what for; the zero pointer is none.
@@ -129,8 +130,14 @@ func (s *Sandbox) attributes() *syscall.SysProcAttr {
 		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
 		Setsid:     true,
 	}
-	if _, err := os.Lstat("/proc/self/ns/cgroup"); err == nil {
+	if _, err := os.Lstat("/proc/self/ns/cgroup"); err == nil && !s.kind.shared.Cgroup {
 		a.Cloneflags |= unix.CLONE_NEWCGROUP
+	}
+	if s.kind.shared.IPC {
+		a.Cloneflags &^= unix.CLONE_NEWIPC
+	}
+	if s.kind.shared.UTS {
+		a.Cloneflags &^= unix.CLONE_NEWUTS
 	}
 	if s.kind.ownNet {
 		a.Cloneflags |= unix.CLONE_NEWNET

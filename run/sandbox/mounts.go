@@ -89,17 +89,27 @@ func (b *builder) mountDev() error {
 	if err := b.mountNew("devpts", "/dev/pts", unix.MS_NOSUID|unix.MS_NOEXEC, pts); err != nil {
 		return err
 	}
-	shm := fmt.Sprintf("mode=1777,size=%d", b.setup.ShmSize)
-	if err := b.mountNew("tmpfs", "/dev/shm", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, shm); err != nil {
-		return err
-	}
-	if err := b.mountNew("mqueue", "/dev/mqueue", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil && !errors.Is(err, unix.ENODEV) {
-		return err
+	if !b.setup.HostIPC { // whose are among the devices
+		if err := b.mountIPC(); err != nil {
+			return err
+		}
 	}
 	for _, d := range b.devices {
 		if err := b.place(d, d.to); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// mountIPC mounts what shows objects of the sandbox's own IPC namespace.
+func (b *builder) mountIPC() error {
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	if err := b.mountNew("tmpfs", "/dev/shm", flags, fmt.Sprintf("mode=1777,size=%d", b.setup.ShmSize)); err != nil {
+		return err
+	}
+	if err := b.mountNew("mqueue", "/dev/mqueue", flags, ""); err != nil && !errors.Is(err, unix.ENODEV) {
+		return err
 	}
 	return nil
 }

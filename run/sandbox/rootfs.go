@@ -188,6 +188,13 @@ func setAttr(fd int, attr uint64) error {
 // cloneSources clones everything that comes from the host while its paths are still in sight.
 func (b *builder) cloneSources() error {
 	devices := []Device{{Source: "/dev/null"}, {Source: "/dev/zero"}, {Source: "/dev/full"}, {Source: "/dev/random"}, {Source: "/dev/urandom"}, {Source: "/dev/tty"}}
+	if b.setup.HostIPC {
+		for _, dir := range []string{"/dev/shm", "/dev/mqueue"} {
+			if _, err := os.Stat(dir); err == nil {
+				devices = append(devices, Device{Source: dir})
+			}
+		}
+	}
 	for _, d := range append(devices, b.setup.Devices...) {
 		c, err := bind(d.Source, unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_NOSUID)
 		if err != nil {

@@ -34,7 +34,7 @@ func start(ctx context.Context, cfg *Config) (*Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	want := initKind{ids: ids, ownNet: cfg.Network != NetworkHost, emulates: cfg.EmulateIDs && !ids.Helpers, bounding: bounding}
+	want := initKind{ids: ids, ownNet: cfg.Network != NetworkHost, shared: cfg.Shared, emulates: cfg.EmulateIDs && !ids.Helpers, bounding: bounding}
 	s := cfg.Ahead.take(&want)
 	if s == nil {
 		s = newSandbox(want)
@@ -96,6 +96,9 @@ func (c *Config) validate() error {
 		if !filepath.IsAbs(f.Target) {
 			return fmt.Errorf("place file %q: not an absolute path", f.Target)
 		}
+	}
+	if c.Shared.UTS && (c.Hostname != "" || c.Domain != "") {
+		return errors.New("set host name: it is the host's")
 	}
 	if len(c.Ports) > 0 && c.Network != NetworkPasta {
 		return errors.New("forward ports: only --network pasta can do that")
@@ -224,7 +227,7 @@ func (s *Sandbox) setup(main *wireSpec) *setup {
 	st := &setup{
 		WaitMaps: s.kind.ids.Helpers, WaitNet: c.Network == NetworkPasta, HasGroups: s.kind.ids.Helpers,
 		Become:  !(s.kind.ids.UIDs[0].Inside == 0 && s.kind.ids.UIDs[0].Outside == uint32(os.Geteuid())) && s.kind.ids.HasUID(0),
-		HostNet: c.Network == NetworkHost, Loopback: c.Network == NetworkNone, Hostname: c.Hostname, Domain: c.Domain,
+		HostIPC: c.Shared.IPC, HostNet: c.Network == NetworkHost, Loopback: c.Network == NetworkNone, Hostname: c.Hostname, Domain: c.Domain,
 		RootDir: c.Root.Dir, FUSEOptions: c.Root.FUSEOptions, ReadOnlyRoot: c.ReadOnlyRoot,
 		Mounts: c.Mounts, Files: c.Files, Devices: c.Devices, ShmSize: c.ShmSize,
 		TTYGroup: s.kind.ids.HasGID(5), Masked: c.MaskedPaths, ReadOnly: c.ReadOnlyPaths, Rlimits: c.Rlimits, Sysctls: c.Sysctls, Main: *main,

@@ -55,7 +55,7 @@ type setup struct {
 	HasGroups         bool // setgroups is allowed and ids other than the first exist
 	Become            bool // change to user and group 0
 	Hostname, Domain  string
-	HostNet           bool
+	HostIPC, HostNet  bool
 	Loopback          bool
 	RootDir           string
 	FUSEOptions       string
