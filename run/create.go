@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path"
@@ -19,9 +20,11 @@ type CreateOptions struct {
 	Image       string
 	Command     []string // nil: the image's
 	Name        string
-	Entrypoint  *string  // nil: the image's; empty: none
+	Entrypoint  *string  // nil: the image's; empty: none; a command, or a JSON list of words
 	Env         []string // "KEY=value", or "KEY" to take the caller's
 	Labels      map[string]string
+	EnvHost     bool     // the caller's variables, below the image's
+	UnsetEnv    []string // names of variables of the image to leave out
 	WorkingDir  string
 	User        string
 	Hostname    string
@@ -142,7 +145,8 @@ func merge(c *layerstore.ContainerConfig, opt *CreateOptions) error {
 	if opt.Entrypoint != nil {
 		// Docker drops the image's command together with its entry point.
 		c.Entrypoint, c.Cmd = nil, nil
-		if *opt.Entrypoint != "" {
+		list := strings.HasPrefix(*opt.Entrypoint, "[") && json.Unmarshal([]byte(*opt.Entrypoint), &c.Entrypoint) == nil
+		if *opt.Entrypoint != "" && !list {
 			c.Entrypoint = []string{*opt.Entrypoint}
 		}
 	}
@@ -153,7 +157,17 @@ func merge(c *layerstore.ContainerConfig, opt *CreateOptions) error {
 	if err != nil {
 		return err
 	}
-	c.Env = slices.Clone(c.Env)
+	image := slices.DeleteFunc(slices.Clone(c.Env), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return slices.Contains(opt.UnsetEnv, name)
+	})
+	c.Env = nil
+	if opt.EnvHost {
+		c.Env = os.Environ()
+	}
+	for _, kv := range image {
+		c.Env = setEnv(c.Env, kv)
+	}
 	for _, kv := range given {
 		c.Env = setEnv(c.Env, kv)
 	}
@@ -217,14 +231,22 @@ func mergeHealth(image, change *layerstore.Healthcheck) *layerstore.Healthcheck 
 	return &h
 }
 
-// ResolveEnv gives variables that are named alone the caller's value; one
-// that the caller has not is left out.
+// ResolveEnv gives variables that are named alone, or by a NAME* that they begin with, the caller's value; one that the
+// caller has not is left out.
 func ResolveEnv(list []string) ([]string, error) {
 	var env []string
 	for _, kv := range list {
 		key, _, has := strings.Cut(kv, "=")
 		if key == "" {
 			return nil, fmt.Errorf("environment variable %q has no name: want NAME=VALUE or NAME", kv)
+		}
+		if prefix, all := strings.CutSuffix(key, "*"); all && !has {
+			for _, own := range os.Environ() {
+				if strings.HasPrefix(own, prefix) {
+					env = append(env, own)
+				}
+			}
+			continue
 		}
 		if !has {
 			value, ok := os.LookupEnv(key)

@@ -51,11 +51,14 @@ func generatedFiles(cfg *record.Config) ([]sandbox.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []sandbox.File{
+	files := []sandbox.File{
 		{Target: "/etc/hostname", Content: []byte(cfg.Container.Hostname + "\n")},
-		{Target: "/etc/hosts", Content: hosts},
 		{Target: "/etc/resolv.conf", Content: resolv},
-	}, nil
+	}
+	if !cfg.Host.NoHosts {
+		files = append(files, sandbox.File{Target: "/etc/hosts", Content: hosts})
+	}
+	return files, nil
 }
 
 const localHosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"

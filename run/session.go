@@ -30,6 +30,7 @@ type session struct {
 	box    *sandbox.Sandbox
 	io     *processIO
 	health *healthMonitor
+	limit  *time.Timer // ends it; nil: it may go on for ever
 
 	volumes []*volume.Hold // those mounted, where their owners matter
 
@@ -125,6 +126,12 @@ func (s *supervisor) noteStart(sess *session) error {
 		return err
 	}
 	s.session = sess
+	if t := s.c.Config.Host.Timeout; t > 0 {
+		sess.limit = time.AfterFunc(time.Duration(t)*time.Second, func() {
+			s.kill()
+			_ = sess.box.Kill()
+		})
+	}
 	return nil
 }
 
@@ -134,6 +141,9 @@ func (s *supervisor) noteStart(sess *session) error {
 func (sess *session) wait(h *hub, ended func(code int)) int {
 	status, err := sess.box.Main().Wait()
 	sess.health.stop()
+	if sess.limit != nil {
+		sess.limit.Stop()
+	}
 	h.drain(true)
 	sess.io.finish(0) // nobody is left who could hold it open
 	h.drain(false)
@@ -208,7 +218,7 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	cwd = path.Clean("/" + cwd)
 	box := &sandbox.Config{
 		IDs: ids, Hostname: cfg.Container.Hostname, Domain: cfg.Container.Domainname, ReadOnlyRoot: h.ReadOnly, Mounts: mounts, Files: files,
-		Ahead: s.ahead, ShmSize: h.ShmSize, Caps: sandbox.Caps{Add: h.CapAdd, Drop: h.CapDrop},
+		Ahead: s.ahead, ShmSize: h.ShmSize, Umask: h.Umask, OOMScoreAdj: h.OOMScoreAdj, Caps: sandbox.Caps{Add: h.CapAdd, Drop: h.CapDrop},
 		Process: sandbox.Spec{
 			Args: cfg.Args(), Env: environment(cfg, cfg.TTY, user.home, nil), Cwd: cwd, User: user.User, TTY: cfg.TTY,
 		},

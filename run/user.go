@@ -21,6 +21,9 @@ type passwdFiles interface {
 	readFile(path string) ([]byte, error) // a missing file is empty
 }
 
+// keepGroups in the place of a group means those of the user of the host.
+const keepGroups = "keep-groups"
+
 // lookupUser finds USER[:GROUP], each a name or a number, in the container's
 // own /etc/passwd and /etc/group. An empty spec is root. A number need not be
 // listed; the supplementary groups count where no group is named, and the group itself is
@@ -82,6 +85,10 @@ func lookupUser(files passwdFiles, spec string, add []string) (identity, error) 
 		})
 	}
 	for _, g := range add {
+		if g == keepGroups {
+			id.KeepGroups = true
+			continue
+		}
 		gid, ok := findGroup(group, g)
 		if !ok {
 			return identity{}, fmt.Errorf("unable to find group %s: no matching entries in the container's /etc/group", g)

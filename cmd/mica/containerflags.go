@@ -28,9 +28,12 @@ type containerFlags struct {
 	stopTimeout                                                                                                          int
 	logDriver, pid, ipc, uts, cgroupns                                                                                   string
 	sysctls                                                                                                              []string
-	quiet, replace                                                                                                       bool
+	quiet, replace, envHost, noHosts                                                                                     bool
 	logOpts                                                                                                              []string
 	registry                                                                                                             registryFlags
+	unsetenv                                                                                                             []string
+	umask                                                                                                                string
+	timeout, oomScoreAdj                                                                                                 int
 	health                                                                                                               healthFlags
 	desk                                                                                                                 desktopFlags
 }
@@ -38,12 +41,14 @@ type containerFlags struct {
 func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.SetInterspersed(false)
 	fl.StringVar(&f.name, "name", "", "name of the container")
-	fl.StringVar(&f.entrypoint, "entrypoint", "", "command that the image's entry point is replaced by; empty for none")
-	fl.StringArrayVarP(&f.env, "env", "e", nil, "set a variable NAME=VALUE, or pass NAME on")
+	fl.StringVar(&f.entrypoint, "entrypoint", "", "command that the image's entry point is replaced by, several words as a JSON list; empty for none")
+	fl.StringArrayVarP(&f.env, "env", "e", nil, "set a variable NAME=VALUE, or pass NAME on, or with NAME* all that begin so")
+	fl.BoolVar(&f.envHost, "env-host", false, "pass all variables on, below those of the image")
+	fl.StringArrayVar(&f.unsetenv, "unsetenv", nil, "leave out a variable of the image")
 	fl.StringArrayVar(&f.envFiles, "env-file", nil, "read variables from a file, one per line")
 	fl.StringVarP(&f.workdir, "workdir", "w", "", "working directory in the container")
 	fl.StringVarP(&f.user, "user", "u", "", "user, and group after a colon, by name or number")
-	fl.StringArrayVar(&f.groupAdd, "group-add", nil, "supplementary group, by name or number")
+	fl.StringArrayVar(&f.groupAdd, "group-add", nil, "supplementary group, by name or number; keep-groups for your own")
 	fl.StringVarP(&f.hostname, "hostname", "h", "", "host name in the container (default the short ID)")
 	fl.StringVar(&f.domainname, "domainname", "", "domain name in the container")
 	fl.StringArrayVarP(&f.volumes, "volume", "v", nil, "mount a host path or a named volume: SRC:DST[:ro]")
@@ -69,8 +74,10 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.dns, "dns", nil, "name server")
 	fl.StringArrayVar(&f.dnsSearch, "dns-search", nil, "search domain")
 	fl.StringArrayVar(&f.dnsOptions, "dns-option", nil, "resolver option")
-	fl.StringArrayVar(&f.capAdd, "cap-add", nil, "add a capability, or ALL")
-	fl.StringArrayVar(&f.capDrop, "cap-drop", nil, "drop a capability, or ALL")
+	fl.StringArrayVar(&f.dnsOptions, "dns-opt", nil, "as --dns-option")
+	fl.BoolVar(&f.noHosts, "no-hosts", false, "leave the image's /etc/hosts")
+	fl.StringSliceVar(&f.capAdd, "cap-add", nil, "add capabilities, or ALL")
+	fl.StringSliceVar(&f.capDrop, "cap-drop", nil, "drop capabilities, or ALL")
 	fl.StringArrayVar(&f.securityOpt, "security-opt", nil, "no-new-privileges, seccomp=unconfined, seccomp=FILE, systempaths=unconfined")
 	fl.BoolVar(&f.privileged, "privileged", false, "all capabilities of the container's user namespace, no system call filter, no masked paths; never more than your own rights")
 	fl.StringVar(&f.userns, "userns", "auto", "ids in the container: auto, full (subordinate ids), single, keep-id")
@@ -80,6 +87,9 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.StringVarP(&f.memory, "memory", "m", "", "limit of memory, such as 512m")
 	fl.StringVar(&f.cpus, "cpus", "", "limit of processors, such as 1.5")
 	fl.Int64Var(&f.pidsLimit, "pids-limit", 0, "limit of processes")
+	fl.IntVar(&f.oomScoreAdj, "oom-score-adj", 0, "how readily the kernel ends the container when memory is short, up to 1000; a plain user can only raise it")
+	fl.StringVar(&f.umask, "umask", "0022", "file mode creation mask")
+	fl.IntVar(&f.timeout, "timeout", 0, "seconds after which the container is killed")
 	fl.StringVar(&f.logDriver, "log-driver", "json-file", "how output is kept for logs: json-file, or none")
 	fl.StringArrayVar(&f.logOpts, "log-opt", nil, "limit what is kept: max-size=SIZE, such as 10m, or -1 for no limit, and max-file=N (default 20m and 5)")
 	fl.BoolVar(&f.initFlag, "init", false, "accepted: there is always an init that reaps processes")
@@ -96,6 +106,47 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.StringArrayVarP(&f.attach, "attach", "a", nil, "attach to stdin, stdout or stderr only")
 	f.health.register(fl)
 	f.desk.register(fl)
+	registerIdle(fl)
+}
+
+// idleFlags are those of Docker and Podman that ask for what mica does not do and a container can do without. Podman takes
+// most of them without subordinate cgroups too.
+var idleFlags = []string{
+	"annotation", "blkio-weight", "cgroup-parent", "cpu-period", "cpu-quota", "cpu-shares", "cpuset-cpus", "cpuset-mems", "device-cgroup-rule",
+	"disable-content-trust", "memory-reservation", "memory-swap", "memory-swappiness", "oom-kill-disable", "runtime", "storage-opt", "volume-driver",
+}
+
+func registerIdle(fl *pflag.FlagSet) {
+	for _, name := range idleFlags {
+		switch name {
+		case "disable-content-trust", "oom-kill-disable":
+			fl.Bool(name, false, "")
+		case "cpu-shares":
+			fl.StringArrayP(name, "c", nil, "")
+		default:
+			fl.StringArray(name, nil, "")
+		}
+		_ = fl.MarkHidden(name)
+	}
+	fl.String("gpus", "", "")
+	_ = fl.MarkHidden("gpus")
+}
+
+// noteIdle says which flags have no effect.
+func noteIdle(fl *pflag.FlagSet) error {
+	if fl.Changed("gpus") {
+		return errors.New("--gpus: mica knows no driver's libraries: give the devices with --device and the libraries with -v, or choose --desktop for graphics")
+	}
+	var idle []string
+	for _, name := range idleFlags {
+		if fl.Changed(name) {
+			idle = append(idle, "--"+name)
+		}
+	}
+	if len(idle) > 0 {
+		fmt.Fprintln(os.Stderr, "mica: without effect:", strings.Join(idle, ", "))
+	}
+	return nil
 }
 
 // options puts the flags and arguments together: IMAGE [COMMAND...].
@@ -103,9 +154,11 @@ func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOpt
 	opt := run.CreateOptions{
 		Image: args[0], Command: args[1:], Name: f.name, WorkingDir: f.workdir, User: f.user, Hostname: f.hostname, Domainname: f.domainname,
 		StopSignal: f.stopSignal, TTY: f.tty, OpenStdin: f.interactive, KeepStdin: f.detached, VolumesFrom: f.volumesFrom, PublishAll: f.publishAll,
+		EnvHost: f.envHost, UnsetEnv: f.unsetenv,
 		Host: record.HostConfig{
 			AutoRemove: f.remove, ReadOnly: f.readOnly, Privileged: f.privileged, UserNS: f.userns, GroupAdd: f.groupAdd,
 			CapAdd: f.capAdd, CapDrop: f.capDrop, ExtraHosts: f.addHosts, DNS: f.dns, DNSSearch: f.dnsSearch, DNSOptions: f.dnsOptions,
+			NoHosts: f.noHosts, Timeout: max(f.timeout, 0),
 		},
 	}
 	h := &opt.Host
@@ -116,7 +169,18 @@ func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOpt
 	if changed("stop-timeout") {
 		opt.StopTimeout = &f.stopTimeout
 	}
+	if changed("umask") {
+		mask, err := parseUmask(f.umask)
+		if err != nil {
+			return opt, err
+		}
+		h.Umask = &mask
+	}
+	if changed("oom-score-adj") {
+		h.OOMScoreAdj = &f.oomScoreAdj
+	}
 	steps := []func() error{
+		func() error { return noteIdle(c.Flags()) },
 		func() error { return checkPlatform(f.platform) },
 		func() error { return checkStreams(f.attach) },
 		func() error { return checkPull(f.pull) },

@@ -90,6 +90,7 @@ type hostConfigDoc struct {
 	Binds                                        []string
 	Tmpfs                                        map[string]string
 	ShmSize, Memory, NanoCpus, PidsLimit         int64
+	OomScoreAdj                                  int
 	LogConfig                                    logDoc
 }
 
@@ -211,6 +212,9 @@ func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
 			Entrypoint: cfg.Container.Entrypoint, Cmd: cfg.Container.Cmd, Env: cfg.Container.Env, User: cfg.Container.User,
 			WorkingDir: cfg.Container.WorkingDir, Labels: cfg.Container.Labels,
 		},
+	}
+	if h.OOMScoreAdj != nil {
+		doc.HostConfig.OomScoreAdj = *h.OOMScoreAdj
 	}
 	for name, mode := range map[string]*string{"ipc": &doc.HostConfig.IpcMode, "uts": &doc.HostConfig.UTSMode, "cgroup": &doc.HostConfig.CgroupnsMode} {
 		if slices.Contains(h.Share, name) {

@@ -178,6 +178,15 @@ func parseSysctls(flags []string) ([][2]string, error) {
 	return list, nil
 }
 
+// parseUmask reads an octal mask.
+func parseUmask(s string) (uint32, error) {
+	n, err := strconv.ParseUint(s, 8, 32)
+	if err != nil || n > 0o777 {
+		return 0, fmt.Errorf("--umask %q: want an octal number such as 0027", s)
+	}
+	return uint32(n), nil
+}
+
 // parseUlimits reads NAME=SOFT[:HARD].
 func parseUlimits(flags []string) ([]record.Ulimit, error) {
 	var list []record.Ulimit

@@ -67,6 +67,14 @@ func TestRun(t *testing.T) {
 		"own id":               {args: "--userns keep-id base", sh: "test $(id -u) != 0 && echo kept", out: "kept\n"},
 		"own group":            {args: "-u 33:2000 base", sh: "grep Groups /proc/self/status", out: "Groups:\t2000 \n"},
 		"host's namespaces":    {args: "--ipc host --uts host --cgroupns host base", sh: "readlink /proc/self/ns/ipc /proc/self/ns/uts /proc/self/ns/cgroup; stat -c %d /dev/shm; uname -n", out: hostNamespaces(t)},
+		"umask":                {args: "--umask 0077 base", sh: "umask", out: "0077\n"},
+		"words of entry point": {args: `--entrypoint ["cat","/etc/os-release"] base`, out: "ID=mica-test\n"},
+		"list of capabilities": {args: "--cap-drop ALL --cap-add CHOWN,KILL base", sh: "grep CapBnd /proc/self/status", out: "CapBnd:\t0000000000000021\n"},
+		"no hosts":             {args: "--no-hosts base", sh: "test -s /etc/hosts || echo none", out: "none\n"},
+		"memory score":         {args: "--oom-score-adj 500 base", sh: "cat /proc/self/oom_score_adj", out: "500\n"},
+		"time limit":           {args: "--timeout 1 base sleep 1000", code: 137},
+		"GPUs":                 {args: "--gpus all base true", code: 125},
+		"own groups":           {args: "--group-add keep-groups base", sh: "grep -c Groups: /proc/self/status", out: "1\n"},
 		"descriptors":          {args: "base", sh: "ls /proc/self/fd | sort -n | head -3", out: "0\n1\n2\n"},
 		"lower file":           {args: "base", sh: "cat /lower/file; echo upper > /lower/file; cat /lower/file; rm /lower/gone; ls /lower", out: "lower\nupper\nfile\n"},
 		"unknown image":        {args: "--pull never nothere true", code: 125},
@@ -424,4 +432,31 @@ func hostNamespaces(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return string(out)
+}
+
+// TestEnvironmentOfCaller passes variables on by what their names begin with, or all, and leaves out some of the image's.
+func TestEnvironmentOfCaller(t *testing.T) {
+	c := newCLI(t)
+	c.env = []string{"FO_A=1", "FO_B=2", "OTHER=3"}
+	script := `echo "$FO_A$FO_B$OTHER$IMAGE"`
+	c.remove("with-env")
+	c.ok("run", "--name", "with-env", "-e", "IMAGE=4", "-e", "OTHER=image", "base", "true")
+	c.ok("commit", "with-env", "with-env")
+	for args, want := range map[string]string{
+		"base": "", "-e FO* base": "12", "--env-host base": "123", "--env-host with-env": "12image4", "--unsetenv OTHER --unsetenv IMAGE with-env": "",
+	} {
+		line := append(append([]string{"run", "--rm"}, strings.Fields(args)...), "sh", "-c", script)
+		if got := c.ok(line...); got != want {
+			t.Errorf("%s: %q, want %q", args, got, want)
+		}
+	}
+}
+
+// TestIdleFlags: what a container can do without is said to have no effect, in one line.
+func TestIdleFlags(t *testing.T) {
+	c := newCLI(t)
+	r := c.run("run", "--rm", "--memory-swap", "1g", "-c", "512", "--oom-kill-disable", "--annotation", "a=b", "base", "true")
+	if want := "mica: without effect: --annotation, --cpu-shares, --memory-swap, --oom-kill-disable\n"; r.code != 0 || r.stderr != want {
+		t.Errorf("exit code %d, %q; want %q", r.code, r.stderr, want)
+	}
 }

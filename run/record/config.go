@@ -43,6 +43,10 @@ type HostConfig struct {
 	Ulimits      []Ulimit        `json:",omitempty"`
 	Sysctls      [][2]string     `json:",omitempty"` // name and value
 	ShmSize      int64           `json:",omitempty"` // bytes; 0: the default
+	Umask        *uint32         `json:",omitempty"` // nil: the default
+	OOMScoreAdj  *int            `json:",omitempty"`
+	Timeout      int             `json:",omitempty"` // seconds after which it is killed
+	NoHosts      bool            `json:",omitempty"` // /etc/hosts is the image's
 	ExtraHosts   []string        `json:",omitempty"` // "NAME:ADDRESS"
 	DNS          []string        `json:",omitempty"`
 	DNSSearch    []string        `json:",omitempty"`

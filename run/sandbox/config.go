@@ -25,7 +25,9 @@ type Config struct {
 	Mounts       []Mount // in this order, after the standard ones
 	Files        []File
 	Devices      []Device
-	ShmSize      int64 // bytes of /dev/shm; 0: 64 MiB
+	ShmSize      int64   // bytes of /dev/shm; 0: 64 MiB
+	Umask        *uint32 // nil: 022
+	OOMScoreAdj  *int    // nil: as this process
 
 	// MaskedPaths and ReadOnlyPaths: nil means DefaultMaskedPaths and DefaultReadOnlyPaths, empty means none.
 	MaskedPaths   []string

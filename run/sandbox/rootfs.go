@@ -94,12 +94,17 @@ func (i *initProcess) settle() error {
 			return err
 		}
 	}
+	if adj := i.setup.OOMScoreAdj; adj != nil {
+		if err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(*adj)), 0); err != nil {
+			return fmt.Errorf("set the out-of-memory score to %d: %w: a plain user can only raise it, up to 1000", *adj, errors.Unwrap(err))
+		}
+	}
 	for _, l := range i.setup.Rlimits {
 		if err := setRlimit(l); err != nil {
 			return err
 		}
 	}
-	unix.Umask(0o022)
+	unix.Umask(int(i.setup.Umask))
 	if err := i.showProc(); err != nil {
 		return err
 	}

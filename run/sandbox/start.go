@@ -236,6 +236,10 @@ func (s *Sandbox) setup(main *wireSpec) *setup {
 		st.Emulate, st.Token, st.IdentityFilter = true, c.Root.Token, identityFilter()
 		st.BaseUID, st.BaseGID = s.kind.ids.UIDs[0].Inside, s.kind.ids.GIDs[0].Inside
 	}
+	st.Umask, st.OOMScoreAdj = 0o022, c.OOMScoreAdj
+	if c.Umask != nil {
+		st.Umask = *c.Umask
+	}
 	if st.ShmSize == 0 {
 		st.ShmSize = 64 << 20
 	}

@@ -64,6 +64,8 @@ type setup struct {
 	Files             []File
 	Devices           []Device
 	ShmSize           int64
+	Umask             uint32
+	OOMScoreAdj       *int
 	TTYGroup          bool // group 5 exists in the map
 	Masked, ReadOnly  []string
 	Rlimits           []Rlimit
