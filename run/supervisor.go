@@ -155,7 +155,7 @@ func (s *supervisor) loop(sess *session) {
 		s.exitCode = code
 		st := &s.c.State
 		st.ExitCode, st.FinishedAt, st.PID = code, time.Now().UTC(), 0
-		again := !s.stopped && restartWanted(s.c.Config.Host.Restart, code, restarts)
+		again := !s.stopped && restartWanted(s.c.RestartPolicy(), code, restarts)
 		if again {
 			st.Status = record.Restarting
 			st.Restarts++

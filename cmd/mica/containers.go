@@ -12,6 +12,7 @@ func (a *app) containerCommands(top bool) []*cobra.Command {
 		a.newPauseCommand(true), a.newPauseCommand(false),
 		a.newWaitCommand(), a.newExecCommand(), a.newAttachCommand(), a.newLogsCommand(), a.newRmCommand(), a.newRenameCommand(),
 		a.newCommitCommand(), a.newDiffCommand(), a.newCopyCommand(), a.newExportCommand(), a.newTopCommand(), a.newPortCommand(),
+		a.newStatsCommand(), a.newUpdateCommand(),
 	}
 	if top {
 		return append(list, a.newPsCommand("ps"), a.newInspectCommand(inspectAny))

@@ -381,3 +381,33 @@ func TestInterruptedSave(t *testing.T) {
 		t.Errorf("left: %v, %v", left, err)
 	}
 }
+
+// TestStats tells what a container takes.
+func TestStats(t *testing.T) {
+	c := newCLI(t)
+	c.remove("busy-1")
+	c.remove("busy-2")
+	c.ok("run", "-d", "--name", "busy-1", "--network", "none", "base", "sh", "-c", "while :; do :; done")
+	c.ok("create", "--name", "busy-2", "base", "true")
+	got := strings.Split(c.ok("stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}} {{.NetIO}} {{.CPUPerc}}", "busy-1", "busy-2"), "\n")
+	var cpu float64
+	if _, err := fmt.Sscanf(got[0], "busy-1 1 0B / 0B %f%%", &cpu); err != nil || cpu < 1 || len(got) != 2 || got[1] != "busy-2 -- -- / -- --" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestUpdate changes the restart policy of a container that runs.
+func TestUpdate(t *testing.T) {
+	c := newCLI(t)
+	c.remove("updated")
+	c.ok("run", "-d", "--name", "updated", "--restart", "always", "base", "sh", "-c", "while ! test -e /go; do sleep 0.02; done; exit 3")
+	c.ok("update", "--restart", "no", "updated")
+	c.run("exec", "updated", "touch", "/go") // may end with the container
+	if got := c.ok("wait", "updated"); got != "3" {
+		t.Errorf("it ends with %s", got)
+	}
+	if got := c.ok("inspect", "-f", "{{.State.Status}} {{.RestartCount}} {{.HostConfig.RestartPolicy.Name}}", "updated"); got != "exited 0 no" {
+		t.Errorf("%s", got)
+	}
+	c.fails(125, "nothing to change", "update", "updated")
+}

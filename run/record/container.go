@@ -185,6 +185,20 @@ func (d *Dir) Rename(c *Container, name string) error {
 	return nil
 }
 
+// SetRestart gives the container another restart policy. Its supervisor asks for that when the main process has ended.
+func (c *Container) SetRestart(p RestartPolicy) error {
+	c.Config.Host.Restart = p
+	return c.writeConfig()
+}
+
+// RestartPolicy is the restart policy as it is now.
+func (c *Container) RestartPolicy() RestartPolicy {
+	if now, err := readConfig(c.dir); err == nil {
+		return now.Host.Restart
+	}
+	return c.Config.Host.Restart
+}
+
 // Vanish takes the container and its name out of sight with one rename. What
 // is left to do is [Container.Discard].
 func (c *Container) Vanish() error {
