@@ -461,3 +461,30 @@ func TestRemoveWhileHeld(t *testing.T) {
 		t.Errorf("held though it is gone: %v", err)
 	}
 }
+
+// TestUntag takes names away and leaves the image.
+func TestUntag(t *testing.T) {
+	s := newStore(t)
+	img := importTar(t, s, "base", file("a", "a"))
+	for _, name := range []string{"other", "third"} {
+		if err := s.Tag("base", name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Untag("base", []string{"foreign"}); err == nil {
+		t.Error("a name that it has not is taken away")
+	}
+	for _, names := range [][]string{{"other"}, nil} {
+		if err := s.Untag(img.ID, names); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.Resolve("third")
+		if gone := errors.Is(err, ErrNotFound); gone != (names == nil) {
+			t.Errorf("after untag %q: %v", names, err)
+		}
+	}
+	if left, err := s.Resolve(img.ID); err != nil || len(left.Names) != 0 {
+		t.Errorf("%v, %v", left, err)
+	}
+	requireClean(t, s)
+}

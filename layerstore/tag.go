@@ -36,6 +36,39 @@ func (s *Store) Tag(src, dst string) error {
 	return nil
 }
 
+// Untag takes names of the image ref away, all of them if none is given. The image stays.
+func (s *Store) Untag(ref string, names []string) error {
+	t, err := s.begin("untag")
+	if err != nil {
+		return fmt.Errorf("untag: %w", err)
+	}
+	defer t.end()
+	err = t.publish(func(ix *index) error {
+		img, err := s.resolve(ix, ref)
+		if err != nil {
+			return err
+		}
+		if len(names) == 0 {
+			names = img.Names
+		}
+		for _, dst := range names {
+			name, err := NormalizeName(dst)
+			if err != nil {
+				return err
+			}
+			if !slices.Contains(img.Names, name) {
+				return fmt.Errorf("image %s has not the name %s", ref, name)
+			}
+			ix.untag(name)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("untag: %w", err)
+	}
+	return nil
+}
+
 // Remove removes what ref says, with Docker's meaning: a name is taken away, and
 // with its last name the image goes; an ID takes all names, which must be of one repository
 // unless forced. [ErrInUse] is the error when a container still needs the

@@ -140,6 +140,8 @@ func (a *app) newSaveCommand() *cobra.Command {
 		ValidArgsFunction: a.completeImages(0),
 	}
 	c.Flags().StringVarP(&output, "output", "o", "", "file to write (default standard output)")
+	c.Flags().BoolP("quiet", "q", false, "accepted; nothing is said")
+	c.Flags().BoolP("multi-image-archive", "m", false, "accepted; every archive may hold several images")
 	c.Flags().StringVar(&kind, "format", "oci-archive", "oci-archive or docker-archive")
 	c.RunE = tidily(func(c *cobra.Command, args []string) error {
 		formats := map[string]layerstore.SaveFormat{"oci-archive": layerstore.OCIArchive, "docker-archive": layerstore.DockerArchive}

@@ -19,7 +19,7 @@ func (a *app) containerCommands(top bool) []*cobra.Command {
 	}
 	ls := a.newPsCommand("ls")
 	ls.Aliases = []string{"ps", "list"}
-	return append(list, ls, a.newInspectCommand(inspectContainers), a.newContainerPruneCommand())
+	return append(list, ls, a.newInspectCommand(inspectContainers), a.newContainerPruneCommand(), a.newExistsCommand(inspectContainers))
 }
 
 func (a *app) containerGroup() *cobra.Command {
@@ -29,7 +29,7 @@ func (a *app) containerGroup() *cobra.Command {
 // imageCommands are the commands on images.
 func (a *app) imageCommands(top bool) []*cobra.Command {
 	list := []*cobra.Command{
-		a.newPullCommand(), a.newPushCommand(), a.newImportCommand(), a.newLoadCommand(), a.newSaveCommand(), a.newTagCommand(), a.newHistoryCommand(),
+		a.newPullCommand(), a.newPushCommand(), a.newImportCommand(), a.newLoadCommand(), a.newSaveCommand(), a.newTagCommand(), a.newUntagCommand(), a.newHistoryCommand(),
 	}
 	if top {
 		return append(list, a.newImagesCommand("images"), a.newRmiCommand("rmi"))
@@ -38,7 +38,7 @@ func (a *app) imageCommands(top bool) []*cobra.Command {
 	ls.Aliases = []string{"list"}
 	rm := a.newRmiCommand("rm")
 	rm.Aliases = []string{"remove"}
-	return append(list, ls, rm, a.newInspectCommand(inspectImages), a.newImagePruneCommand())
+	return append(list, ls, rm, a.newInspectCommand(inspectImages), a.newImagePruneCommand(), a.newExistsCommand(inspectImages))
 }
 
 func (a *app) imageGroup() *cobra.Command {

@@ -80,3 +80,39 @@ func TestCommandShown(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 }
+
+// TestOfPodman has what Podman's users are used to.
+func TestOfPodman(t *testing.T) {
+	c := newCLI(t)
+	for _, name := range []string{"pod-b", "pod-a"} {
+		c.remove(name)
+		c.ok("run", "--name", name, "-l", "of=podman", "base", "sh", "-c", "echo $0", name)
+	}
+	for args, code := range map[string]int{
+		"container exists pod-a": 0, "container exists none": 1, "image exists base": 0, "image exists none": 1, "volume exists none": 1,
+		"wait --condition created none": 125,
+	} {
+		if r := c.run(strings.Fields(args)...); r.code != code {
+			t.Errorf("%s: exit code %d, %s", args, r.code, r.stderr)
+		}
+	}
+	for args, want := range map[string]string{
+		"logs --details pod-a pod-b":                                  "pod-a\npod-b",
+		"ps -a --sort names -f label=of=podman --format {{.Names}}":   "pod-a\npod-b",
+		"ps -a --sort created -f label=of=podman --format {{.Names}}": "pod-b\npod-a",
+		"wait --condition stopped pod-a pod-b":                        "0\n0",
+	} {
+		if got := c.ok(strings.Fields(args)...); got != want {
+			t.Errorf("%s: %q", args, got)
+		}
+	}
+	c.ok("start", "pod-a")
+	if got := c.ok("wait", "--condition", "exited", "pod-a"); got != "0" {
+		t.Errorf("wait prints %q", got)
+	}
+	c.ok("save", "-q", "-m", "-o", "/dev/null", "base")
+	c.fails(125, "--sort", "ps", "--sort", "bogus")
+	c.ok("tag", "base", "pod:1")
+	c.ok("untag", "base", "pod:1")
+	c.fails(125, "no such image", "image", "inspect", "pod:1")
+}

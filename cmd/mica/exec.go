@@ -1,16 +1,20 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"mica/run"
 	"mica/run/control"
+	"mica/run/record"
 )
 
 func (a *app) newExecCommand() *cobra.Command {
@@ -82,12 +86,13 @@ func (a *app) newLogsCommand() *cobra.Command {
 	var opt run.LogOptions
 	var tail, since, until string
 	c := &cobra.Command{
-		Use:               "logs [flags] CONTAINER",
+		Use:               "logs [flags] CONTAINER...",
 		Short:             "Print what a container's command has written",
 		Example:           lines("mica logs -f --tail 20 web", "mica logs --since 10m -t web"),
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeContainers(anyState, 1),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeContainers(anyState, 0),
 	}
+	c.Flags().Bool("details", false, "accepted; there are none")
 	c.Flags().BoolVarP(&opt.Follow, "follow", "f", false, "go on as more is written")
 	c.Flags().BoolVarP(&opt.Timestamps, "timestamps", "t", false, "show when each line was written")
 	c.Flags().StringVarP(&tail, "tail", "n", "all", "lines to show from the end")
@@ -111,11 +116,31 @@ func (a *app) newLogsCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		ct, err := e.Containers.Find(args[0])
-		if err != nil {
-			return err
+		var list []*record.Container
+		for _, ref := range args {
+			ct, err := e.Containers.Find(ref)
+			if err != nil {
+				return err
+			}
+			list = append(list, ct)
 		}
-		return run.Logs(c.Context(), ct, opt, stdout, os.Stderr)
+		return printLogs(c.Context(), list, opt)
 	}
 	return c
+}
+
+// printLogs prints logs one after the other, or together those that are followed.
+func printLogs(ctx context.Context, list []*record.Container, opt run.LogOptions) error {
+	errs := make([]error, len(list))
+	var wg sync.WaitGroup
+	for i, ct := range list {
+		print := func() { errs[i] = run.Logs(ctx, ct, opt, stdout, os.Stderr) }
+		if opt.Follow {
+			wg.Go(print)
+		} else {
+			print()
+		}
+	}
+	wg.Wait()
+	return allOf(slices.DeleteFunc(errs, func(err error) bool { return err == nil }))
 }

@@ -190,6 +190,23 @@ func (a *app) newTagCommand() *cobra.Command {
 	}
 }
 
+func (a *app) newUntagCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "untag IMAGE [NAME[:TAG]...]",
+		Short:             "Take names of an image away, all if none is given, and leave the image",
+		Example:           lines("mica untag debian base:1"),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeImages(0),
+		RunE: func(_ *cobra.Command, args []string) error {
+			s, err := a.store()
+			if err != nil {
+				return err
+			}
+			return s.Untag(args[0], args[1:])
+		},
+	}
+}
+
 func (a *app) newRmiCommand(use string) *cobra.Command {
 	var force, noPrune bool
 	c := &cobra.Command{

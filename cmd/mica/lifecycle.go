@@ -90,7 +90,7 @@ func (s *selection) register(c *cobra.Command, shorthand, only string) {
 func (s *selection) any() bool { return s.all || len(s.filter) > 0 }
 
 // names are the containers that args name, or the IDs of those selected for which want holds.
-func (s *selection) names(a *app, args []string, want func(*record.Container) bool) ([]string, error) {
+func (s *selection) names(a *app, args []string, want containerState) ([]string, error) {
 	if !s.any() {
 		return args, nil
 	}
@@ -119,8 +119,6 @@ func (s *selection) names(a *app, args []string, want func(*record.Container) bo
 	return names, nil
 }
 
-func alive(ct *record.Container) bool { return ct.State.Alive() }
-
 // allOf prints all errors but the last, which it gives back.
 func allOf(errs []error) error {
 	for i, err := range errs {
@@ -147,7 +145,7 @@ func (a *app) newStartCommand() *cobra.Command {
 	c.Flags().StringVar(&detachKeys, "detach-keys", run.DefaultDetachKeys, "keys that leave the container running")
 	sel.register(c, "", "that do not run")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		args, err := sel.names(a, args, func(ct *record.Container) bool { return !ct.State.Alive() && ct.Broken == nil })
+		args, err := sel.names(a, args, func(ct *record.Container) bool { return stoppedOnly(ct) && ct.Broken == nil })
 		if err != nil {
 			return err
 		}
@@ -248,7 +246,7 @@ func (a *app) newStopCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if args, err = sel.names(a, args, alive); err != nil {
+		if args, err = sel.names(a, args, runningOnly); err != nil {
 			return err
 		}
 		return a.atOnce(args, func(e *run.Engine, ct *record.Container) error { return e.Stop(c.Context(), ct, opt) })
@@ -301,7 +299,7 @@ func (a *app) newKillCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if args, err = sel.names(a, args, alive); err != nil {
+		if args, err = sel.names(a, args, runningOnly); err != nil {
 			return err
 		}
 		return a.each(args, func(e *run.Engine, ct *record.Container) error { return e.Signal(ct, sig) })
@@ -325,34 +323,60 @@ func (a *app) newPauseCommand(pause bool) *cobra.Command {
 }
 
 func (a *app) newWaitCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:               "wait CONTAINER...",
+	var condition string
+	c := &cobra.Command{
+		Use:               "wait [flags] CONTAINER...",
 		Short:             "Wait until containers end and print their exit codes",
-		Example:           lines("mica wait job"),
+		Example:           lines("mica wait job", "mica wait --condition running job"),
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeContainers(anyState, 0),
-		RunE: func(c *cobra.Command, args []string) error {
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			var failed []error
-			for _, ref := range args {
-				ct, err := e.Containers.Find(ref)
-				if err != nil {
-					failed = append(failed, err)
-					continue
-				}
-				code, err := e.Wait(c.Context(), ct)
-				if err != nil {
-					failed = append(failed, err)
-					continue
-				}
-				fmt.Fprintln(stdout, code)
-			}
-			return allOf(failed)
-		},
 	}
+	c.Flags().StringVar(&condition, "condition", "stopped", "wait until they are stopped, exited, running, paused or created, and print -1 for what has not ended")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		want := record.Status(condition)
+		ends := condition == "stopped" || want == record.Exited
+		if !ends && want != record.Running && want != record.Paused && want != record.Created {
+			return fmt.Errorf("--condition %q: want stopped, exited, running, paused or created", condition)
+		}
+		e, err := a.open()
+		if err != nil {
+			return err
+		}
+		var failed []error
+		for _, ref := range args {
+			ct, err := e.Containers.Find(ref)
+			code := -1
+			switch {
+			case err != nil:
+			case ends:
+				code, err = e.Wait(c.Context(), ct)
+			default:
+				err = awaitStatus(c.Context(), ct, want)
+			}
+			if err != nil {
+				failed = append(failed, err)
+				continue
+			}
+			fmt.Fprintln(stdout, code)
+		}
+		return allOf(failed)
+	}
+	return c
+}
+
+// awaitStatus looks at a container until it is at some stage of its life.
+func awaitStatus(ctx context.Context, c *record.Container, want record.Status) error {
+	for c.State.Status != want {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+		if err := c.Refresh(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *app) newRmCommand() *cobra.Command {
@@ -373,7 +397,7 @@ func (a *app) newRmCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if args, err = sel.names(a, args, func(*record.Container) bool { return true }); err != nil {
+		if args, err = sel.names(a, args, anyState); err != nil {
 			return err
 		}
 		var failed []error

@@ -48,6 +48,7 @@ func (a *app) newPsCommand(use string) *cobra.Command {
 	var last int
 	var opt format.Options
 	var list []string
+	var sorted string
 	c := &cobra.Command{
 		Use:     use + " [flags]",
 		Short:   "List containers",
@@ -62,6 +63,7 @@ func (a *app) newPsCommand(use string) *cobra.Command {
 	fl.BoolVarP(&opt.Quiet, "quiet", "q", false, "print IDs only")
 	fl.BoolVarP(&size, "size", "s", false, "show the size of the container's own layer")
 	fl.StringVar(&opt.Format, "format", "", "table, json, or a Go template")
+	fl.StringVar(&sorted, "sort", "", "order: command, created, id, image, names, runningfor or status (default the newest first)")
 	fl.StringArrayVarP(&list, "filter", "f", nil, "ancestor, before, exited, expose, health, id, label, name, network, publish, restart-policy, should-start-on-boot, since, status, volume")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		flt, err := parseFilters(list, containerFilters...)
@@ -90,6 +92,9 @@ func (a *app) newPsCommand(use string) *cobra.Command {
 		if last >= 0 && len(containers) > last {
 			containers = containers[:last]
 		}
+		if err := sortContainers(containers, sorted); err != nil {
+			return err
+		}
 		table := containerTable
 		if size {
 			table.Default += "\t{{.Size}}"
@@ -113,6 +118,28 @@ func containerSize(ctx context.Context, e *run.Engine, ct *record.Container) str
 		return "N/A"
 	}
 	return fmt.Sprintf("%s (virtual %s)", format.Size(own), format.Size(all))
+}
+
+// sortContainers puts containers in the order that --sort names.
+func sortContainers(list []*record.Container, by string) error {
+	keys := map[string]func(*record.Container) string{
+		"command": func(ct *record.Container) string { return commandShown(ct.Config) },
+		"id":      (*record.Container).ID,
+		"image":   func(ct *record.Container) string { return imageShown(ct.Config) },
+		"names":   func(ct *record.Container) string { return ct.Config.Name },
+		"status":  func(ct *record.Container) string { return string(ct.State.Status) },
+	}
+	key := keys[by]
+	switch {
+	case by == "" || by == "runningfor":
+	case by == "created":
+		slices.Reverse(list)
+	case key == nil:
+		return fmt.Errorf("--sort %q: want command, created, id, image, names, runningfor or status", by)
+	default:
+		slices.SortStableFunc(list, func(x, y *record.Container) int { return strings.Compare(key(x), key(y)) })
+	}
+	return nil
 }
 
 // containerSizes are the size of a container's own layer, and that with its image.

@@ -33,7 +33,7 @@ var volumeTable = format.Table{
 
 func (a *app) volumeGroup() *cobra.Command {
 	return group("volume", "Manage volumes", a.newVolumeCreateCommand(), a.newVolumeListCommand(), a.newVolumeRemoveCommand(),
-		a.newInspectCommand(inspectVolumes), a.newVolumePruneCommand())
+		a.newInspectCommand(inspectVolumes), a.newVolumePruneCommand(), a.newExistsCommand(inspectVolumes))
 }
 
 func (a *app) newVolumeCreateCommand() *cobra.Command {
