@@ -116,3 +116,12 @@ func TestOfPodman(t *testing.T) {
 	c.ok("untag", "base", "pod:1")
 	c.fails(125, "no such image", "image", "inspect", "pod:1")
 }
+
+// TestDaemonFlags: what stands before the command for a daemon is noted and left out.
+func TestDaemonFlags(t *testing.T) {
+	c := newCLI(t)
+	r := c.run("-H", "unix:///run/docker.sock", "--context=default", "-D", "--log-level", "debug", "run", "--rm", "base", "sh", "-c", "echo $0", "-D")
+	if r.code != 0 || r.stdout != "-D\n" || r.stderr != "mica: without effect: -H, --context, -D, --log-level\n" {
+		t.Errorf("%+v", r)
+	}
+}

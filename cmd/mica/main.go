@@ -45,7 +45,7 @@ func execute(args []string) int {
 	// What the caller has open is not for the supervisors and servers that outlive this command: they would hold its locks and
 	// keep its pipes from ending.
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
-	line := args[1:]
+	line := withoutDaemon(args[1:])
 	if filepath.Base(args[0]) == "fuse-overlayfs" {
 		line = append([]string{"overlay"}, line...)
 	}

@@ -75,7 +75,9 @@ func newRootCommand(first string, waiting *run.Waiting) *cobra.Command {
 		Long: `mica runs, mounts, commits and inspects container images with no root and no daemon.
 
 Images are kept as an OCI layout in the store, by default ~/.local/share/mica. Containers run in namespaces of the
-calling user over mica's own union filesystem; each is looked after by a process of its own.`,
+calling user over mica's own union filesystem; each is looked after by a process of its own.
+
+What Docker and Podman take before the command to find a daemon (-H, --context, --config, -l, -D) has no effect.`,
 		Example: `  mica import debian.tar debian
   mica run -it debian
   mica commit -m "Add node" CONTAINER node-base
