@@ -134,11 +134,11 @@ func printLogs(ctx context.Context, list []*record.Container, opt run.LogOptions
 	errs := make([]error, len(list))
 	var wg sync.WaitGroup
 	for i, ct := range list {
-		print := func() { errs[i] = run.Logs(ctx, ct, opt, stdout, os.Stderr) }
+		show := func() { errs[i] = run.Logs(ctx, ct, opt, stdout, os.Stderr) }
 		if opt.Follow {
-			wg.Go(print)
+			wg.Go(show)
 		} else {
-			print()
+			show()
 		}
 	}
 	wg.Wait()

@@ -10,7 +10,7 @@
 //
 // # How a sandbox starts
 //
-//	supervisor                                   init (new user, mount, pid, ipc, uts [, cgroup, net] namespaces)
+//	supervisor                                   init (new user, mount, pid [, ipc, uts, cgroup, net] namespaces)
 //	clone+exec of /proc/self/exe  ------------>  private mounts, clones of device and volume mounts
 //	newuidmap | newgidmap (or one direct line)
 //	configuration                 ------------>  opens /dev/fuse, mounts the root
