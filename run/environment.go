@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -41,7 +42,7 @@ func environment(cfg *record.Config, tty bool, home string, extra []string) []st
 	return append(env, "HOME="+home)
 }
 
-// generatedFiles are /etc/hosts, /etc/hostname and /etc/resolv.conf.
+// generatedFiles are /etc/hosts, /etc/hostname, /etc/resolv.conf and, where it is asked for, /etc/localtime.
 func generatedFiles(cfg *record.Config) ([]sandbox.File, error) {
 	hosts, err := hostsFile(cfg)
 	if err != nil {
@@ -58,7 +59,31 @@ func generatedFiles(cfg *record.Config) ([]sandbox.File, error) {
 	if !cfg.Host.NoHosts {
 		files = append(files, sandbox.File{Target: "/etc/hosts", Content: hosts})
 	}
+	if zone := cfg.Host.TimeZone; zone != "" {
+		data, err := os.ReadFile(zoneFile(zone))
+		if err != nil {
+			return nil, fmt.Errorf("read the timezone: %w", err)
+		}
+		files = append(files, sandbox.File{Target: "/etc/localtime", Content: data})
+	}
 	return files, nil
+}
+
+// zoneFile is where the machine has a timezone.
+func zoneFile(name string) string {
+	if name == "local" {
+		return "/etc/localtime"
+	}
+	return filepath.Join(zoneinfo, filepath.Clean("/"+name))
+}
+
+// CheckTimeZone refuses timezones that the machine does not know.
+func CheckTimeZone(name string) error {
+	fi, err := os.Stat(zoneFile(name))
+	if err != nil || !fi.Mode().IsRegular() {
+		return fmt.Errorf("timezone %q: want local, or a name below %s, such as Europe/Berlin", name, zoneinfo)
+	}
+	return nil
 }
 
 const localHosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"

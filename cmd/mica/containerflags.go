@@ -32,7 +32,7 @@ type containerFlags struct {
 	logOpts                                                                                                              []string
 	registry                                                                                                             registryFlags
 	unsetenv                                                                                                             []string
-	umask                                                                                                                string
+	umask, timezone                                                                                                      string
 	timeout, oomScoreAdj                                                                                                 int
 	health                                                                                                               healthFlags
 	desk                                                                                                                 desktopFlags
@@ -89,6 +89,7 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.Int64Var(&f.pidsLimit, "pids-limit", 0, "limit of processes")
 	fl.IntVar(&f.oomScoreAdj, "oom-score-adj", 0, "how readily the kernel ends the container when memory is short, up to 1000; a plain user can only raise it")
 	fl.StringVar(&f.umask, "umask", "0022", "file mode creation mask")
+	fl.StringVar(&f.timezone, "tz", "", "timezone, such as Europe/Berlin, or local for the machine's")
 	fl.IntVar(&f.timeout, "timeout", 0, "seconds after which the container is killed")
 	fl.StringVar(&f.logDriver, "log-driver", "json-file", "how output is kept for logs: json-file, or none")
 	fl.StringArrayVar(&f.logOpts, "log-opt", nil, "limit what is kept: max-size=SIZE, such as 10m, or -1 for no limit, and max-file=N (default 20m and 5)")
@@ -158,7 +159,7 @@ func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOpt
 		Host: record.HostConfig{
 			AutoRemove: f.remove, ReadOnly: f.readOnly, Privileged: f.privileged, UserNS: f.userns, GroupAdd: f.groupAdd,
 			CapAdd: f.capAdd, CapDrop: f.capDrop, ExtraHosts: f.addHosts, DNS: f.dns, DNSSearch: f.dnsSearch, DNSOptions: f.dnsOptions,
-			NoHosts: f.noHosts, Timeout: max(f.timeout, 0),
+			NoHosts: f.noHosts, TimeZone: f.timezone, Timeout: max(f.timeout, 0),
 		},
 	}
 	h := &opt.Host
@@ -175,6 +176,11 @@ func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOpt
 			return opt, err
 		}
 		h.Umask = &mask
+	}
+	if f.timezone != "" {
+		if err := run.CheckTimeZone(f.timezone); err != nil {
+			return opt, err
+		}
 	}
 	if changed("oom-score-adj") {
 		h.OOMScoreAdj = &f.oomScoreAdj

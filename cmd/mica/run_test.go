@@ -74,6 +74,8 @@ func TestRun(t *testing.T) {
 		"memory score":         {args: "--oom-score-adj 500 base", sh: "cat /proc/self/oom_score_adj", out: "500\n"},
 		"time limit":           {args: "--timeout 1 base sleep 1000", code: 137},
 		"GPUs":                 {args: "--gpus all base true", code: 125},
+		"timezone":             {args: "--tz Asia/Tokyo base date -d @0 +%H", out: "09\n"},
+		"no timezone":          {args: "--tz Mars/Olympus base true", code: 125},
 		"own groups":           {args: "--group-add keep-groups base", sh: "grep -c Groups: /proc/self/status", out: "1\n"},
 		"descriptors":          {args: "base", sh: "ls /proc/self/fd | sort -n | head -3", out: "0\n1\n2\n"},
 		"lower file":           {args: "base", sh: "cat /lower/file; echo upper > /lower/file; cat /lower/file; rm /lower/gone; ls /lower", out: "lower\nupper\nfile\n"},

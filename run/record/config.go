@@ -47,6 +47,7 @@ type HostConfig struct {
 	OOMScoreAdj  *int            `json:",omitempty"`
 	Timeout      int             `json:",omitempty"` // seconds after which it is killed
 	NoHosts      bool            `json:",omitempty"` // /etc/hosts is the image's
+	TimeZone     string          `json:",omitempty"` // by its name, or "local"; empty: the image's
 	ExtraHosts   []string        `json:",omitempty"` // "NAME:ADDRESS"
 	DNS          []string        `json:",omitempty"`
 	DNSSearch    []string        `json:",omitempty"`
