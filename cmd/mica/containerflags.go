@@ -74,7 +74,7 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.dns, "dns", nil, "name server")
 	fl.StringArrayVar(&f.dnsSearch, "dns-search", nil, "search domain")
 	fl.StringArrayVar(&f.dnsOptions, "dns-option", nil, "resolver option")
-	fl.StringArrayVar(&f.dnsOptions, "dns-opt", nil, "as --dns-option")
+	fl.Var(fl.Lookup("dns-option").Value, "dns-opt", "as --dns-option")
 	fl.BoolVar(&f.noHosts, "no-hosts", false, "leave the image's /etc/hosts")
 	fl.StringSliceVar(&f.capAdd, "cap-add", nil, "add capabilities, or ALL")
 	fl.StringSliceVar(&f.capDrop, "cap-drop", nil, "drop capabilities, or ALL")

@@ -67,6 +67,7 @@ func TestRun(t *testing.T) {
 		"own id":               {args: "--userns keep-id base", sh: "test $(id -u) != 0 && echo kept", out: "kept\n"},
 		"own group":            {args: "-u 33:2000 base", sh: "grep Groups /proc/self/status", out: "Groups:\t2000 \n"},
 		"host's namespaces":    {args: "--ipc host --uts host --cgroupns host base", sh: "readlink /proc/self/ns/ipc /proc/self/ns/uts /proc/self/ns/cgroup; stat -c %d /dev/shm; uname -n", out: hostNamespaces(t)},
+		"resolver options":     {args: "--dns-opt ndots:2 --dns-option rotate base", sh: "grep ^options /etc/resolv.conf", out: "options ndots:2 rotate\n"},
 		"umask":                {args: "--umask 0077 base", sh: "umask", out: "0077\n"},
 		"words of entry point": {args: `--entrypoint ["cat","/etc/os-release"] base`, out: "ID=mica-test\n"},
 		"list of capabilities": {args: "--cap-drop ALL --cap-add CHOWN,KILL base", sh: "grep CapBnd /proc/self/status", out: "CapBnd:\t0000000000000021\n"},

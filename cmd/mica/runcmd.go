@@ -32,6 +32,9 @@ with "cow" they see yours, and what they change there stays with the container, 
 show and "mica home apply" or "mica home discard" to settle. A program that shares your display and session bus can
 do much of what you can: --desktop is for convenience, not for programs that you do not trust.
 
+Flags of Docker and Podman for what mica does not do and a container can do without, such as --cpu-shares and --memory-swap,
+are accepted and said to have no effect.
+
 The exit code is the command's; 125 when mica itself failed, 126 and 127 when the command cannot be run or found.`,
 		Example: lines("mica run -it debian", "mica run --rm debian cat /etc/os-release",
 			"mica run -d --name web -p 8080:80 -v site:/srv nginx", "mica run --rm host sh -c 'rm -rf /usr; ls /'",
