@@ -115,5 +115,5 @@ func (e *Engine) SetRestart(c *record.Container, p record.RestartPolicy) error {
 	if c.Config.Host.AutoRemove && p.String() != "no" {
 		return errors.New("the container is removed when it ends: no restart policy goes with that")
 	}
-	return c.SetRestart(p)
+	return e.Containers.SetRestart(c, p)
 }

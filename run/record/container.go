@@ -185,8 +185,16 @@ func (d *Dir) Rename(c *Container, name string) error {
 	return nil
 }
 
-// SetRestart gives the container another restart policy. Its supervisor asks for that when the main process has ended.
-func (c *Container) SetRestart(p RestartPolicy) error {
+// SetRestart gives a container another restart policy. Its supervisor asks for that when the main process has ended.
+func (d *Dir) SetRestart(c *Container, p RestartPolicy) error {
+	unlock, err := d.lockNames()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if c.Config, err = readConfig(c.dir); err != nil { // others may have renamed it meanwhile
+		return fmt.Errorf("update container %s: %w", c.ID(), err)
+	}
 	c.Config.Host.Restart = p
 	return c.writeConfig()
 }
