@@ -182,7 +182,7 @@ func TestSaveLoadExportImport(t *testing.T) {
 			t.Errorf("import %s: %+v", bad, r)
 		}
 	}
-	c.fails(125, "bad", "run", "--rm", "bad", "true")
+	c.fails(125, "bad", "run", "--rm", "--pull", "never", "bad", "true")
 }
 
 func TestCopy(t *testing.T) {
