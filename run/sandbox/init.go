@@ -23,7 +23,7 @@ func Main() {
 	if len(os.Args) != 1 {
 		return
 	}
-	if os.Args[0] == tracerName && os.Getppid() == 1 {
+	if os.Args[0] == tracerName {
 		tracerMain()
 	}
 	if os.Args[0] != initName || os.Getpid() != 1 {

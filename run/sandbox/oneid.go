@@ -22,6 +22,9 @@ func identityFilter() []byte {
 		{names: ids.Calls(), action: notify},
 		{names: []string{"getsockopt"}, action: notify, conds: []cond{equals(1, unix.SOL_SOCKET), equals(2, unix.SO_PEERCRED)}},
 		{names: []string{"prctl"}, action: notify, conds: []cond{equals(0, unix.PR_SET_KEEPCAPS)}},
+		{names: []string{"prctl"}, action: notify, conds: []cond{equals(0, unix.PR_GET_NO_NEW_PRIVS)}},
+		// All of the argument counts, so that the tracer, which spells it otherwise, is not asked.
+		{names: []string{"prctl"}, action: notify, conds: []cond{{arg: 0, op: opEQ, val: unix.PR_SET_NO_NEW_PRIVS}}},
 		{names: []string{"setrlimit"}, action: errnoAction(unix.EPERM), conds: []cond{equals(0, ids.Resource)}},
 		{names: []string{"prlimit64"}, action: errnoAction(unix.EPERM), conds: []cond{equals(1, ids.Resource), {arg: 2, op: opNE}}},
 	}}
@@ -59,7 +62,6 @@ type emulation struct {
 	table   *ids.Table
 	server  *ids.Server
 	filter  []byte
-	tracer  *tracerClient // nil when no owners are recorded
 	answers atomic.Uint32
 }
 
@@ -87,6 +89,7 @@ func (i *initProcess) startEmulation(shared int) error {
 		return nil
 	}
 	full := make(chan struct{}, 1)
+	tracer := &tracerClient{supervisor: i.conn, shared: shared, answer: func(questions int) { e.server.Answer(questions) }, conn: -1}
 	opt := ids.Options{Numbers: numbers, After: func() {
 		if e.answers.Add(1)%gcEvery == 0 {
 			select {
@@ -94,13 +97,7 @@ func (i *initProcess) startEmulation(shared int) error {
 			default:
 			}
 		}
-	}}
-	if i.setup.Token != "" {
-		e.tracer = &tracerClient{token: i.setup.Token, shared: shared}
-		opt.Trace = e.tracer.attach
-	} else {
-		unix.Close(shared)
-	}
+	}, Trace: tracer.attach}
 	e.server, err = ids.NewServer(e.table, files, opt)
 	if err != nil {
 		return err
@@ -118,8 +115,8 @@ func (i *initProcess) startEmulation(shared int) error {
 	return nil
 }
 
-// adopt makes the calling thread's next child, which executes exe, a process with emulated credentials. done is to be called after the fork.
-func (e *emulation) adopt(exe string, spec *wireSpec) (done func(), err error) {
+// adopt makes the calling thread's next child a process with emulated credentials. done is to be called after the fork.
+func (e *emulation) adopt(spec *wireSpec) (done func(), err error) {
 	// What this thread starts has the thread's limits.
 	elsewhere := func(f func() error) error {
 		result := make(chan error)
@@ -128,8 +125,8 @@ func (e *emulation) adopt(exe string, spec *wireSpec) (done func(), err error) {
 	}
 	u := &spec.User
 	creds := ids.New(u.UID, u.GID, u.Groups, spec.Bounding)
-	if e.tracer != nil && ids.ReadsOwners(exe, spec.Args, creds != e.table.Base()) {
-		_ = elsewhere(e.tracer.ready)
+	if spec.NoNewPrivs {
+		creds = creds.WithoutNewPrivs()
 	}
 	fd, err := listen(e.filter)
 	if err != nil {

@@ -3,10 +3,13 @@ package sandbox
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"mica/cow"
 	"mica/fs"
@@ -116,5 +119,64 @@ func TestOwnersReadOnly(t *testing.T) {
 	out, _ := output(t, cfg)
 	if got := strings.Join(strings.Fields(out), " "); got != "1 1 0 0 1 1 1 1 1 1 1 1" {
 		t.Errorf("got %s", got)
+	}
+}
+
+// TestSetID executes set-id programs, below traced programs and without success, and compares what it gives.
+func TestSetID(t *testing.T) {
+	const sid = "cd /var/tmp; cp /usr/bin/id sid; chown 12:13 sid; chmod 6755 sid; mkdir -m 1777 q; "
+	const user = "setpriv --reuid 1000 --regid 1000 --clear-groups "
+	for name, c := range map[string]struct{ script, want string }{
+		"below a program that reads owners": {
+			user + `find / -maxdepth 0 -printf '' -exec ./sid -u \; -exec ./sid -g \;; id -u`, "12 13 0",
+		},
+		"no_new_privs": {
+			user + "setpriv --no-new-privs ./sid -u; " + user + `find / -maxdepth 0 -printf '' -exec setpriv --no-new-privs ./sid -u \;; ` +
+				user + `find / -maxdepth 0 -printf '' -exec setpriv --dump \; | grep no_new; setpriv --no-new-privs setpriv --dump | grep no_new`,
+			"1000 1000 no_new_privs: 0 no_new_privs: 1",
+		},
+		"refused":                   {user + commandPath + " refused-set-id", "E2BIG 1000:1000 1000"},
+		"refused in what is traced": {user + `find / -maxdepth 0 -printf '' -exec ` + commandPath + ` refused-set-id \;`, "E2BIG 1000:1000 1000"},
+		"the tracer cannot be hit": {
+			`trap '' TERM; touch f; chown 5:6 f; stat -c %u f; setpriv --reuid 1000 sh -c 'trap : TERM; kill -TERM -1'; stat -c %u f; cp -a f g; stat -c %u g`,
+			"5 5 5",
+		},
+	} {
+		cfg := oneID(t, sh(sid+c.script))
+		union(t, cfg)
+		cfg.Mounts = append(cfg.Mounts, Mount{Source: executableCopy(), Target: commandPath})
+		out, _ := output(t, cfg)
+		if got := strings.Join(strings.Fields(out), " "); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// TestOwnersInPIDNamespace looks at owners from a pid namespace inside of the sandbox's.
+func TestOwnersInPIDNamespace(t *testing.T) {
+	cfg := oneID(t, sh("cd /var/tmp; touch a; chown 5:6 a; unshare -p -f sh -c 'cp -a a b; stat -c %u:%g a b'"))
+	union(t, cfg)
+	cfg.Caps = Caps{Add: []string{"SYS_ADMIN"}}
+	if out, _ := output(t, cfg); out != "5:6\n5:6\n" {
+		t.Errorf("got %q", out)
+	}
+}
+
+func init() {
+	// refused-set-id makes a file and starts a program once a set-id program could not be executed.
+	commands["refused-set-id"] = func([]string) error {
+		const made = "/var/tmp/q/made"
+		fmt.Println(errnoName(unix.Exec("/var/tmp/sid", []string{"sid", strings.Repeat("x", 300_000)}, nil)))
+		if err := os.WriteFile(made, nil, 0o600); err != nil {
+			return err
+		}
+		for _, command := range []string{"stat -c %u:%g " + made, "id -u"} {
+			out, err := exec.Command("sh", "-c", command).Output()
+			if err != nil {
+				return fmt.Errorf("%s: %w", command, err)
+			}
+			fmt.Print(string(out))
+		}
+		return nil
 	}
 }

@@ -47,6 +47,8 @@ type Sandbox struct {
 	ended     bool             // no new processes
 	proc      int              // descriptor of the sandbox's /proc plus one; 0: not known (any more)
 
+	tracing sync.Mutex // while there is a tracer
+
 	syncMu sync.Mutex    // one sync at a time
 	synced chan struct{} // its answer
 }
@@ -219,6 +221,12 @@ func (s *Sandbox) handle(m *message, fds []int) bool {
 			return false
 		}
 		go s.serve(os.NewFile(uintptr(fds[0]), "/dev/fuse"))
+		return true
+	case opTracer:
+		if len(fds) != tableFD-attachFD+1 {
+			return false
+		}
+		go s.trace(fds)
 		return true
 	case opProc:
 		return len(fds) == 1 && s.setProc(fds[0])

@@ -50,7 +50,7 @@ func (i *initProcess) spawn(spec *wireSpec, fds []int) (pid, tty int, err error)
 		Uid: spec.User.UID, Gid: spec.User.GID, Groups: spec.User.Groups, NoSetGroups: !i.setup.HasGroups || spec.User.KeepGroups,
 	}
 	if i.emulation != nil {
-		done, err := i.emulation.adopt(exe, spec)
+		done, err := i.emulation.adopt(spec)
 		if err != nil {
 			return 0, tty, err
 		}

@@ -1,10 +1,7 @@
 package sandbox
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
 	"sync"
@@ -18,88 +15,87 @@ import (
 // tracerName is argv[0] of the tracer: see ids.Trace.
 const tracerName = "mica-tracer"
 
-// tableFD is where the tracer has the memory of the table of credentials.
-const tableFD = controlFD + 1
+// What the tracer begins with: its connections with init, and the memory of the table of credentials.
+const (
+	attachFD = 3 + iota
+	questionsFD
+	tableFD
+)
 
-// tracerClient is init's end of the connection to the tracer, which it starts when it is first needed.
+// tracerClient is init's end of the connection to the tracer, which the supervisor starts when it is first needed.
 type tracerClient struct {
-	token  string
-	shared int // the memory of the table of credentials
+	supervisor *conn
+	shared     int                 // the memory of the table of credentials
+	answer     func(questions int) // answers the tracer's questions
 
-	mu     sync.Mutex
-	conn   int   // valid once tried, unless failed
-	tried  bool  // there was an attempt to start
-	failed error // why there is no tracer: what it would correct stays uncorrected
+	mu   sync.Mutex
+	conn int // -1: there is no tracer (any more)
 }
 
-// ready starts the tracer if it has not been tried before. spawn calls it before it executes a program that will be traced:
-// while it does, nobody else can start a process.
-func (t *tracerClient) ready() error {
+// attach has a thread traced and returns when it cannot run on unseen, or not at all.
+func (t *tracerClient) attach(tid int, owners bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.readyLocked()
-}
-
-func (t *tracerClient) readyLocked() error {
-	if !t.tried {
-		t.tried = true
-		t.failed = t.start()
-	}
-	return t.failed
-}
-
-// attach has a thread traced and returns when it cannot run on unseen.
-func (t *tracerClient) attach(tid int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.readyLocked() != nil {
-		return
-	}
-	var b [4]byte
-	binary.NativeEndian.PutUint32(b[:], uint32(tid))
-	_, err := unix.Write(t.conn, b[:])
-	for err == nil {
-		var n int
-		if n, err = unix.Read(t.conn, b[:1]); n == 1 {
-			return
+	for range 2 { // the tracer may have been killed, from outside
+		if t.conn < 0 && t.start() != nil {
+			return false
 		}
-		if errors.Is(err, unix.EINTR) {
-			err = nil
-		} else if err == nil {
-			err = unix.EPIPE
+		attached, err := ids.Attach(t.conn, tid, owners)
+		if err == nil {
+			return attached
 		}
+		unix.Close(t.conn)
+		t.conn = -1
 	}
-	t.failed = fmt.Errorf("talk to tracer: %w", err)
-	unix.Close(t.conn)
+	return false
 }
 
-// start starts the tracer. It is a child of init that init's reaper takes care of.
+// start has the supervisor start the tracer.
 func (t *tracerClient) start() error {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
+	var own, its []int
+	defer func() { closeAll(its) }()
+	for range 2 {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			closeAll(own)
+			return fmt.Errorf("connect with tracer: %w", err)
+		}
+		own, its = append(own, pair[0]), append(its, pair[1])
 	}
-	defer unix.Close(pair[1])
-	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		unix.Close(pair[0])
-		return err
-	}
-	defer unix.Close(null)
-	_, err = syscall.ForkExec("/proc/self/exe", []string{tracerName}, &syscall.ProcAttr{
-		Env:   []string{"GOMAXPROCS=2", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"},
-		Files: []uintptr{uintptr(null), uintptr(null), 2, uintptr(pair[1]), uintptr(t.shared)},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
-	})
+	err := unix.SetsockoptInt(its[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
 	if err == nil {
-		_, err = unix.Write(pair[0], append([]byte{byte(len(t.token))}, t.token...))
+		err = ids.Greet(own[0])
+	}
+	if err == nil {
+		err = t.supervisor.send(&message{Op: opTracer}, its[0], its[1], t.shared)
 	}
 	if err != nil {
-		unix.Close(pair[0])
+		closeAll(own)
 		return fmt.Errorf("start tracer: %w", err)
 	}
-	t.conn = pair[0]
+	t.conn = own[0]
+	go t.answer(own[1])
 	return nil
+}
+
+// trace runs a tracer to its end with the descriptors that init wants it to have. There is one at a time.
+func (s *Sandbox) trace(fds []int) {
+	s.tracing.Lock()
+	defer s.tracing.Unlock()
+	attr := &os.ProcAttr{
+		Dir: "/", Env: []string{"GOMAXPROCS=2", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"}, Files: make([]*os.File, attachFD),
+		Sys: &syscall.SysProcAttr{Setsid: true},
+	}
+	for _, fd := range fds {
+		attr.Files = append(attr.Files, os.NewFile(uintptr(fd), tracerName))
+	}
+	p, err := os.StartProcess("/proc/self/exe", []string{tracerName}, attr)
+	for _, f := range attr.Files[attachFD:] {
+		f.Close()
+	}
+	if err == nil { // else init sees that its connection has ended
+		_, _ = p.Wait()
+	}
 }
 
 // tracerMain is the tracer process.
@@ -107,22 +103,10 @@ func tracerMain() {
 	NameProcess(tracerName)
 	runtime.LockOSThread()
 	err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-	var size [1]byte
-	var token []byte
-	conn := os.NewFile(controlFD, "init")
 	if err == nil {
-		_, err = io.ReadFull(conn, size[:])
+		err = ids.Trace(attachFD, questionsFD, tableFD)
 	}
-	if err == nil {
-		token = make([]byte, size[0])
-		_, err = io.ReadFull(conn, token)
-	}
-	if err == nil {
-		err = ids.Trace(controlFD, tableFD, string(token))
-	}
-	runtime.KeepAlive(conn) // its end would close the descriptor
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0)

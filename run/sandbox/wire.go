@@ -34,6 +34,7 @@ const (
 	opError   = "error"   // opStart or opSetup failed
 	opProc    = "proc"    // carries a descriptor of the sandbox's /proc
 	opSynced  = "synced"  // answer to opSync
+	opTracer  = "tracer"  // carries what a tracer is to be started with
 )
 
 // message is any frame of the control socket; which fields count depends on Op.

@@ -84,10 +84,7 @@ func capSet(s *Server, c *call) (int64, unix.Errno) {
 	}
 	now := creds
 	now.permitted, now.effective = permitted, effective
-	if e := s.set(c, creds, now); e != 0 {
-		return 0, e
-	}
-	return 0, pass
+	return 0, s.setAndPass(c, creds, now)
 }
 
 // mayCapSet says whether the kernel will do it, by the rules of capset(2): nothing may have changed if it does not.
@@ -100,16 +97,27 @@ func (s *Server) mayCapSet(c *call, permitted, inheritable uint64) bool {
 	return permitted&^real == 0 && inheritable&^(old|more) == 0 && inheritable&^(old|s.realCaps(c.tid(), "CapBnd:")) == 0
 }
 
-// keepCaps is prctl(2) with PR_SET_KEEPCAPS.
-func keepCaps(s *Server, c *call) (int64, unix.Errno) {
+// processControl is prctl(2) with PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS and PR_GET_NO_NEW_PRIVS.
+func processControl(s *Server, c *call) (int64, unix.Errno) {
 	creds, err := s.table.Get(c.tid())
-	if err != nil || c.args[1] > 1 {
+	if err != nil {
 		return 0, pass
 	}
-	now := creds
-	now.keepCaps = c.args[1] == 1
-	if e := s.set(c, creds, now); e != 0 {
-		return 0, e
+	now, value, more := creds, c.args[1], c.args[2]|c.args[3]|c.args[4]
+	switch uint32(c.args[0]) {
+	case unix.PR_SET_KEEPCAPS:
+		if value <= 1 {
+			now.keepCaps = value == 1
+		}
+	case unix.PR_SET_NO_NEW_PRIVS:
+		if value == 1 && more == 0 {
+			now.noNewPrivs = true
+		}
+	case unix.PR_GET_NO_NEW_PRIVS:
+		// The kernel's own may come from a tracer.
+		if value|more == 0 && !creds.noNewPrivs {
+			return 0, 0
+		}
 	}
-	return 0, pass
+	return 0, s.setAndPass(c, creds, now)
 }

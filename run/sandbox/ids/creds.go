@@ -19,6 +19,7 @@ type Creds struct {
 	permitted, effective uint64 // capabilities, of those that the process really has
 	bounding             uint64 // those that root gets when it executes a program
 	keepCaps             bool   // see PR_SET_KEEPCAPS in prctl(2)
+	noNewPrivs           bool   // see PR_SET_NO_NEW_PRIVS in prctl(2)
 }
 
 // New returns the credentials of a process that runs as one user and group throughout, with what of capabilities root is to
@@ -54,6 +55,12 @@ func (c *Creds) shed(old *Creds) {
 	case old.EUID != 0 && c.EUID == 0:
 		c.effective = c.permitted
 	}
+}
+
+// WithoutNewPrivs are the same credentials of a process that gains no others by what it executes.
+func (c Creds) WithoutNewPrivs() Creds {
+	c.noNewPrivs = true
+	return c
 }
 
 // Groups are the supplementary groups.

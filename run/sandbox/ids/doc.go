@@ -10,6 +10,7 @@
 //	execve execveat                                                    apply set-id bits; saved ids follow effective ones
 //	getsockopt SO_PEERCRED                                             shows the peer's
 //	capget capset, prctl PR_SET_KEEPCAPS                               follow the user, as capabilities(7) says
+//	prctl PR_SET_NO_NEW_PRIVS PR_GET_NO_NEW_PRIVS                      is the program's own wish, not that of a tracer
 //
 // All other calls run at full speed. Set-id programs, su, sudo, package managers and daemons that drop privileges behave, and
 // the owners of files are recorded. What is not emulated is protection: every process of the sandbox may do what its one
@@ -19,10 +20,14 @@
 // them, and what they start, see the recorded ones: a tracer corrects the results of stat(2) for them alone (Trace). Which
 // programs those are depends on their names and arguments (ReadsOwners).
 //
+// It depends on the kernel whether a program is executed, so a process that is about to change its credentials in that way is
+// traced for the moment, and gets them when the new program is there and before it runs.
+//
 // # What it costs
 //
 // A notification takes two switches between threads, about 10 µs on an idle machine. A program that never changes its
-// identity pays that for each get*id call, of which shells make some at their start, and for each execve. This cannot be
+// identity pays that for each get*id call, of which shells make some at their start, and for each execve. One that gives other
+// credentials costs some more, and the first one in a sandbox the start of the tracer. This cannot be
 // spared: a filter can only be added by the process itself, only one filter on a process may have a listener, and the one
 // that waits for the first change of identity has it. All other calls cost nothing, but for the programs that are
 // traced, to which each stat(2) is two stops.

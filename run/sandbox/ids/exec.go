@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// execute is execve(2) and execveat(2): the credentials change as for a file that is executed, and the kernel goes on.
+// execute is execve(2) and execveat(2): the kernel goes on, and once it has executed the file the credentials change as for
+// that.
 func execute(first int) handler {
 	return func(s *Server, c *call) (int64, unix.Errno) {
 		path, e := readString(c.tid(), c.args[first])
@@ -19,109 +20,116 @@ func execute(first int) handler {
 			return 0, pass
 		}
 		creds, original, err := s.table.get(c.tid())
-		if s.readsOwners(c, first, path, err == nil && !original) && valid(c.listener, c.notification.id) {
-			s.opt.Trace(c.tid())
-		}
-		if err != nil || original && !s.maySetID(c, first, path) {
-			return 0, pass
-		}
-		dirfd, flags := unix.AT_FDCWD, 0
-		if first == 1 {
-			dirfd, flags = int(int32(c.args[0])), int(int32(c.args[4]))
-		}
-		if path == "" && flags&unix.AT_EMPTY_PATH == 0 {
-			return 0, pass
-		}
-		fd, err := s.resolver.open(c.tid(), dirfd, path, 0)
 		if err != nil {
 			return 0, pass
 		}
-		defer unix.Close(fd)
-		uid, gid, ok := s.setID(c.tid(), fd)
-		if !ok {
-			return 0, pass // it cannot be executed
+		owners := s.readsOwners(c, first, path, !original)
+		var changes *pendingExec
+		if !original || s.maySetID(c, first, path) {
+			changes = s.changes(c, first, path, creds)
 		}
-		now := creds.Exec(uid, gid)
-		s.execs.begin(s, c.tid(), creds, now)
-		if e := s.set(c, creds, now); e != 0 {
-			return 0, e
+		if !owners && changes == nil || !valid(c.listener, c.notification.id) {
+			return 0, pass
+		}
+		process := s.process(c.tid())
+		s.execs.begin(s, process, changes)
+		if !s.opt.Trace(c.tid(), owners) && s.execs.take(process) != nil {
+			// Somebody else traces it. The kernel, too, gives nothing to such a program.
+			return 0, s.setAndPass(c, creds, creds.Exec(none, none))
 		}
 		return 0, pass
 	}
 }
 
-// execs are programs whose credentials changed just before the kernel was to execute another one in their place. It may
-// refuse that, and then they go on with those that they had.
+// changes says what executing a file does to the credentials; nil: nothing.
+func (s *Server) changes(c *call, first int, path string, creds Creds) *pendingExec {
+	dirfd, flags := unix.AT_FDCWD, 0
+	if first == 1 {
+		dirfd, flags = int(int32(c.args[0])), int(int32(c.args[4]))
+	}
+	if path == "" && flags&unix.AT_EMPTY_PATH == 0 {
+		return nil
+	}
+	fd, err := s.resolver.open(c.tid(), dirfd, path, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	p := &pendingExec{old: creds}
+	var ok bool
+	if p.uid, p.gid, ok = s.setID(&creds, fd, &p.file); !ok || creds.Exec(p.uid, p.gid) == creds {
+		return nil // it cannot be executed, or is any program
+	}
+	return p
+}
+
+// execs are programs that the kernel is to execute, or not, and that change credentials if it does.
 type execs struct {
 	count atomic.Int32 // of list, to look without a lock
 
 	mu   sync.Mutex
-	list map[int]pendingExec // by thread
-	room int                 // how many list may have before it is cleared of those that are gone
+	list map[int]*pendingExec // by process
+	room int                  // how many list may have before it is cleared of those that are gone
 }
 
 type pendingExec struct {
-	old, now Creds
-	image    string
+	old      Creds
+	uid, gid uint32
+	file     unix.Stat_t // whose set-id bits they are
 }
 
-// begin notes what a thread is before it executes a program that changes its credentials.
-func (x *execs) begin(s *Server, tid int, old, now Creds) {
-	if old == now {
-		return
-	}
-	image := s.image(tid)
-	if image == "" {
+// begin notes what a process is about to execute; nil: nothing of interest.
+func (x *execs) begin(s *Server, process int, p *pendingExec) {
+	if p == nil && x.count.Load() == 0 {
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.list == nil {
-		x.list = make(map[int]pendingExec)
+	delete(x.list, process)
+	if p != nil {
+		if x.list == nil {
+			x.list = make(map[int]*pendingExec)
+		}
+		if len(x.list) >= x.room {
+			// Processes that ended meanwhile have left theirs behind.
+			maps.DeleteFunc(x.list, func(process int, _ *pendingExec) bool { return s.process(process) == 0 })
+			x.room = max(2*len(x.list), 64)
+		}
+		x.list[process] = p
 	}
-	if len(x.list) >= x.room {
-		// Threads that ended with the program that they executed have left theirs behind.
-		maps.DeleteFunc(x.list, func(tid int, _ pendingExec) bool { return s.image(tid) == "" })
-		x.room = max(2*len(x.list), 64)
-	}
-	x.list[tid] = pendingExec{old, now, image}
 	x.count.Store(int32(len(x.list)))
 }
 
-// settle gives a thread its credentials back if it is the same program as before, which has been told that it remains.
-func (x *execs) settle(s *Server, tid int) {
+// take returns what a process was about to execute, once.
+func (x *execs) take(process int) *pendingExec {
 	if x.count.Load() == 0 {
-		return
+		return nil
 	}
 	x.mu.Lock()
-	p, ok := x.list[tid]
-	delete(x.list, tid)
+	defer x.mu.Unlock()
+	p := x.list[process]
+	delete(x.list, process)
 	x.count.Store(int32(len(x.list)))
-	x.mu.Unlock()
-	if !ok || s.image(tid) != p.image {
-		return
-	}
-	if now, err := s.table.Get(tid); err == nil && now == p.now {
-		_ = s.table.Set(tid, p.old)
-	}
+	return p
 }
 
-// image tells programs apart that a thread has executed: by when it began, and by where the kernel has put the program's
-// memory, which is somewhere else each time. It is empty where the kernel puts it always in the same place.
-func (s *Server) image(tid int) string {
-	const addrNoRandomize = 0x0040000
-	dir := strconv.Itoa(tid)
-	personality, err := strconv.ParseUint(readWhole(s.resolver.proc, dir+"/personality"), 16, 64)
-	if err != nil || personality&addrNoRandomize != 0 || readWhole(s.resolver.proc, "sys/kernel/randomize_va_space") == "0" {
-		return ""
+// executed gives a process that has executed a program, and is stopped before it runs, the credentials for that. It may have executed
+// another file than the one that was looked at before.
+func (s *Server) executed(process int) {
+	p := s.execs.take(process)
+	if p == nil {
+		return
 	}
-	stat := readWhole(s.resolver.proc, dir+"/stat")
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 50 {
-		return ""
+	creds, err := s.table.Get(process)
+	if err != nil || creds != p.old {
+		return
 	}
-	// In proc_pid_stat(5) the first of these is number 3: starttime 22, startcode to startstack 26 to 28, start_data to env_end 45 to 51.
-	return strings.Join(append(append([]string{fields[19]}, fields[23:26]...), fields[42:49]...), " ")
+	var exe unix.Stat_t
+	err = unix.Fstatat(s.resolver.proc, strconv.Itoa(process)+"/exe", &exe, 0)
+	if err != nil || exe.Dev != p.file.Dev || exe.Ino != p.file.Ino {
+		p.uid, p.gid = none, none
+	}
+	_ = s.table.Set(process, creds.Exec(p.uid, p.gid))
 }
 
 func readWhole(dir int, file string) string {
@@ -170,7 +178,7 @@ func (s *Server) maySetID(c *call, first int, path string) bool {
 
 // readsOwners says whether a program has to be traced, to see recorded owners.
 func (s *Server) readsOwners(c *call, first int, path string, switched bool) bool {
-	return s.opt.Trace != nil && MayReadOwners(path) && ReadsOwners(path, c.arguments(c.args[first+1]), switched)
+	return MayReadOwners(path) && ReadsOwners(path, c.arguments(c.args[first+1]), switched)
 }
 
 // arguments reads the beginning of an array of strings from the caller.
@@ -202,18 +210,18 @@ func (c *call) arguments(at uint64) []string {
 	return out
 }
 
-// setID returns the ids that executing a file gives, none without set-id bits. It is false for what is no executable file.
-func (s *Server) setID(tid, fd int) (uid, gid uint32, ok bool) {
+// setID returns the ids that executing a file gives, none without set-id bits. It is false for what is no executable file. st is
+// what it has seen of the file.
+func (s *Server) setID(creds *Creds, fd int, st *unix.Stat_t) (uid, gid uint32, ok bool) {
 	uid, gid = none, none
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o111 == 0 {
+	if err := unix.Fstat(fd, st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o111 == 0 {
 		return uid, gid, false
 	}
 	const setGID = unix.S_ISGID | 0o010 // without the x it once meant mandatory locking
 	if st.Mode&unix.S_ISUID == 0 && st.Mode&setGID != setGID {
 		return uid, gid, true
 	}
-	if isScript(fd) || s.status(tid, "NoNewPrivs:") == "1" {
+	if isScript(fd) || creds.noNewPrivs {
 		return uid, gid, true
 	}
 	u, g, recorded, err := s.files.Owner(fd)

@@ -1,6 +1,7 @@
 package ids
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"slices"
@@ -15,19 +16,32 @@ type foreign struct {
 	others   []uint64 // filesystems that have owners of their own: the root, and those that the kernel makes
 }
 
-// newForeign makes one from the descriptor of the memory of a Table, which it takes.
-func newForeign(shared int) (*foreign, error) {
+// Greet tells a tracer over its connection, as the first thing, who init is and what it has to know of the sandbox's files.
+func Greet(conn int) error {
+	hello := binary.NativeEndian.AppendUint32(nil, uint32(os.Getuid()))
+	hello = binary.NativeEndian.AppendUint32(hello, uint32(os.Getgid()))
+	for _, dir := range []string{"/", "/proc", "/sys", "/dev"} {
+		var st unix.Stat_t
+		if unix.Stat(dir, &st) == nil {
+			hello = binary.NativeEndian.AppendUint64(hello, st.Dev)
+		}
+	}
+	return sendThread(conn, os.Getpid(), hello)
+}
+
+// newForeign makes one from the descriptor of the memory of a Table, which it takes, and what Greet has told.
+func newForeign(shared int, hello []byte) (*foreign, error) {
 	mem, err := unix.Mmap(shared, 0, SharedSize, unix.PROT_READ, unix.MAP_SHARED)
 	unix.Close(shared)
 	if err != nil {
 		return nil, fmt.Errorf("map table of credentials: %w", err)
 	}
-	f := &foreign{view: NewView(mem), uid: uint32(os.Getuid()), gid: uint32(os.Getgid())}
-	for _, dir := range []string{"/", "/proc", "/sys", "/dev", "/dev/shm"} {
-		var st unix.Stat_t
-		if unix.Stat(dir, &st) == nil {
-			f.others = append(f.others, st.Dev)
-		}
+	if len(hello) < 8 {
+		return nil, unix.EPIPE
+	}
+	f := &foreign{view: NewView(mem), uid: binary.NativeEndian.Uint32(hello), gid: binary.NativeEndian.Uint32(hello[4:])}
+	for rest := hello[8:]; len(rest) >= 8; rest = rest[8:] {
+		f.others = append(f.others, binary.NativeEndian.Uint64(rest))
 	}
 	return f, nil
 }
@@ -40,7 +54,7 @@ func (f *foreign) has(l layout, buf []byte) bool {
 
 // correct puts who looks into a result that has that one user, and says whether it did: that one may be who looks.
 func (f *foreign) correct(c *stat, buf []byte, tid int) bool {
-	uid, gid, ok := f.view.ownerInside(tid)
+	uid, gid, ok := f.view.ownerOf(tid)
 	if !ok {
 		return false
 	}

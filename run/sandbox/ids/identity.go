@@ -38,7 +38,7 @@ var handlers = map[string]known{
 	"getsockopt": {handler: peerCredentials, slow: true},
 	"capget":     {handler: capGet},
 	"capset":     {handler: capSet},
-	"prctl":      {handler: keepCaps},
+	"prctl":      {handler: processControl},
 }
 
 // change changes credentials.
@@ -69,6 +69,14 @@ func (s *Server) set(c *call, old, now Creds) unix.Errno {
 		return unix.EAGAIN
 	}
 	return 0
+}
+
+// setAndPass is set before the kernel goes on.
+func (s *Server) setAndPass(c *call, old, now Creds) unix.Errno {
+	if e := s.set(c, old, now); e != 0 {
+		return e
+	}
+	return pass
 }
 
 func setFS(which func(*Creds) set) handler {

@@ -11,8 +11,8 @@ import (
 // inject gives a stopped thread the filter, by making it execute the calls for it, and restores it. It returns the signals that came
 // meanwhile and have to be sent again.
 //
-// The filter needs no_new_privs. Set-id bits are emulated and capabilities do not depend on it in a sandbox with one id, so
-// this changes nothing for the program.
+// The filter needs no_new_privs. It is not the program that has asked for that, so it counts for nothing where set-id bits are
+// emulated: the request has an argument that the kernel takes for PR_SET_NO_NEW_PRIVS, and the filter of identities does not.
 func (t *tracer) inject(tid int) (missed []syscall.Signal) {
 	var saved registers
 	if saved.read(tid) != nil {
@@ -39,7 +39,7 @@ func (t *tracer) inject(tid int) (missed []syscall.Signal) {
 	if writeMemory(tid, at, append(fprog, t.filter...)) != 0 {
 		return nil
 	}
-	if t.step(tid, &saved, &missed, unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1) {
+	if t.step(tid, &saved, &missed, unix.SYS_PRCTL, 1<<32|unix.PR_SET_NO_NEW_PRIVS, 1) {
 		t.step(tid, &saved, &missed, unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, at)
 	}
 	return missed

@@ -23,7 +23,9 @@ type Server struct {
 type Options struct {
 	Numbers func(audit uint32) map[string]uint32 // the system calls of an architecture (AUDIT_ARCH_*)
 	After   func()                               // called after each answer; may be nil
-	Trace   func(tid int)                        // has a thread traced before it executes a program (see Trace); may be nil
+	// Trace has a thread traced before it executes a program, to see owners or for its credentials only, and says whether it is;
+	// see the function Trace.
+	Trace func(tid int, owners bool) bool
 }
 
 // handler answers one call: a value, or an error number, or (pass) that the kernel is to go on with it.
@@ -91,7 +93,6 @@ func (s *Server) Serve(listener int) {
 		if !receive(listener, &c.notification) {
 			return
 		}
-		s.execs.settle(s, c.tid())
 		switch k := s.lookup(c); {
 		case k.passes != nil && k.passes(s, c):
 			s.serve(passOn, c)

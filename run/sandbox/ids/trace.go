@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os/signal"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -14,61 +16,130 @@ import (
 	"mica/internal/turns"
 )
 
-// A tracer is a process of its own beside init, because ptrace(2) and wait(2) belong together and init waits for others. It
-// corrects what stat(2) shows to programs that copy or check owners (see ReadsOwners), and to all that they start: where the one
-// user stands for an owner that does not exist, it puts the recorded one. The server of the root marks such files
-// by their block size (idcall.HiddenBlksize), so a result costs a look at memory and only those files a question.
+// A tracer is a process outside of the sandbox's pid namespace, where nobody in the sandbox can see or signal it: what it traces
+// could not go on without it. It corrects what stat(2) shows to programs that copy or check owners (see ReadsOwners), and to
+// all that they start: where the one user stands for an owner that does not exist, it puts the recorded one. The server of the
+// root marks such files by their block size (idcall.HiddenBlksize), so a result costs a look at memory and only those files a
+// question, which init answers (Server.Answer): the files are inside.
 //
 // On other filesystems, as of volumes, owners are not recorded. There, what seems to belong to the one user belongs to whoever looks: a
 // database that has its files in a volume insists on that.
 //
 // A program is caught when it is executed. It gets a further seccomp filter, injected before its first instruction, that
 // stops it for the calls of the stat family and nothing else.
+//
+// Programs whose execution changes their credentials, as set-id bits do, are caught for that moment alone: only the kernel
+// knows whether it will execute them, and nobody else may run with the credentials meanwhile.
 
-// Trace is the tracer: it attaches to the threads whose ids come over the connection, four bytes each, and answers each with a
-// byte once the thread cannot run on unseen (or cannot be traced: something else does). shared is the descriptor of the memory
-// of a Table. It returns when init is gone.
-func Trace(conn, shared int, token string) error {
-	files, err := RootFiles(token)
-	if err != nil {
-		return err
+// Trace is the tracer: it attaches to the threads that the connection names (Attach), and answers for each once the thread
+// cannot run on unseen. It returns when init is gone. questions is the other connection with init, and shared the descriptor of the memory of a Table.
+func Trace(conn, questions, shared int) error {
+	t := &tracer{answers: answers{conn: questions}, filter: statFilter()}
+	hello, init, err := receiveThread(conn)
+	if err == nil {
+		t.depth = len(pidsOf(init))
 	}
-	others, err := newForeign(shared)
-	if err != nil {
-		return err
+	if err == nil {
+		t.foreign, err = newForeign(shared, hello)
 	}
-	r, err := newResolver()
 	if err != nil {
-		return err
+		return fmt.Errorf("meet init: %w", err)
 	}
 	signal.Ignore(unix.SIGCHLD) // each stop would send one, and the runtime wake a thread for it
-	t := &tracer{files: files, foreign: others, resolver: r, filter: statFilter()}
 	if t.procs, err = turns.OpenProcesses("/proc"); err == nil {
 		defer t.procs.Close()
 	}
 	for {
-		var tid [4]byte
-		n, err := unix.Read(conn, tid[:])
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if n != len(tid) || err != nil {
+		what, tid, err := receiveThread(conn)
+		if err != nil || len(what) != 5 {
 			return nil
 		}
-		attached := make(chan struct{})
-		go t.trace(int(binary.NativeEndian.Uint32(tid[:])), attached)
-		<-attached
-		if _, err := unix.Write(conn, []byte{0}); err != nil {
+		attached := make(chan bool)
+		th := &thread{fresh: true, leave: what[0] != forOwners, inside: int32(binary.NativeEndian.Uint32(what[1:]))}
+		go t.trace(tid, th, attached)
+		answer := []byte{0}
+		if <-attached {
+			answer[0] = 1
+		}
+		if _, err := unix.Write(conn, answer); err != nil {
 			return fmt.Errorf("answer init: %w", err)
 		}
 	}
 }
 
+// What a thread is traced for.
+const (
+	forCredentials = iota // to know whether it executes the program
+	forOwners             // to see owners as well
+)
+
+// Attach has a thread traced over a connection of Trace's, and says whether it is: something else may do that already. The
+// kernel tells the tracer what the thread's id is there.
+func Attach(conn, tid int, owners bool) (bool, error) {
+	what := []byte{forCredentials}
+	if owners {
+		what[0] = forOwners
+	}
+	if err := sendThread(conn, tid, binary.NativeEndian.AppendUint32(what, uint32(tid))); err != nil {
+		return false, err
+	}
+	n, err := retry(func() (int, error) { return unix.Read(conn, what) })
+	if err == nil && n != 1 {
+		err = unix.EPIPE
+	}
+	return err == nil && what[0] == 1, err
+}
+
+// sendThread sends a packet about a thread.
+func sendThread(conn, tid int, data []byte) error {
+	who := unix.UnixCredentials(&unix.Ucred{Pid: int32(tid), Uid: uint32(unix.Getuid()), Gid: uint32(unix.Getgid())})
+	_, err := retry(func() (int, error) { return unix.SendmsgN(conn, data, who, nil, unix.MSG_NOSIGNAL) })
+	return err
+}
+
+// receiveThread receives one.
+func receiveThread(conn int) (data []byte, tid int, err error) {
+	data = make([]byte, 256)
+	who := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
+	var room int
+	n, err := retry(func() (n int, err error) {
+		n, room, _, _, err = unix.Recvmsg(conn, data, who, unix.MSG_CMSG_CLOEXEC)
+		return
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	msgs, err := unix.ParseSocketControlMessage(who[:room])
+	if err != nil || len(msgs) != 1 {
+		return nil, 0, unix.EPIPE
+	}
+	cred, err := unix.ParseUnixCredentials(&msgs[0])
+	if err != nil {
+		return nil, 0, err
+	}
+	return data[:n], int(cred.Pid), nil
+}
+
+// pidsOf are the ids of a thread from this process's pid namespace to its own; see proc_pid_status(5).
+func pidsOf(tid int) []string {
+	return strings.Fields(statusField(unix.AT_FDCWD, "/proc/"+strconv.Itoa(tid)+"/status", "NSpid:"))
+}
+
+// inside is the id of a thread in the sandbox; 0 when it is gone, or was never there.
+func (t *tracer) inside(tid int) int32 {
+	ids := pidsOf(tid)
+	if t.depth == 0 || len(ids) < t.depth {
+		return 0
+	}
+	n, _ := strconv.ParseInt(ids[t.depth-1], 10, 32)
+	return int32(n)
+}
+
 type tracer struct {
-	files    Files
-	foreign  *foreign
-	resolver *resolver
-	filter   []byte // of injected filters
+	answers answers
+	foreign *foreign
+	depth   int    // of the sandbox's pid namespace
+	filter  []byte // of injected filters
 
 	procs     *turns.Processes // nil: tracers run where the kernel puts them
 	companion turns.Companion
@@ -86,8 +157,10 @@ const traceOptions = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACESECCOMP | u
 
 // thread is a traced thread.
 type thread struct {
-	fresh    bool // has no filter yet
-	executed bool // executes the program that it was caught before
+	fresh    bool  // has been caught before it executes a program
+	executed bool  // executes that program
+	leave    bool  // is not to be traced any more when it does
+	inside   int32 // its id in the sandbox, 0 until it is asked for
 	call     registers
 }
 
@@ -99,21 +172,39 @@ func ptrace(request, tid int, data uintptr) error {
 	return nil
 }
 
+// seize attaches to a thread, which has the id inside in the sandbox, and has it stop.
+func (t *tracer) seize(tid int, inside int32) error {
+	if err := ptrace(unix.PTRACE_SEIZE, tid, traceOptions); err != nil {
+		return err
+	}
+	// From here on the id is not given to another one, as it could have been before.
+	if t.inside(tid) != inside {
+		_ = unix.PtraceInterrupt(tid)
+		_, _ = syscall.Wait4(tid, nil, unix.WALL|unix.WNOTHREAD, nil)
+		_ = unix.PtraceDetach(tid)
+		return unix.ESRCH
+	}
+	return unix.PtraceInterrupt(tid)
+}
+
+// follows says whether one of this process's threads traces a thread already.
+func follows(tid int) bool {
+	tracer := statusField(unix.AT_FDCWD, "/proc/"+strconv.Itoa(tid)+"/status", "TracerPid:")
+	return tracer != "" && tracer != "0" && unix.Access("/proc/self/task/"+tracer, 0) == nil
+}
+
 // trace attaches to a thread and follows it and what it starts to their ends, from a thread of its own: only that one may
 // make requests, and it sees only what it traces.
-func (t *tracer) trace(tid int, attached chan<- struct{}) {
+func (t *tracer) trace(tid int, th *thread, attached chan<- bool) {
 	runtime.LockOSThread()
 	// The thread must not end with its goroutine: the companion may be its child, and would end as well.
 	defer runtime.UnlockOSThread()
-	err := ptrace(unix.PTRACE_SEIZE, tid, traceOptions)
-	if err == nil {
-		err = unix.PtraceInterrupt(tid)
-	}
-	close(attached)
+	err := t.seize(tid, th.inside)
+	attached <- err == nil || follows(tid)
 	if err != nil {
 		return
 	}
-	threads := map[int]*thread{tid: {fresh: true}}
+	threads := map[int]*thread{tid: th}
 	var place turns.Place
 	if t.procs != nil {
 		defer place.Leave(t.procs)
@@ -127,11 +218,7 @@ func (t *tracer) trace(tid int, attached chan<- struct{}) {
 		case err != nil:
 			return // nobody is left
 		case ws.Stopped():
-			th := threads[tid]
-			if th == nil {
-				th = &thread{}
-				threads[tid] = th
-			}
+			th := stopping(threads, tid, ws)
 			if run++; tid != last {
 				last, run = tid, 0
 			} else if run%followEvery == 0 && t.procs != nil {
@@ -147,6 +234,24 @@ func (t *tracer) trace(tid int, attached chan<- struct{}) {
 	}
 }
 
+// stopping finds the thread that has stopped.
+func stopping(threads map[int]*thread, tid int, ws syscall.WaitStatus) *thread {
+	if int(ws)>>16 == unix.PTRACE_EVENT_EXEC {
+		// It has become the first of its process.
+		if former, err := unix.PtraceGetEventMsg(tid); err == nil && int(former) != tid && threads[int(former)] != nil {
+			threads[tid] = threads[int(former)]
+			threads[tid].inside = 0
+			delete(threads, int(former))
+		}
+	}
+	th := threads[tid]
+	if th == nil {
+		th = &thread{}
+		threads[tid] = th
+	}
+	return th
+}
+
 // stopped deals with a stop and lets the thread go on. A request fails only when the thread was killed, which the next wait
 // tells.
 func (t *tracer) stopped(tid int, th *thread, ws syscall.WaitStatus) {
@@ -158,11 +263,16 @@ func (t *tracer) stopped(tid int, th *thread, ws syscall.WaitStatus) {
 			return
 		}
 	case signal == unix.SIGTRAP|0x80:
-		t.correct(tid, &th.call)
+		t.correct(tid, th)
 	case event == unix.PTRACE_EVENT_STOP && signal != unix.SIGTRAP:
 		_ = ptrace(unix.PTRACE_LISTEN, tid, 0) // a job control stop
 		return
 	case event == unix.PTRACE_EVENT_EXEC:
+		t.answers.ask(&question{Kind: askExecuted, TID: t.id(tid, th)})
+		if th.leave {
+			_ = unix.PtraceDetach(tid)
+			return
+		}
 		if th.fresh {
 			th.executed = true
 			_ = unix.PtraceInterrupt(tid) // the stop that was asked for before is forgotten over this one
@@ -171,6 +281,7 @@ func (t *tracer) stopped(tid int, th *thread, ws syscall.WaitStatus) {
 		if th.fresh && !th.executed {
 			// The program does not exist, as when a shell tries the directories of PATH. The thread may share its memory
 			// with others that are not stopped, so leave it alone.
+			t.answers.ask(&question{Kind: askRefused, TID: t.id(tid, th)})
 			_ = unix.PtraceDetach(tid)
 			return
 		}
@@ -187,9 +298,17 @@ func (t *tracer) stopped(tid int, th *thread, ws syscall.WaitStatus) {
 	_ = unix.PtraceCont(tid, 0)
 }
 
+// id is a thread's id in the sandbox.
+func (t *tracer) id(tid int, th *thread) int32 {
+	if th.inside == 0 {
+		th.inside = t.inside(tid)
+	}
+	return th.inside
+}
+
 // correct puts the owner that is to be seen into the result of a call of the stat family.
-func (t *tracer) correct(tid int, call *registers) {
-	c := statCall(call)
+func (t *tracer) correct(tid int, th *thread) {
+	c := statCall(&th.call)
 	if c == nil {
 		return
 	}
@@ -198,34 +317,26 @@ func (t *tracer) correct(tid int, call *registers) {
 	if n, e := readMemory(tid, c.buffer, buf); e != 0 || n != len(buf) {
 		return
 	}
-	correction := t.recorded
-	switch {
-	case t.foreign.has(c.layout, buf):
-		correction = t.foreign.correct
-	case !c.layout.hidden(buf):
+	foreign := t.foreign.has(c.layout, buf)
+	if !foreign && !c.layout.hidden(buf) {
 		return
 	}
 	var after registers
 	if after.read(tid) != nil || after.result() != 0 {
 		return // what is there is the result of an earlier call
 	}
-	if correction(c, buf, tid) {
+	if foreign && t.foreign.correct(c, buf, tid) || !foreign && t.recorded(c, buf, t.id(tid, th)) {
 		_ = writeMemory(tid, c.buffer, buf)
 	}
 }
 
 // recorded puts the recorded owner of a file of the root into a result, and says whether it did.
-func (t *tracer) recorded(c *stat, buf []byte, tid int) bool {
-	fd, err := c.open(t.resolver, tid)
-	if err != nil {
+func (t *tracer) recorded(c *stat, buf []byte, tid int32) bool {
+	r := t.answers.ask(&question{Kind: askOwner, TID: tid, Dirfd: int32(c.dirfd), Flags: int32(c.flags), Path: c.path})
+	if r.OK == 0 {
 		return false
 	}
-	defer unix.Close(fd)
-	uid, gid, ok, err := t.files.Owner(fd)
-	if err != nil || !ok {
-		return false
-	}
-	c.layout.setOwner(buf, uid, gid)
+	c.layout.setOwner(buf, r.UID, r.GID)
 	c.layout.setBlksize(buf, idcall.ShownBlksize)
 	return true
 }

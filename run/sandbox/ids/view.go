@@ -54,8 +54,8 @@ func (v *View) Owner(tid uint32) (uid, gid uint32, ok bool) {
 	return v.owner(n)
 }
 
-// ownerInside is Owner for those who are in the sandbox themselves: they need no /proc.
-func (v *View) ownerInside(tid int) (uid, gid uint32, ok bool) {
+// ownerOf is Owner for a thread by its id here.
+func (v *View) ownerOf(tid int) (uid, gid uint32, ok bool) {
 	var l unix.Rlimit
 	if !v.anybody() || unix.Prlimit(tid, Resource, nil, &l) != nil {
 		return 0, 0, false
