@@ -2,6 +2,7 @@ package ids
 
 import (
 	"encoding/binary"
+	"errors"
 	"maps"
 	"strconv"
 	"strings"
@@ -157,23 +158,30 @@ func executesFreely(first int) func(*Server, *call) bool {
 	}
 }
 
-// maySetID says whether a file has a set-id bit, as few have. It only looks, and in a chroot may be led astray by symlinks;
-// setID then finds out.
+// maySetID says whether a file may have a set-id bit, as few have. It only looks, and leaves ways that are not plain to setID.
 func (s *Server) maySetID(c *call, first int, path string) bool {
-	at := strconv.Itoa(c.tid())
+	from, how := "/cwd", unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH}
 	switch {
 	case strings.HasPrefix(path, "/"):
-		at += "/root" + path
+		from, how.Resolve = "/root", unix.RESOLVE_IN_ROOT
 	case first == 1 && int32(c.args[0]) != unix.AT_FDCWD:
-		at += "/fd/" + strconv.Itoa(int(int32(c.args[0])))
-		if path != "" {
-			at += "/" + path
+		from = "/fd/" + strconv.Itoa(int(int32(c.args[0])))
+	}
+	fd, err := unix.Openat(s.resolver.proc, strconv.Itoa(c.tid())+from, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	if path != "" {
+		file, err := unix.Openat2(fd, path, &how)
+		if err != nil {
+			return !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR)
 		}
-	default:
-		at += "/cwd/" + path
+		defer unix.Close(file)
+		fd = file
 	}
 	var st unix.Stat_t
-	return unix.Fstatat(s.resolver.proc, at, &st, 0) == nil && st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0
+	return unix.Fstat(fd, &st) == nil && st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0
 }
 
 // readsOwners says whether a program has to be traced, to see recorded owners.

@@ -3,8 +3,8 @@ package ids
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
-	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -87,15 +87,56 @@ func TestTableIsBounded(t *testing.T) {
 	}
 }
 
-func TestThroughSelf(t *testing.T) {
-	r := &resolver{}
-	own := "/proc/" + strconv.Itoa(7)
-	for path, want := range map[string]string{
-		"/proc/self": own, "/proc/self/fd/3": own + "/fd/3", "/proc/thread-self/cwd": own + "/cwd", "/dev/fd/0": own + "/fd/0",
-		"/dev/stdout": own + "/fd/1", "/proc/selfish": "/proc/selfish", "/etc": "/etc", "x": "x", "/dev/stdoutx": "/dev/stdoutx",
+// TestOpenInPlaceOfAnother: whatever way a path takes through /proc/self, that is the process in whose place it is opened.
+func TestOpenInPlaceOfAnother(t *testing.T) {
+	r, err := newResolver()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file, err := os.Create(dir + "/file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for name, to := range map[string]string{"out": "/dev/stdout", "self": "/proc/self", "near": "file", "loop": "loop", "up": "../" + filepath.Base(dir) + "/file"} {
+		if err := os.Symlink(to, dir+"/"+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("/proc/self/exe", "wait-for-input")
+	cmd.Dir, cmd.Stdout = "/proc", file
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { in.Close(); cmd.Wait() }()
+	const want = "file"
+	for _, c := range []struct {
+		path  string
+		flags int
+		want  string
+	}{
+		{dir + "/file", 0, want}, {dir + "/near", 0, want}, {dir + "/up", 0, want}, {"/dev/stdout", 0, want}, {"/proc/self/fd/1", 0, want},
+		{"/proc/thread-self/fd/1", 0, want}, {dir + "/out", 0, want}, {dir + "/self/fd/1", 0, want}, {"self/fd/1", 0, want},
+		{"self/cwd/self//fd/1", 0, want}, {"./../proc/self/fd/1", 0, want}, {"/proc/self/root" + dir + "/near", 0, want},
+		{dir + "/out", unix.O_NOFOLLOW, "out"}, {"mounts", 0, "mounts"}, {"/proc/self/fd/1/", 0, "ENOTDIR"}, {"self/fd/1", unix.O_DIRECTORY, "ENOTDIR"},
+		{dir + "/loop", 0, "ELOOP"}, {"self/root" + dir + "/loop", 0, "ELOOP"}, {"/proc/self/nothing", 0, "ENOENT"}, {"/proc/self/fd/", 0, "fd"},
 	} {
-		if got := r.throughSelf(7, path); got != want {
-			t.Errorf("%s: got %s, want %s", path, got, want)
+		fd, err := r.open(cmd.Process.Pid, unix.AT_FDCWD, c.path, c.flags)
+		got := ""
+		if err != nil {
+			got = unix.ErrnoName(errno(err))
+		} else {
+			got, _ = os.Readlink(self(fd))
+			got = filepath.Base(got)
+			unix.Close(fd)
+		}
+		if got != c.want {
+			t.Errorf("%s (flags %#x): %q, want %q", c.path, c.flags, got, c.want)
 		}
 	}
 }

@@ -48,7 +48,7 @@ func (r *resolver) open(tid, dirfd int, path string, flags int) (int, error) {
 		// The descriptor itself; see AT_EMPTY_PATH.
 		return r.openFD(tid, dirfd)
 	}
-	l := lookup{tid: tid, dirfd: dirfd, path: r.throughSelf(tid, path), flags: flags, result: make(chan opened, 1)}
+	l := lookup{tid: tid, dirfd: dirfd, path: path, flags: flags, result: make(chan opened, 1)}
 	r.requests <- l
 	o := <-l.result
 	return o.fd, o.err
@@ -65,20 +65,6 @@ func (r *resolver) openFD(tid, fd int) (int, error) {
 		err = unix.EBADF
 	}
 	return got, err
-}
-
-// throughSelf replaces the names under which a process finds itself in /proc: here they would lead to init.
-func (r *resolver) throughSelf(tid int, path string) string {
-	own := "/proc/" + strconv.Itoa(tid)
-	for _, p := range [][2]string{
-		{"/proc/self", own}, {"/proc/thread-self", own}, {"/dev/fd", own + "/fd"}, {"/dev/stdin", own + "/fd/0"},
-		{"/dev/stdout", own + "/fd/1"}, {"/dev/stderr", own + "/fd/2"},
-	} {
-		if rest, ok := strings.CutPrefix(path, p[0]); ok && (rest == "" || rest[0] == '/') {
-			return p[1] + rest
-		}
-	}
-	return path
 }
 
 // run serves requests on its own thread.
@@ -124,7 +110,98 @@ func (r *resolver) lookup(home int, l *lookup) (int, error) {
 		}
 		defer changeRoot(home)
 	}
-	return unix.Openat(start, l.path, l.flags|unix.O_PATH|unix.O_CLOEXEC, 0)
+	// Most paths stay on one filesystem: the kernel can be asked for them.
+	if !onProc(start) {
+		how := unix.OpenHow{Flags: uint64(l.flags) | unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_XDEV}
+		if fd, err := unix.Openat2(start, l.path, &how); !errors.Is(err, unix.EXDEV) {
+			return fd, err
+		}
+	}
+	return walk(l, root, start)
+}
+
+// maxLinks is how many symlinks a path may lead through, as for the kernel.
+const maxLinks = 40
+
+// walk looks a path up name by name, from the root that this thread has now. By the symlinks self and thread-self of
+// proc(5) the kernel would find init.
+func walk(l *lookup, root, start int) (int, error) {
+	at, err := duplicate(start)
+	if err != nil {
+		return -1, err
+	}
+	directory := false
+	rest := strings.TrimLeft(l.path, "/")
+	for links := 0; rest != ""; rest = strings.TrimLeft(rest, "/") {
+		name, after, more := strings.Cut(rest, "/")
+		next, text, err := step(l.tid, at, name, more || l.flags&unix.O_NOFOLLOW == 0)
+		switch {
+		case err != nil:
+		case text == "":
+			rest, directory = after, more
+		case links == maxLinks:
+			err = unix.ELOOP
+		default:
+			links++
+			if rest = text; more {
+				rest += "/" + after
+			}
+			from := at
+			if text[0] == '/' {
+				from = root
+			}
+			next, err = duplicate(from)
+		}
+		unix.Close(at)
+		if err != nil {
+			return -1, err
+		}
+		at = next
+	}
+	if !directory && l.flags&unix.O_DIRECTORY == 0 {
+		return at, nil
+	}
+	defer unix.Close(at)
+	return unix.Openat(at, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+}
+
+// step opens a name in a directory, or returns where it leads if it is a symlink to be followed.
+func step(tid, dir int, name string, follow bool) (next int, text string, err error) {
+	next, err = unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	var st unix.Stat_t
+	if err == nil {
+		err = unix.Fstat(next, &st)
+	}
+	if err != nil || !follow || st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return next, "", err
+	}
+	defer unix.Close(next)
+	if onProc(next) {
+		if name == "self" || name == "thread-self" {
+			return -1, strconv.Itoa(tid), nil
+		}
+		// What has no text that means it, as a descriptor.
+		if magic, err := unix.Openat2(dir, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}); err == nil {
+			unix.Close(magic)
+		} else if errors.Is(err, unix.ELOOP) {
+			next, err := unix.Openat(dir, name, unix.O_PATH|unix.O_CLOEXEC, 0)
+			return next, "", err
+		}
+	}
+	var buf [unix.PathMax]byte
+	n, err := unix.Readlinkat(next, "", buf[:])
+	if err == nil && n == 0 {
+		err = unix.ENOENT
+	}
+	return -1, string(buf[:max(n, 0)]), err
+}
+
+func duplicate(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0) }
+
+// onProc says whether a file is one of proc(5).
+func onProc(fd int) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(fd, &st) == nil && st.Type == unix.PROC_SUPER_MAGIC
 }
 
 func changeRoot(fd int) error {
