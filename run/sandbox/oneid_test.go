@@ -3,6 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -84,6 +85,11 @@ func TestEmulatedCapset(t *testing.T) {
 func TestEmulatedPeer(t *testing.T) {
 	out, st := output(t, oneID(t, self("peer")))
 	if st.Code != 0 || out != "77 78\n" {
+		t.Errorf("%+v: %s", st, out)
+	}
+	// One that is gone may have been anybody.
+	out, st = output(t, oneID(t, self("gone-peer")))
+	if st.Code != 0 || out != "65534 65534\n" {
 		t.Errorf("%+v: %s", st, out)
 	}
 }
@@ -172,6 +178,37 @@ func init() {
 		}
 		fmt.Println(cred.Uid, cred.Gid)
 		return nil
+	}
+	const socket = "/tmp/socket"
+	commands["gone-peer"] = func([]string) error {
+		l, err := net.Listen("unix", socket)
+		if err != nil {
+			return err
+		}
+		if out, err := exec.Command(commandPath, "connect").CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		f, err := c.(*net.UnixConn).File()
+		if err != nil {
+			return err
+		}
+		cred, err := unix.GetsockoptUcred(int(f.Fd()), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		if err != nil {
+			return err
+		}
+		fmt.Println(cred.Uid, cred.Gid)
+		return nil
+	}
+	commands["connect"] = func([]string) error {
+		if err := syscall.Setresuid(77, 77, 0); err != nil {
+			return err
+		}
+		_, err := net.Dial("unix", socket)
+		return err
 	}
 	// loops prints nanoseconds for a call: one that is never emulated, and one that is.
 	commands["loops"] = func([]string) error {

@@ -8,7 +8,7 @@
 //	get[e]uid get[e]gid getres[ug]id getgroups                        show them
 //	chown lchown fchown fchownat, mknod[at] of devices                 are carried out by the server of the root (see Files)
 //	execve execveat                                                    apply set-id bits; saved ids follow effective ones
-//	getsockopt SO_PEERCRED                                             shows the peer's
+//	getsockopt SO_PEERCRED                                             shows the peer's; nobody once that is gone
 //	capget capset, prctl PR_SET_KEEPCAPS                               follow the user, as capabilities(7) says
 //	prctl PR_SET_NO_NEW_PRIVS PR_GET_NO_NEW_PRIVS                      is the program's own wish, not that of a tracer
 //

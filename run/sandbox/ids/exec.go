@@ -281,6 +281,35 @@ func (s *Server) umask(tid int) (uint32, error) {
 	return uint32(n), nil
 }
 
+// peer says who a process at the other end of a socket is; ok is false when the kernel knows. One that is gone may have been anybody,
+// and its number may be another's.
+func (s *Server) peer(sock, pid int) (uid, gid uint32, ok bool) {
+	if !s.table.anybody() {
+		return 0, 0, false
+	}
+	const nobody = 65534
+	creds, original, err := s.table.get(pid)
+	if err != nil || !connected(sock) {
+		return nobody, nobody, true
+	}
+	return creds.EUID, creds.EGID, !original
+}
+
+// connected says whether the process at the other end of a socket lives, as far as the kernel (since Linux 6.5) tells.
+func connected(sock int) bool {
+	pidfd, err := unix.GetsockoptInt(sock, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return true
+	}
+	if err != nil {
+		return false
+	}
+	defer unix.Close(pidfd)
+	p := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n == 0
+}
+
 // peerCredentials is getsockopt(2) for SO_PEERCRED: who is at the other end of a unix socket, now.
 func peerCredentials(s *Server, c *call) (int64, unix.Errno) {
 	tgid, err := strconv.Atoi(s.status(c.tid(), "Tgid:"))
@@ -301,8 +330,8 @@ func peerCredentials(s *Server, c *call) (int64, unix.Errno) {
 	if err != nil || peer.Pid <= 0 {
 		return 0, pass
 	}
-	creds, original, err := s.table.get(int(peer.Pid))
-	if err != nil || original || !valid(c.listener, c.notification.id) {
+	uid, gid, ok := s.peer(sock, int(peer.Pid))
+	if !ok || !valid(c.listener, c.notification.id) {
 		return 0, pass
 	}
 	var room [4]byte
@@ -310,7 +339,7 @@ func peerCredentials(s *Server, c *call) (int64, unix.Errno) {
 		return 0, e
 	}
 	var out []byte
-	for _, v := range []uint32{uint32(peer.Pid), creds.EUID, creds.EGID} {
+	for _, v := range []uint32{uint32(peer.Pid), uid, gid} {
 		out = binary.LittleEndian.AppendUint32(out, v)
 	}
 	out = out[:min(len(out), int(binary.LittleEndian.Uint32(room[:])))]

@@ -135,3 +135,6 @@ func (t *Table) Set(tid int, c Creds) error {
 	}
 	return nil
 }
+
+// anybody says whether a process has ever had other credentials than the base ones.
+func (t *Table) anybody() bool { return word(t.shared, countOffset).Load() != 0 }
