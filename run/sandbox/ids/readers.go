@@ -9,7 +9,8 @@ import (
 // Programs that copy the owners of files, or decide by them, see the recorded ones; others see the one user of the sandbox as
 // the owner of everything and are not slowed down. For many it depends on their arguments.
 var (
-	// alwaysRead do so whatever their arguments.
+	// alwaysRead do so whatever their arguments. Among them are those that are started as root, become another user themselves,
+	// and then want files to be that one's.
 	alwaysRead = words(`
 		mv cpio bsdcpio pax rsync ar mksquashfs mkfs.erofs genisoimage
 		dpkg dpkg-deb dpkg-divert dpkg-query dpkg-statoverride rpm rpmbuild apk pacman xbps-install opkg
@@ -17,14 +18,15 @@ var (
 		vipw vigr pwck grpck pwconv pwunconv grpconv grpunconv adduser addgroup deluser delgroup update-passwd
 		systemd-sysusers systemd-tmpfiles
 		stat namei getfacl setfacl logrotate gzip gunzip bzip2 xz zstd
-		postgres postmaster initdb dovecot crontab cron mandb`)
+		postgres postmaster initdb dovecot crontab cron atd mandb zip unzip
+		postfix master tor vsftpd proftpd sftp-server smbd avahi-daemon chronyd`)
 
 	// checkOwn want files to belong to who runs them. To root, everything does.
 	checkOwn = words(`
 		git ssh gpg gpgsm gpgconf gpg-agent dirmngr tmux screen fetchmail procmail
 		emacs emacsclient vi vim vim.tiny vim.basic vim.nox view vimdiff nvim
 		pulseaudio pactl pacmd paplay parec pacat pipewire pipewire-pulse wireplumber
-		tor munged postfix`)
+		munged`)
 
 	// readWith do so with some arguments.
 	readWith = map[string]func(args []string) bool{
