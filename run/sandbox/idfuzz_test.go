@@ -19,7 +19,7 @@ func TestEmulationAgreesWithKernel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for seed := range 12 {
+	for seed := range 20 {
 		cfg := self("idfuzz", strconv.Itoa(seed))
 		cfg.IDs = full
 		want, st := output(t, cfg)
@@ -50,7 +50,7 @@ func init() {
 		runtime.LockOSThread()
 		r := rand.New(rand.NewPCG(seed, 1))
 		for n := range 150 {
-			fuzzCall(r)
+			fuzzCall(r, n < 8)
 			showIdentity()
 			if n%50 == 49 && len(args) < 4 { // and go on with what is left after an exec
 				return unix.Exec(commandPath, append([]string{commandPath, "idfuzz", strconv.FormatUint(seed*7+uint64(n), 10)}, append(args[1:], "x")...), nil)
@@ -60,8 +60,8 @@ func init() {
 	}
 }
 
-// fuzzCall makes one random call and prints how it ended.
-func fuzzCall(r *rand.Rand) {
+// fuzzCall makes one random call, of another kind first, and prints how it ended.
+func fuzzCall(r *rand.Rand, first bool) {
 	id := func() uintptr {
 		if r.IntN(5) == 0 {
 			return uintptr(^uint32(0))
@@ -73,7 +73,11 @@ func fuzzCall(r *rand.Rand) {
 		"setuid": unix.SYS_SETUID, "setgid": unix.SYS_SETGID, "setreuid": unix.SYS_SETREUID, "setregid": unix.SYS_SETREGID,
 		"setresuid": unix.SYS_SETRESUID, "setresgid": unix.SYS_SETRESGID, "setfsuid": unix.SYS_SETFSUID, "setfsgid": unix.SYS_SETFSGID,
 	}
-	names := []string{"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups", "keepcaps", "capset", "setresuid"}
+	names := []string{"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups", "keepcaps", "capset", "setresuid", "ambient"}
+	if first {
+		// Those ask for capabilities that are real, which do not come back by a change of identity.
+		names = []string{"securebits", "bounding", "ambient", "keepcaps", "setresuid"}
+	}
 	name := names[r.IntN(len(names))]
 	a, b, c := id(), id(), id()
 	switch name {
@@ -90,6 +94,18 @@ func fuzzCall(r *rand.Rand) {
 		runtime.KeepAlive(groups)
 	case "keepcaps":
 		fmt.Println(name, a%2, errnoName(raw(unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, a%2)))
+	case "securebits":
+		bits := []uintptr{0, 1, 4, 0x10, 0x40, 0x20, 5}[r.IntN(7)]
+		fmt.Println(name, bits, errnoName(raw(unix.SYS_PRCTL, unix.PR_SET_SECUREBITS, bits)))
+	case "bounding":
+		fmt.Println(name, errnoName(raw(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, fuzzCaps[r.IntN(len(fuzzCaps))])))
+	case "ambient":
+		op := []uintptr{unix.PR_CAP_AMBIENT_RAISE, unix.PR_CAP_AMBIENT_RAISE, unix.PR_CAP_AMBIENT_LOWER, unix.PR_CAP_AMBIENT_CLEAR_ALL}[r.IntN(4)]
+		var which uintptr
+		if op != unix.PR_CAP_AMBIENT_CLEAR_ALL {
+			which = fuzzCaps[r.IntN(len(fuzzCaps))]
+		}
+		fmt.Println(name, op, which, errnoName(raw(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, op, which)))
 	case "capset":
 		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		data := [2]unix.CapUserData{}
@@ -97,7 +113,13 @@ func fuzzCall(r *rand.Rand) {
 			fmt.Println("capget", err)
 			return
 		}
-		switch r.IntN(4) {
+		switch r.IntN(7) {
+		case 4:
+			data[0].Inheritable = data[0].Permitted
+		case 5:
+			data[0].Inheritable |= 1 << unix.CAP_KILL
+		case 6:
+			data[0].Inheritable &= 1 << unix.CAP_SETUID
 		case 0:
 			data[0].Effective = data[0].Permitted
 		case 1:
@@ -124,6 +146,9 @@ func fuzzCall(r *rand.Rand) {
 	}
 }
 
+// fuzzCaps are the capabilities that calls are about.
+var fuzzCaps = []uintptr{unix.CAP_KILL, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_NET_RAW}
+
 // showIdentity prints all that a process can see of its identity.
 func showIdentity() {
 	var u, g [3]uint32
@@ -136,5 +161,12 @@ func showIdentity() {
 	groups, _ := unix.Getgroups()
 	fsuid, _, _ := unix.RawSyscall(unix.SYS_SETFSUID, uintptr(^uint32(0)), 0, 0)
 	fmt.Println(" ", u, g, os.Getuid(), os.Geteuid(), os.Getgid(), os.Getegid(), fsuid, groups,
-		fmt.Sprintf("%x %x", data[0].Permitted, data[0].Effective))
+		fmt.Sprintf("%x %x %x", data[0].Permitted, data[0].Effective, data[0].Inheritable))
+	secure, _, _ := unix.RawSyscall(unix.SYS_PRCTL, unix.PR_GET_SECUREBITS, 0, 0)
+	fmt.Print("  ", secure)
+	for _, which := range fuzzCaps {
+		set, _, _ := unix.RawSyscall(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_IS_SET, which)
+		fmt.Print(" ", set)
+	}
+	fmt.Println()
 }

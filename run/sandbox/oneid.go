@@ -21,13 +21,14 @@ func identityFilter() []byte {
 	p := &profile{fallback: unix.SECCOMP_RET_ALLOW, foreign: true, rules: []rule{
 		{names: ids.Calls(), action: notify},
 		{names: []string{"getsockopt"}, action: notify, conds: []cond{equals(1, unix.SOL_SOCKET), equals(2, unix.SO_PEERCRED)}},
-		{names: []string{"prctl"}, action: notify, conds: []cond{equals(0, unix.PR_SET_KEEPCAPS)}},
-		{names: []string{"prctl"}, action: notify, conds: []cond{equals(0, unix.PR_GET_NO_NEW_PRIVS)}},
 		// All of the argument counts, so that the tracer, which spells it otherwise, is not asked.
 		{names: []string{"prctl"}, action: notify, conds: []cond{{arg: 0, op: opEQ, val: unix.PR_SET_NO_NEW_PRIVS}}},
 		{names: []string{"setrlimit"}, action: errnoAction(unix.EPERM), conds: []cond{equals(0, ids.Resource)}},
 		{names: []string{"prlimit64"}, action: errnoAction(unix.EPERM), conds: []cond{equals(1, ids.Resource), {arg: 2, op: opNE}}},
 	}}
+	for _, option := range []uint64{unix.PR_SET_KEEPCAPS, unix.PR_GET_NO_NEW_PRIVS, unix.PR_SET_SECUREBITS, unix.PR_CAPBSET_DROP, unix.PR_CAP_AMBIENT} {
+		p.rules = append(p.rules, rule{names: []string{"prctl"}, action: notify, conds: []cond{equals(0, option)}})
+	}
 	for _, t := range []uint64{unix.S_IFCHR, unix.S_IFBLK} {
 		p.rules = append(p.rules,
 			rule{names: []string{"mknod"}, action: notify, conds: []cond{kind(1, t)}},

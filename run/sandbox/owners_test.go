@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -137,6 +138,18 @@ func TestSetID(t *testing.T) {
 		},
 		"refused":                   {user + commandPath + " refused-set-id", "E2BIG 1000:1000 1000"},
 		"refused in what is traced": {user + `find / -maxdepth 0 -printf '' -exec ` + commandPath + ` refused-set-id \;`, "E2BIG 1000:1000 1000"},
+		"capabilities of a file": {
+			"cp /usr/bin/setpriv become; " + commandPath + " give-setuid become; " + user + "./become --reuid 0 id -u; " +
+				user + "setpriv --no-new-privs ./become --reuid 0 id -u 2>/dev/null || echo refused; " +
+				user + `find / -maxdepth 0 -printf '' -exec ./become --reuid 0 id -u \;; ` +
+				"setpriv --bounding-set=-setuid ./become --reuid 5 id -u 2>/dev/null || echo refused",
+			"0 refused 0 refused",
+		},
+		"bounding set, securebits, ambient capabilities": {
+			"cd q; touch f g; setpriv --bounding-set=-chown chown 5 f 2>/dev/null; setpriv --securebits=+noroot chown 6 f 2>/dev/null; stat -c %u f; " +
+				user + "--inh-caps=+chown --ambient-caps=+chown sh -c 'chown 7 g'; stat -c %u g",
+			"0 7",
+		},
 		"the tracer cannot be hit": {
 			`trap '' TERM; touch f; chown 5:6 f; stat -c %u f; setpriv --reuid 1000 sh -c 'trap : TERM; kill -TERM -1'; stat -c %u f; cp -a f g; stat -c %u g`,
 			"5 5 5",
@@ -163,6 +176,15 @@ func TestOwnersInPIDNamespace(t *testing.T) {
 }
 
 func init() {
+	// give-setuid gives a file the capability, as setcap(8) would.
+	commands["give-setuid"] = func(args []string) error {
+		caps := []uint32{0x02000001, 1 << unix.CAP_SETUID, 0, 0, 0} // VFS_CAP_REVISION_2, effective
+		value, err := binary.Append(nil, binary.LittleEndian, caps)
+		if err != nil {
+			return err
+		}
+		return unix.Setxattr(args[0], "security.capability", value, 0)
+	}
 	// refused-set-id makes a file and starts a program once a set-id program could not be executed.
 	commands["refused-set-id"] = func([]string) error {
 		const made = "/var/tmp/q/made"

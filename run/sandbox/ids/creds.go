@@ -16,38 +16,45 @@ type Creds struct {
 	RGID, EGID, SGID, FSGID uint32
 	groups                  string // supplementary groups, four bytes each
 
-	permitted, effective uint64 // capabilities, of those that the process really has
+	// Capabilities, of those that the process really has, but for the inheritable ones, which are the real ones.
+	permitted, effective uint64
+	ambient              uint64
 	bounding             uint64 // those that root gets when it executes a program
-	keepCaps             bool   // see PR_SET_KEEPCAPS in prctl(2)
-	noNewPrivs           bool   // see PR_SET_NO_NEW_PRIVS in prctl(2)
+	secure               uint32 // see PR_SET_SECUREBITS in prctl(2)
+	noNewPrivs           bool   // see PR_SET_NO_NEW_PRIVS
 }
+
+// Bits of secure; see capabilities(7). The lock of each is the next one.
+const (
+	secureNoRoot         = 1 << 0
+	secureNoFixup        = 1 << 2
+	secureKeepCaps       = 1 << 4
+	secureNoAmbientRaise = 1 << 6
+	secureAll            = 1<<8 - 1
+	secureBits           = secureNoRoot | secureNoFixup | secureKeepCaps | secureNoAmbientRaise
+	secureLocks          = secureBits << 1
+)
 
 // New returns the credentials of a process that runs as one user and group throughout, with what of capabilities root is to
 // have.
 func New(uid, gid uint32, groups []uint32, bounding uint64) Creds {
 	c := Creds{RUID: uid, EUID: uid, SUID: uid, FSUID: uid, RGID: gid, EGID: gid, SGID: gid, FSGID: gid, bounding: bounding}
 	c.setGroups(groups)
-	c.gain()
-	return c
-}
-
-// gain gives the capabilities that executing a program gives: all to root, none to others.
-func (c *Creds) gain() {
-	c.permitted, c.effective, c.keepCaps = 0, 0, false
-	if c.RUID == 0 || c.EUID == 0 {
-		c.permitted = c.bounding
-	}
-	if c.EUID == 0 {
-		c.effective = c.permitted
-	}
+	return c.Exec(&gains{uid: none, gid: none}, 0, false)
 }
 
 // shed takes and gives the capabilities that go with a change from old to the user ids of c; see capabilities(7), "Effect of
 // user ID changes on capabilities".
 func (c *Creds) shed(old *Creds) {
 	root := func(c *Creds) bool { return c.RUID == 0 || c.EUID == 0 || c.SUID == 0 }
-	if root(old) && !root(c) && !c.keepCaps {
-		c.permitted, c.effective = 0, 0
+	if c.secure&secureNoFixup != 0 {
+		return
+	}
+	if root(old) && !root(c) {
+		if c.secure&secureKeepCaps == 0 {
+			c.permitted, c.effective = 0, 0
+		}
+		c.ambient = 0
 	}
 	switch {
 	case old.EUID == 0 && c.EUID != 0:
@@ -89,6 +96,7 @@ const fileCaps = 1<<unix.CAP_CHOWN | 1<<unix.CAP_MKNOD | 1<<unix.CAP_DAC_OVERRID
 // shedFiles is shed for setfsuid(2).
 func (c *Creds) shedFiles(old *Creds) {
 	switch {
+	case c.secure&secureNoFixup != 0:
 	case old.FSUID == 0 && c.FSUID != 0:
 		c.effective &^= fileCaps
 	case old.FSUID != 0 && c.FSUID == 0:
@@ -164,6 +172,12 @@ func (s set) setRE(r, e uint32) unix.Errno {
 
 // setRES is setresuid(2) and setresgid(2).
 func (s set) setRES(r, e, saved uint32) unix.Errno {
+	stays := func(id uint32, are ...uint32) bool {
+		return id == none || !slices.ContainsFunc(are, func(is uint32) bool { return is != id })
+	}
+	if stays(r, *s.r) && stays(e, *s.e, *s.fs) && stays(saved, *s.s) {
+		return 0
+	}
 	if !s.privileged {
 		for _, id := range []uint32{r, e, saved} {
 			if id != none && id != *s.r && id != *s.e && id != *s.s {
@@ -192,16 +206,49 @@ func (s set) setFS(id uint32) uint32 {
 	return old
 }
 
-// Exec returns the credentials after executing a file. For a set-id file uid and gid are its owners, else they are none.
-func (c *Creds) Exec(uid, gid uint32) Creds {
+// gains are what a file gives to whoever executes it.
+type gains struct {
+	uid, gid               uint32 // its owners, for set-id bits, else none
+	caps                   bool   // it has capabilities
+	effective              bool   // and they are effective
+	permitted, inheritable uint64
+}
+
+// Exec returns the credentials after executing a file, for a process with those inheritable capabilities. It gains
+// nothing if it is unsafe. See capabilities(7), "Transformation of capabilities during execve()".
+func (c *Creds) Exec(g *gains, inheritable uint64, unsafe bool) Creds {
 	n := *c
-	if uid != none {
-		n.EUID = uid
+	if g.uid != none {
+		n.EUID = g.uid
 	}
-	if gid != none {
-		n.EGID = gid
+	if g.gid != none {
+		n.EGID = g.gid
+	}
+	n.permitted = 0
+	effective := g.effective
+	if g.caps {
+		n.permitted = c.bounding&g.permitted | inheritable&g.inheritable
+	}
+	mixed := g.caps && n.EUID == 0 && n.RUID != 0 // then only those of the file count
+	if c.secure&secureNoRoot == 0 && !mixed && (n.RUID == 0 || n.EUID == 0) {
+		n.permitted = c.bounding | inheritable
+		effective = effective || n.EUID == 0
+	}
+	other := n.EUID != c.EUID || !c.inGroup(n.EGID) // so since Linux 6.16; before, than the real ones
+	if unsafe = unsafe || c.noNewPrivs; unsafe && (other || n.permitted&^c.permitted != 0) {
+		if c.noNewPrivs || !c.can(unix.CAP_SETUID) {
+			n.EUID, n.EGID = n.RUID, n.RGID
+		}
+		n.permitted &= c.permitted
+	}
+	if g.caps || other {
+		n.ambient = 0
+	}
+	n.permitted |= n.ambient
+	if n.effective = n.ambient; effective {
+		n.effective = n.permitted
 	}
 	n.SUID, n.FSUID, n.SGID, n.FSGID = n.EUID, n.EUID, n.EGID, n.EGID
-	n.gain()
+	n.secure &^= secureKeepCaps
 	return n
 }

@@ -7,9 +7,10 @@
 //	setuid setgid setre[ug]id setres[ug]id setfs[ug]id setgroups      change the emulated credentials
 //	get[e]uid get[e]gid getres[ug]id getgroups                        show them
 //	chown lchown fchown fchownat, mknod[at] of devices                 are carried out by the server of the root (see Files)
-//	execve execveat                                                    apply set-id bits; saved ids follow effective ones
+//	execve execveat                                                    apply set-id bits and capabilities; saved ids follow effective ones
 //	getsockopt SO_PEERCRED                                             shows the peer's; nobody once that is gone
-//	capget capset, prctl PR_SET_KEEPCAPS                               follow the user, as capabilities(7) says
+//	capget capset, prctl of keep-caps, securebits, the bounding set    follow the user, as capabilities(7) says
+//	and ambient capabilities
 //	prctl PR_SET_NO_NEW_PRIVS PR_GET_NO_NEW_PRIVS                      is the program's own wish, not that of a tracer
 //
 // All other calls run at full speed. Set-id programs, su, sudo, package managers and daemons that drop privileges behave, and

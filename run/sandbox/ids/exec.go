@@ -29,16 +29,16 @@ func execute(first int) handler {
 		if !original || s.maySetID(c, first, path) {
 			changes = s.changes(c, first, path, creds)
 		}
-		if !owners && changes == nil || !valid(c.listener, c.notification.id) {
+		if !valid(c.listener, c.notification.id) {
 			return 0, pass
 		}
-		process := s.process(c.tid())
-		s.execs.begin(s, process, changes)
-		if !s.opt.Trace(c.tid(), owners) && s.execs.take(process) != nil {
-			// Somebody else traces it. The kernel, too, gives nothing to such a program.
-			return 0, s.setAndPass(c, creds, creds.Exec(none, none))
+		s.execs.begin(s, c.tid(), changes)
+		if !owners && changes == nil || s.opt.Trace(c.tid(), owners) || changes == nil {
+			return 0, pass
 		}
-		return 0, pass
+		// Somebody else traces it. The kernel, too, gives nothing to such a program.
+		s.execs.begin(s, c.tid(), nil)
+		return 0, s.setAndPass(c, creds, creds.Exec(&changes.gains, s.realCaps(c.tid(), "CapInh:"), true))
 	}
 }
 
@@ -57,8 +57,7 @@ func (s *Server) changes(c *call, first int, path string, creds Creds) *pendingE
 	}
 	defer unix.Close(fd)
 	p := &pendingExec{old: creds}
-	var ok bool
-	if p.uid, p.gid, ok = s.setID(&creds, fd, &p.file); !ok || creds.Exec(p.uid, p.gid) == creds {
+	if !s.look(fd, p) || creds.Exec(&p.gains, s.realCaps(c.tid(), "CapInh:"), false) == creds {
 		return nil // it cannot be executed, or is any program
 	}
 	return p
@@ -74,16 +73,17 @@ type execs struct {
 }
 
 type pendingExec struct {
-	old      Creds
-	uid, gid uint32
-	file     unix.Stat_t // whose set-id bits they are
+	old   Creds
+	gains gains
+	file  unix.Stat_t // that gives them
 }
 
-// begin notes what a process is about to execute; nil: nothing of interest.
-func (x *execs) begin(s *Server, process int, p *pendingExec) {
+// begin notes what the process of a thread is about to execute; nil: nothing of interest.
+func (x *execs) begin(s *Server, tid int, p *pendingExec) {
 	if p == nil && x.count.Load() == 0 {
 		return
 	}
+	process := s.process(tid)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.list, process)
@@ -128,9 +128,9 @@ func (s *Server) executed(process int) {
 	var exe unix.Stat_t
 	err = unix.Fstatat(s.resolver.proc, strconv.Itoa(process)+"/exe", &exe, 0)
 	if err != nil || exe.Dev != p.file.Dev || exe.Ino != p.file.Ino {
-		p.uid, p.gid = none, none
+		p.gains = gains{uid: none, gid: none}
 	}
-	_ = s.table.Set(process, creds.Exec(p.uid, p.gid))
+	_ = s.table.Set(process, creds.Exec(&p.gains, s.realCaps(process, "CapInh:"), false))
 }
 
 func readWhole(dir int, file string) string {
@@ -158,7 +158,7 @@ func executesFreely(first int) func(*Server, *call) bool {
 	}
 }
 
-// maySetID says whether a file may have a set-id bit, as few have. It only looks, and leaves ways that are not plain to setID.
+// maySetID says whether a file may have a set-id bit, as few have. It only looks, and leaves ways that are not plain to look.
 func (s *Server) maySetID(c *call, first int, path string) bool {
 	from, how := "/cwd", unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH}
 	switch {
@@ -218,31 +218,46 @@ func (c *call) arguments(at uint64) []string {
 	return out
 }
 
-// setID returns the ids that executing a file gives, none without set-id bits. It is false for what is no executable file. st is
-// what it has seen of the file.
-func (s *Server) setID(creds *Creds, fd int, st *unix.Stat_t) (uid, gid uint32, ok bool) {
-	uid, gid = none, none
-	if err := unix.Fstat(fd, st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o111 == 0 {
-		return uid, gid, false
+// look finds out what executing a file gives. It is false for what is no executable file.
+func (s *Server) look(fd int, p *pendingExec) bool {
+	p.gains = gains{uid: none, gid: none}
+	if err := unix.Fstat(fd, &p.file); err != nil || p.file.Mode&unix.S_IFMT != unix.S_IFREG || p.file.Mode&0o111 == 0 {
+		return false
 	}
 	const setGID = unix.S_ISGID | 0o010 // without the x it once meant mandatory locking
-	if st.Mode&unix.S_ISUID == 0 && st.Mode&setGID != setGID {
-		return uid, gid, true
+	user, group := p.file.Mode&unix.S_ISUID != 0, p.file.Mode&setGID == setGID
+	caps := capabilities(fd, &p.gains)
+	if !user && !group && !caps {
+		return true
 	}
-	if isScript(fd) || creds.noNewPrivs {
-		return uid, gid, true
+	if isScript(fd) {
+		p.gains = gains{uid: none, gid: none}
+		return true
 	}
 	u, g, recorded, err := s.files.Owner(fd)
 	if err != nil || !recorded {
-		return uid, gid, true
+		return true
 	}
-	if st.Mode&unix.S_ISUID != 0 {
-		uid = u
+	if user {
+		p.gains.uid = u
 	}
-	if st.Mode&setGID == setGID {
-		gid = g
+	if group {
+		p.gains.gid = g
 	}
-	return uid, gid, true
+	return true
+}
+
+// capabilities reads the capabilities of a file, and says whether it has some; see capabilities(7), "File capabilities".
+func capabilities(fd int, g *gains) bool {
+	const effective, sizeOf2 = 1, 20 // bytes of struct vfs_cap_data; the root of a third version is the sandbox's
+	var b [sizeOf2 + 4]byte
+	if n, err := unix.Getxattr(self(fd), "security.capability", b[:]); err != nil || n < sizeOf2 {
+		return false
+	}
+	word := func(n int) uint64 { return uint64(binary.LittleEndian.Uint32(b[4*n:])) }
+	g.caps, g.effective = true, word(0)&effective != 0
+	g.permitted, g.inheritable = word(1)|word(3)<<32, word(2)|word(4)<<32
+	return true
 }
 
 // isScript says whether an interpreter is executed rather than the file.
