@@ -51,6 +51,8 @@ func listen(filter []byte) (int, error) {
 		case 0:
 			return int(fd), nil
 		case unix.EINVAL:
+		case unix.EBUSY:
+			return -1, errors.New("emulate ids: mica runs in a container with one id itself, and a program can be in one such container only")
 		default:
 			return -1, fmt.Errorf("listen for changes of identity: %w", e)
 		}

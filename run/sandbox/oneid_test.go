@@ -94,6 +94,25 @@ func TestEmulatedPeer(t *testing.T) {
 	}
 }
 
+// TestOneListener: a container with one id cannot be started in another one, and says so.
+func TestOneListener(t *testing.T) {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // it ends with its filter
+		allow := instructions([]unix.SockFilter{ret(unix.SECCOMP_RET_ALLOW)})
+		err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		for range 2 {
+			if err == nil {
+				_, err = listen(allow)
+			}
+		}
+		result <- err
+	}()
+	if err := <-result; err == nil || !strings.Contains(err.Error(), "in a container with one id itself") {
+		t.Error(err)
+	}
+}
+
 func init() {
 	// threads changes identity in a program with many threads, to and fro.
 	commands["threads"] = func([]string) error {
