@@ -12,8 +12,8 @@ import (
 	"mica/run/sandbox/ids"
 )
 
-// identityFilter hands the calls that package ids answers over to init. Nobody may set the limit that holds a process's
-// credentials.
+// identityFilter hands the calls that package ids answers over to init. Nobody sets, or sees, the limit that holds a
+// process's credentials.
 func identityFilter() []byte {
 	const notify = unix.SECCOMP_RET_USER_NOTIF
 	equals := func(arg uint32, val uint64) cond { return cond{arg: arg, op: opMaskedEQ, val: 0xffffffff, two: val} }
@@ -23,8 +23,8 @@ func identityFilter() []byte {
 		{names: []string{"getsockopt"}, action: notify, conds: []cond{equals(1, unix.SOL_SOCKET), equals(2, unix.SO_PEERCRED)}},
 		// All of the argument counts, so that the tracer, which spells it otherwise, is not asked.
 		{names: []string{"prctl"}, action: notify, conds: []cond{{arg: 0, op: opEQ, val: unix.PR_SET_NO_NEW_PRIVS}}},
-		{names: []string{"setrlimit"}, action: errnoAction(unix.EPERM), conds: []cond{equals(0, ids.Resource)}},
-		{names: []string{"prlimit64"}, action: errnoAction(unix.EPERM), conds: []cond{equals(1, ids.Resource), {arg: 2, op: opNE}}},
+		{names: []string{"getrlimit", "ugetrlimit", "setrlimit"}, action: notify, conds: []cond{equals(0, ids.Resource)}},
+		{names: []string{"prlimit64"}, action: notify, conds: []cond{equals(1, ids.Resource)}},
 	}}
 	for _, option := range []uint64{unix.PR_SET_KEEPCAPS, unix.PR_GET_NO_NEW_PRIVS, unix.PR_SET_SECUREBITS, unix.PR_CAPBSET_DROP, unix.PR_CAP_AMBIENT} {
 		p.rules = append(p.rules, rule{names: []string{"prctl"}, action: notify, conds: []cond{equals(0, option)}})

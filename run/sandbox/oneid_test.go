@@ -38,7 +38,9 @@ func TestEmulatedIdentity(t *testing.T) {
 		// Back to root is not possible, and to another user neither.
 		{"setpriv --reuid 100 --regid 101 --clear-groups setpriv --reuid 0 id -u 2>&1 | tail -c 25", User{}, "Operation not permitted"},
 		{"setpriv --reuid 100 --regid 101 --clear-groups sh -c 'touch /tmp/x; chown 5 /tmp/x 2>&1; chown 0:0 /dev/shm 2>&1 | wc -l'", User{}, "0"},
-		{"ulimit -x 5 2>&1 | grep -c permitted; prlimit --locks=7 true 2>&1 | grep -c permitted", User{}, "1 1"},
+		// The limit that holds the number of credentials.
+		{"ulimit -x 5; ulimit -x unlimited; ulimit -x; ulimit -Hx", User{UID: 5}, "unlimited unlimited"},
+		{"prlimit --locks=7:8 id -u; prlimit --locks -o SOFT,HARD --noheadings; prlimit --locks --pid 999999 2>&1 | grep -c 'No such'", User{UID: 5}, "5 unlimited unlimited 1"},
 	} {
 		cfg := oneID(t, sh(c.command))
 		cfg.Process.Args[0] = "/bin/bash"

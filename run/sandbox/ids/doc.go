@@ -11,6 +11,7 @@
 //	getsockopt SO_PEERCRED                                             shows the peer's; nobody once that is gone
 //	capget capset, prctl of keep-caps, securebits, the bounding set    follow the user, as capabilities(7) says
 //	and ambient capabilities
+//	getrlimit setrlimit prlimit64 of RLIMIT_LOCKS                      hide where the credentials live (below)
 //	prctl PR_SET_NO_NEW_PRIVS PR_GET_NO_NEW_PRIVS                      is the program's own wish, not that of a tracer
 //
 // All other calls run at full speed. Set-id programs, su, sudo, package managers and daemons that drop privileges behave, and
@@ -38,8 +39,8 @@
 // In the kernel, with the process: the soft limit of RLIMIT_LOCKS, which Linux has ignored since 2.4.25, holds the number of
 // the credentials in a table (Table). Resource limits are inherited over fork and exec, belong to a process exactly as long as it
 // lives, and init may set those of others. So there is nothing to clean up but a table that is full (reclaim), no process id
-// that could be mistaken for its predecessor's, and no fork to watch. A process that never changed its identity has no limit there: infinity. The filter
-// keeps processes from setting this limit themselves.
+// that could be mistaken for its predecessor's, and no fork to watch. A process that never changed its identity has no limit there: infinity. Processes
+// are kept from setting this limit themselves, and see none.
 //
 // Threads of one process share their limits, so they share emulated credentials. The C library keeps them equal in all
 // threads anyway; a program that gives single threads their own ids by raw system calls is not served.

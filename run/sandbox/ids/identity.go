@@ -39,6 +39,9 @@ var handlers = map[string]known{
 	"capget":     {handler: capGet},
 	"capset":     {handler: capSet},
 	"prctl":      {handler: processControl},
+
+	"getrlimit": {handler: unlimited(-1, 1)}, "ugetrlimit": {handler: unlimited(-1, 1)}, "setrlimit": {handler: unlimited(-1, -1)},
+	"prlimit64": {handler: unlimited(0, 3)},
 }
 
 // change changes credentials.
