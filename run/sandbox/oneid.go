@@ -29,6 +29,10 @@ func identityFilter() []byte {
 	for _, option := range []uint64{unix.PR_SET_KEEPCAPS, unix.PR_GET_NO_NEW_PRIVS, unix.PR_SET_SECUREBITS, unix.PR_CAPBSET_DROP, unix.PR_CAP_AMBIENT} {
 		p.rules = append(p.rules, rule{names: []string{"prctl"}, action: notify, conds: []cond{equals(0, option)}})
 	}
+	for name, mode := range map[string]uint32{"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2} {
+		setGID := cond{arg: mode, op: opMaskedEQ, val: unix.S_ISGID, two: unix.S_ISGID}
+		p.rules = append(p.rules, rule{names: []string{name}, action: notify, conds: []cond{setGID}})
+	}
 	for _, t := range []uint64{unix.S_IFCHR, unix.S_IFBLK} {
 		p.rules = append(p.rules,
 			rule{names: []string{"mknod"}, action: notify, conds: []cond{kind(1, t)}},

@@ -150,6 +150,12 @@ func TestSetID(t *testing.T) {
 				user + "--inh-caps=+chown --ambient-caps=+chown sh -c 'chown 7 g'; stat -c %u g",
 			"0 7",
 		},
+		"set-gid bits for groups that one is not in": {
+			"cd q; touch own foreign given; chown 1000:1000 own; chown 1000:5 foreign given; " + user + "chmod 2755 own foreign; " +
+				"mkdir d; chmod 3777 d; chgrp 5 d; " + user + "install -m 6755 /bin/true d/file; " +
+				"setpriv --reuid 1000 --regid 1000 --groups 5 chmod 2755 given; stat -c %a own foreign given d/file; chmod g+s foreign; stat -c %a foreign",
+			"2755 755 2755 4755 2755",
+		},
 		"the tracer cannot be hit": {
 			`trap '' TERM; touch f; chown 5:6 f; stat -c %u f; setpriv --reuid 1000 sh -c 'trap : TERM; kill -TERM -1'; stat -c %u f; cp -a f g; stat -c %u g`,
 			"5 5 5",

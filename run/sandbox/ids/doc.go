@@ -7,6 +7,7 @@
 //	setuid setgid setre[ug]id setres[ug]id setfs[ug]id setgroups      change the emulated credentials
 //	get[e]uid get[e]gid getres[ug]id getgroups                        show them
 //	chown lchown fchown fchownat, mknod[at] of devices                 are carried out by the server of the root (see Files)
+//	chmod and its like of set-gid bits                                 do not set them for groups that the caller is not in
 //	execve execveat                                                    apply set-id bits and capabilities; saved ids follow effective ones
 //	getsockopt SO_PEERCRED                                             shows the peer's; nobody once that is gone
 //	capget capset, prctl of keep-caps, securebits, the bounding set    follow the user, as capabilities(7) says

@@ -33,6 +33,9 @@ var handlers = map[string]known{
 	"mknod":    {handler: mknod(0), slow: true},
 	"mknodat":  {handler: mknod(1), slow: true},
 
+	"chmod": {handler: chmod(0, -1), slow: true}, "fchmod": {handler: chmod(-1, -1), slow: true},
+	"fchmodat": {handler: chmod(1, -1), slow: true}, "fchmodat2": {handler: chmod(1, 3), slow: true},
+
 	"execve":     {handler: execute(0), slow: true, passes: executesFreely(0)},
 	"execveat":   {handler: execute(1), slow: true, passes: executesFreely(1)},
 	"getsockopt": {handler: peerCredentials, slow: true},

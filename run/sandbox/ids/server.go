@@ -169,7 +169,7 @@ func Calls() []string {
 	var out []string
 	for name := range handlers {
 		switch name {
-		case "mknod", "mknodat", "getsockopt", "prctl", "getrlimit", "ugetrlimit", "setrlimit", "prlimit64":
+		case "chmod", "fchmod", "fchmodat", "fchmodat2", "mknod", "mknodat", "getsockopt", "prctl", "getrlimit", "ugetrlimit", "setrlimit", "prlimit64":
 		default:
 			out = append(out, name, name+"32")
 		}
