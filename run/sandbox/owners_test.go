@@ -95,6 +95,7 @@ func TestOwnersInVolumes(t *testing.T) {
 	const script = `mkdir /vol/d; touch /vol/f
 		stat -c '%n %u %g' /vol/d
 		setpriv --reuid 1000 --regid 1001 --clear-groups sh -c 'cd /vol; stat -c "%n %u %g" d f; mkdir e; ls -ldn e | cut -d" " -f3,4; find . -user 1000 | wc -l; tar -cf - d | tar -tv --numeric-owner | cut -d" " -f2'
+		setpriv --reuid 1000 --regid 1001 --clear-groups sh -c 'touch /dev/shm/f; stat -c "%n %u %g" /dev/shm/f'
 		setpriv --reuid 7 --regid 0 --clear-groups stat -c '%n %u %g' /vol/e / /proc/1 /dev/null
 		chown 5 /vol/f; stat -c '%n %u %g' /vol/f`
 	cfg := oneID(t, sh(script))
@@ -102,7 +103,7 @@ func TestOwnersInVolumes(t *testing.T) {
 	cfg.Mounts = append(cfg.Mounts, Mount{Kind: MountBind, Source: t.TempDir(), Target: "/vol"})
 	out, _ := output(t, cfg)
 	want := []string{
-		"/vol/d 0 0", "d 1000 1001", "f 1000 1001", "1000 1001", "4", "1000/1001",
+		"/vol/d 0 0", "d 1000 1001", "f 1000 1001", "1000 1001", "4", "1000/1001", "/dev/shm/f 1000 1001",
 		"/vol/e 7 0", "/ 0 0", "/proc/1 0 0", "/dev/null 65534 65534", "/vol/f 0 0",
 	}
 	if got := strings.Split(strings.TrimSpace(out), "\n"); !slices.Equal(got, want) {
