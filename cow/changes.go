@@ -323,8 +323,8 @@ func (w *walker) aliasSpaces() map[uint16]bool {
 	return spaces
 }
 
-// mayHold tells whether a directory has a lower part on one of the filesystems.
-func (w *walker) mayHold(n *Node, spaces map[uint16]bool) bool {
+// mayHold tells whether a directory, or one below it, has a lower part on one of the filesystems.
+func (w *walker) mayHold(n *Node, spaces map[uint16]bool) (bool, error) {
 	f := w.f
 	f.tree.RLock()
 	defer f.tree.RUnlock()
@@ -333,15 +333,24 @@ func (w *walker) mayHold(n *Node, spaces map[uint16]bool) bool {
 			continue
 		}
 		fd, err := f.use(ref) // then it is known what it is on
+		if err == unix.EACCES && ref.layer.owners == OwnersReal {
+			continue // as in aliases
+		}
 		if err != nil {
-			continue
+			return false, err
 		}
 		f.done(ref, fd)
 		if spaces[f.spaceOf(ref)] {
-			return true
+			return true, nil
+		}
+		path := ref.path() + "/"
+		for _, m := range ref.layer.inside {
+			if space, _ := f.inos.space(m.dev); spaces[space] && strings.HasPrefix(m.path, path) {
+				return true, nil
+			}
 		}
 	}
-	return false
+	return false, nil
 }
 
 // aliases reports the names of such nodes that only a lower layer holds, and
@@ -362,9 +371,8 @@ func (w *walker) aliases(n *Node, path string, spaces map[uint16]bool) error {
 			}
 		}
 	}
-	hidden := errors.Is(err, unix.EACCES) && !f.inUpper(n)
 	f.tree.Unlock()
-	if hidden {
+	if w.isShut(n, err) {
 		return nil // nobody has changed anything there, nor could look
 	}
 	if err != nil {
@@ -380,13 +388,14 @@ func (w *walker) aliases(n *Node, path string, spaces map[uint16]bool) error {
 			return err
 		}
 		child, err := f.Lookup(n, name, nil)
-		if errors.Is(err, unix.EACCES) {
-			continue // as above: only the names can be seen
+		if w.isShut(n, err) {
+			continue // only the names can be seen
 		}
 		if err != nil {
 			return err
 		}
-		if w.mayHold(child, spaces) {
+		holds, err := w.mayHold(child, spaces)
+		if holds {
 			err = w.aliases(child, join(path, name), spaces)
 		}
 		f.Forget(child, 1)
@@ -397,10 +406,20 @@ func (w *walker) aliases(n *Node, path string, spaces map[uint16]bool) error {
 	return nil
 }
 
+// isShut tells whether an error is that of a directory which the union may not read, as in the root of a machine.
+func (w *walker) isShut(dir *Node, err error) bool {
+	if !errors.Is(err, unix.EACCES) {
+		return false
+	}
+	w.f.tree.RLock()
+	defer w.f.tree.RUnlock()
+	return !w.f.inUpper(dir) && dir.layer().owners == OwnersReal
+}
+
 // alias reports one name of a copied-up hard link.
 func (w *walker) alias(dir *Node, path, name string) error {
 	child, err := w.f.Lookup(dir, name, nil)
-	if errors.Is(err, unix.EACCES) {
+	if w.isShut(dir, err) {
 		return nil // only the name can be seen
 	}
 	if err != nil {

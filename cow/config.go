@@ -96,6 +96,9 @@ type layer struct {
 	index   uint16                                              // number of its inode space, see FS.unionIno
 	catalog lazyCatalog                                         // its listings
 	mounts  bool                                                // other filesystems may be mounted in it
+	inside  []mountInside                                       // those that are
+	inos    *inoSource                                          // of the stack
+	rootFD  int                                                 // pinned in root
 	quiet   bool                                                // its access times must not change, and need not
 	lift    func(dirfd int, name string, do func() error) error // of the upper: FS.lift
 }
@@ -172,6 +175,9 @@ func Open(cfg Config) (_ *FS, err error) {
 			return nil, fmt.Errorf("open layer %s: %w", l.Dir, err)
 		}
 	}
+	if err := f.findMounts(); err != nil {
+		return nil, fmt.Errorf("look for mounts in the layers: %w", err)
+	}
 	if err := f.findAnchors(); err != nil {
 		return nil, fmt.Errorf("look for the mountpoint in the layers: %w", err)
 	}
@@ -192,7 +198,7 @@ func (f *FS) addLayer(of Lower) (*layer, error) {
 	if err := sys.Stat(fd, "", &st); err != nil {
 		return nil, err
 	}
-	l := &layer{owners: of.Owners, dev: sys.Dev(&st), rootIno: st.Ino}
+	l := &layer{owners: of.Owners, dev: sys.Dev(&st), rootIno: st.Ino, inos: &f.inos}
 	lower := len(f.layers) > 0 || f.cfg.Upper == ""
 	l.mounts = lower && of.Catalog == "" // nobody changes one with a catalog
 	// Only an owner can leave access times alone: elsewhere it is not tried.
@@ -213,6 +219,7 @@ func (f *FS) addLayer(of Lower) (*layer, error) {
 		sys.Close(rootFD)
 		return nil, errNeedsLayers
 	}
+	l.rootFD = rootFD
 	l.root = &dirRef{layer: l}
 	f.fds.pin(&l.root.fd, rootFD)
 	l.index = f.inos.add(l.dev, st.Ino)

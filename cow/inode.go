@@ -1,8 +1,10 @@
 package cow
 
 import (
-	"encoding/binary"
+	"cmp"
+	"fmt"
 	"hash/fnv"
+	"io"
 	"math/bits"
 	"sync"
 
@@ -17,17 +19,23 @@ const inoBits = 48
 
 // inoSource numbers the inode spaces of a stack: layers on one filesystem
 // share one, so that an object keeps its number when it moves between them. A
-// filesystem that is mounted inside of a layer has a space of its own.
+// filesystem that is mounted inside of a layer has a space of its own. The
+// numbers are keys on disk (work/index, origin records), so they must be the
+// same in every union over the same layers.
 type inoSource struct {
 	spaces []inoSpace
 	roots  map[inoSpace]bool
 
-	mu      sync.RWMutex
-	mounted map[uint64]uint16 // by device
+	mu     sync.RWMutex
+	inside map[uint64]uint16 // spaces of filesystems inside of layers, by device; inherit: that of the directory
 }
 
-// firstMounted begins the numbers of spaces of filesystems inside of layers.
-const firstMounted = 1 << 14
+const (
+	// firstInside begins the numbers of spaces inside of layers, of which there may be as many again.
+	firstInside = 1 << 13
+	// inherit stands for the space of the directory that a file is in.
+	inherit = 1<<16 - 1
+)
 
 // inoSpace is a filesystem; ino tells apart a layer that is listed twice, all
 // of whose objects would otherwise be two of one number.
@@ -55,62 +63,78 @@ func (s *inoSource) add(dev, root uint64) uint16 {
 	return uint16(len(s.spaces) - 1)
 }
 
-// space gives the number of the space of a filesystem that was met in a layer; id tells it from others as long as it exists, so
-// that an object has the same number after the next mount.
-func (s *inoSource) space(dev uint64, id func() uint64) uint16 {
-	for i, have := range s.spaces {
-		if have.dev == dev && have.ino == 0 {
-			return uint16(i)
-		}
-	}
-	s.mu.RLock()
-	n, ok := s.mounted[dev]
-	s.mu.RUnlock()
-	if ok {
-		return n
-	}
-	of := id()
+// enter gives a device a space, the same for the same id as far as no other id has that number.
+func (s *inoSource) enter(dev uint64, id string) uint16 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mounted == nil {
-		s.mounted = make(map[uint64]uint16)
-	}
-	if n, ok := s.mounted[dev]; ok {
+	if n, ok := s.inside[dev]; ok {
 		return n
 	}
+	if s.inside == nil {
+		s.inside = make(map[uint64]uint16)
+	}
 	taken := make(map[uint16]bool)
-	for _, n := range s.mounted {
+	for _, n := range s.inside {
 		taken[n] = true
 	}
-	for n = firstMounted + uint16(of%firstMounted); taken[n]; n++ {
+	h := fnv.New32a()
+	_, _ = io.WriteString(h, id)
+	at := h.Sum32()
+	n := uint16(firstInside + at%firstInside)
+	for ; taken[n]; at++ {
+		n = uint16(firstInside + (at+1)%firstInside)
 	}
-	s.mounted[dev] = n
+	s.inside[dev] = n
 	return n
 }
 
-// filesystemID tells the filesystem of name in dirfd from others, after the machine was started anew, too, as far as it can.
-func filesystemID(dirfd int, name string, dev uint64) uint64 {
-	fd, err := sys.Open(dirfd, name, unix.O_PATH|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return dev
+// space is the space of a device that is not its layer's; inherit for one that is no filesystem of its own.
+func (s *inoSource) space(dev uint64) (n uint16, known bool) {
+	for i, have := range s.spaces {
+		if have.dev == dev && have.ino == 0 {
+			return uint16(i), true
+		}
 	}
-	defer sys.Close(fd)
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(fd, &st); err != nil || st.Fsid == (unix.Fsid{}) {
-		return dev
-	}
-	h := fnv.New64a()
-	_ = binary.Write(h, binary.NativeEndian, st.Fsid)
-	return h.Sum64()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	n, known = s.inside[dev]
+	return n, known
 }
 
-// inoOf gives the number that the union shows for name in dirfd, an object of layer l with status st.
-func (f *FS) inoOf(l *layer, dirfd int, name string, st *unix.Statx_t) uint64 {
-	dev := sys.Dev(st)
-	if dev == l.dev {
-		return unionIno(l, st.Ino)
+// meet notes a device that the table of mounts does not have, of an open file. A subvolume of btrfs has inode numbers of its
+// own; overlayfs shows the devices of its layers, but not their inode numbers.
+func (s *inoSource) meet(dev uint64, fd int) uint16 {
+	var st unix.Statfs_t
+	if unix.Fstatfs(fd, &st) == nil && st.Type == unix.BTRFS_SUPER_MAGIC {
+		return s.enter(dev, fmt.Sprint("btrfs ", st.Fsid.Val))
 	}
-	return spaceIno(f.inos.space(dev, func() uint64 { return filesystemID(dirfd, name, dev) }), st.Ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.inside == nil {
+		s.inside = make(map[uint64]uint16)
+	}
+	s.inside[dev] = inherit
+	return inherit
+}
+
+// inoOf gives the number that the union shows for name in dirfd, an object of the directory d with status st.
+func (f *FS) inoOf(d *dirRef, dirfd int, name string, st *unix.Statx_t) uint64 {
+	dev := sys.Dev(st)
+	if !d.layer.mounts || dev == d.layer.dev {
+		return unionIno(d.layer, st.Ino)
+	}
+	n, known := f.inos.space(dev)
+	if !known {
+		n = inherit
+		if fd, err := sys.Open(dirfd, cmp.Or(name, "."), unix.O_PATH|unix.O_NOFOLLOW, 0); err == nil {
+			n = f.inos.meet(dev, fd)
+			sys.Close(fd)
+		}
+	}
+	if n == inherit {
+		n = f.spaceOf(d)
+	}
+	return spaceIno(n, st.Ino)
 }
 
 // listedIno is inoOf for a name that the directory d lists with inode ino.
@@ -119,18 +143,16 @@ func (f *FS) listedIno(d *dirRef, ino uint64) uint64 { return spaceIno(f.spaceOf
 // spaceOf is the space of what a directory holds. One that is on another filesystem than its layer is known as such once it
 // was opened.
 func (f *FS) spaceOf(d *dirRef) uint16 {
-	dev := d.dev.Load()
-	if dev == 0 || dev == d.layer.dev {
-		return d.layer.index
-	}
-	return f.inos.space(dev, func() uint64 {
-		fd, err := f.use(d)
-		if err != nil {
-			return dev
+	for ; d.parent != nil; d = d.parent {
+		dev := d.dev.Load()
+		if dev == 0 || dev == d.layer.dev {
+			break
 		}
-		defer f.done(d, fd)
-		return filesystemID(fd, ".", dev)
-	})
+		if n, known := f.inos.space(dev); known && n != inherit {
+			return n
+		}
+	}
+	return d.layer.index
 }
 
 // unionIno gives the number that the union shows for inode ino on the

@@ -45,9 +45,15 @@ func (d *dirRef) openFD() (int, error) {
 // noteDev notes which filesystem an open directory is on.
 func (d *dirRef) noteDev(fd int) {
 	var st unix.Stat_t
-	if d.dev.Load() == 0 && unix.Fstat(fd, &st) == nil {
-		d.dev.Store(st.Dev)
+	if d.dev.Load() != 0 || unix.Fstat(fd, &st) != nil {
+		return
 	}
+	if st.Dev != d.layer.dev {
+		if _, known := d.layer.inos.space(st.Dev); !known {
+			d.layer.inos.meet(st.Dev, fd)
+		}
+	}
+	d.dev.Store(st.Dev)
 }
 
 // openDir opens a directory of the layer; listing it leaves no trace in the

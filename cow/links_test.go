@@ -416,6 +416,7 @@ func TestMountsInLayers(t *testing.T) {
 		must(t, os.WriteFile(filepath.Join(path, "x"), []byte("of "+dir), 0o644))
 		must(t, os.Link(filepath.Join(path, "x"), filepath.Join(path, "a", "y")))
 	}
+	overlayInLayer(t, filepath.Join(lower, "z"))
 	u := open(t, cfg)
 	inos := make(map[uint64]string)
 	numbers := make(map[string]uint64)
@@ -452,11 +453,41 @@ func TestMountsInLayers(t *testing.T) {
 	if want := []string{"b", "b/x", "b/a", "b/a/y"}; !slices.Equal(names, want) {
 		t.Errorf("changes %q, want %q", names, want)
 	}
+	must(t, u.put("z/d/linked", "changed", 0))
+	names = nil
+	must(t, u.Changes(t.Context(), func(c *Change) error {
+		names = append(names, c.Path)
+		return nil
+	}))
+	if !slices.Contains(names, "z/e/again") {
+		t.Errorf("changes %q lack the other name on the overlay", names)
+	}
 	u.reopen()
 	check("b")
+	if got := u.content("z/e/again"); got != "changed" {
+		t.Errorf("the other name on the overlay has %q", got)
+	}
 	for path, ino := range numbers {
 		if got := u.attr(path).Ino; got != ino {
 			t.Errorf("%s has number %d after the next mount, had %d", path, got, ino)
 		}
 	}
+}
+
+// overlayInLayer mounts an overlay of two filesystems, whose files have other devices than its directories.
+func overlayInLayer(t *testing.T, at string) {
+	base := t.TempDir()
+	must(t, os.Mkdir(at, 0o755))
+	for _, dir := range []string{"one", "two"} {
+		path := filepath.Join(base, dir)
+		must(t, os.Mkdir(path, 0o755))
+		must(t, unix.Mount("tmpfs", path, "tmpfs", 0, "mode=0755"))
+		t.Cleanup(func() { _ = unix.Unmount(path, unix.MNT_DETACH) })
+		must(t, os.MkdirAll(filepath.Join(path, "d"), 0o755))
+		must(t, os.MkdirAll(filepath.Join(path, "e"), 0o755))
+	}
+	must(t, os.WriteFile(filepath.Join(base, "one/d/linked"), []byte("linked!"), 0o644))
+	must(t, os.Link(filepath.Join(base, "one/d/linked"), filepath.Join(base, "one/e/again")))
+	must(t, unix.Mount("overlay", at, "overlay", 0, "userxattr,lowerdir="+base+"/one:"+base+"/two"))
+	t.Cleanup(func() { _ = unix.Unmount(at, unix.MNT_DETACH) })
 }

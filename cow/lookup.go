@@ -100,7 +100,7 @@ func (f *FS) lookAhead(l *layer, dirfd int, name string, st *unix.Statx_t) (obje
 // instantiate makes the node of an entry whose object has been looked at.
 func (f *FS) instantiate(dir *Node, ent *dirent, info objectInfo, st *unix.Statx_t, fd int) (*Node, error) {
 	typ := info.meta.Type()
-	if typ != unix.S_IFDIR && (st.Nlink > 1 || f.hasLinked(f.inoOf(ent.owner.layer, fd, ent.name, st))) {
+	if typ != unix.S_IFDIR && (st.Nlink > 1 || f.hasLinked(f.inoOf(ent.owner, fd, ent.name, st))) {
 		return f.linkedNode(dir, ent, info, st, fd)
 	}
 	n := &Node{}
@@ -132,7 +132,7 @@ func (f *FS) instantiate(dir *Node, ent *dirent, info objectInfo, st *unix.Statx
 // fd. Needs the right to read FS.tree.
 func (f *FS) adopt(n *Node, info objectInfo, st *unix.Statx_t, fd int, name string) error {
 	n.meta = info.meta
-	n.backIno = f.inoOf(n.layer(), fd, name, st)
+	n.backIno = f.inoOf(n.where().dir, fd, name, st)
 	n.ino = n.backIno
 	if info.hasCap {
 		n.flags |= flagCap
@@ -195,7 +195,7 @@ func (f *FS) hasLinked(key uint64) bool {
 // linkedNode gives the one node of an object with several names. Needs dir.dir.mu
 // or FS.tree exclusively.
 func (f *FS) linkedNode(dir *Node, ent *dirent, info objectInfo, st *unix.Statx_t, fd int) (*Node, error) {
-	key := f.inoOf(ent.owner.layer, fd, ent.name, st)
+	key := f.inoOf(ent.owner, fd, ent.name, st)
 	f.linkMu.Lock()
 	defer f.linkMu.Unlock()
 	if n := f.links[key]; n != nil {
