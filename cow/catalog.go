@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"runtime"
 	"runtime/debug"
 	"sync"
 
@@ -23,8 +24,8 @@ import (
 //
 //	head     magic[8], inode and birth time of the tree's root[8+8+4], place of the root's block[4], size of the file[8],
 //	         checksum of these[4]
-//	block    checksum of the rest[4], its size[4], flags[4], number of subdirectories[4],
-//	         for each of them, by name: place of its name in the block[4], place of its block in the file[4];
+//	block    checksum of the rest[4], its size[4], flags[4], number of subdirectories[4], checksum of the directory's path[4],
+//	         for each subdirectory, by name: place of its name in the rest[4], place of its block in the file[4];
 //	         then the names as the disk lists them
 //	name     kind[1], inode (uvarint), length[1], the name
 type catalog struct {
@@ -37,8 +38,9 @@ const (
 	headRoot     = 8 + 8 + 8 + 4
 	headSize     = headRoot + 4
 	headSum      = headSize + 8
-	blockHead    = 4 * 4
-	blockOpaque  = 1 // a flag: the directory hides those of layers below
+	blockHead    = 5 * 4
+	blockRest    = 2 * 4 // where what the checksum covers begins
+	blockOpaque  = 1     // a flag: the directory hides those of layers below
 
 	// Kinds of names are DT_ values, or with kindDeleted what the layer deletes, plus a whiteout.Style.
 	kindDeleted = 0x80
@@ -97,12 +99,12 @@ func catalogHeadOf(st *unix.Statx_t) (head []byte, known bool) {
 
 func (c *catalog) close() { _ = unix.Munmap(c.data) }
 
-// guard does what reads the mapped file, and is false if the disk could not give it.
+// guard does what reads the mapped file, and is false if the disk could not give it, or gave what makes no sense.
 func (c *catalog) guard(do func()) (ok bool) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			if _, fault := r.(interface{ Addr() uintptr }); !fault {
+			if _, expected := r.(runtime.Error); !expected {
 				panic(r)
 			}
 			ok = false
@@ -119,42 +121,45 @@ func (c *catalog) root() uint32 {
 	return at
 }
 
-// isWhole tells whether there is a whole block at a place.
-func (c *catalog) isWhole(at uint32) (whole bool) {
-	c.guard(func() {
-		if at < catalogHead || int(at) > len(c.data)-blockHead {
-			return
-		}
+// listed is the content of a block.
+type listed struct {
+	opaque bool
+	names  []byte // all of them whole
+}
+
+// read copies the block at a place into buf, if it is whole and that of the directory with this path. Somebody may change the file
+// meanwhile: only what was copied is looked at.
+func (c *catalog) read(at, path uint32, buf []byte) (_ []byte, l listed, ok bool) {
+	if !c.guard(func() {
 		b := c.data[at:]
-		size := int(binary.LittleEndian.Uint32(b[4:]))
-		if size < blockHead-8 || size > len(b)-8 {
-			return
+		buf = append(buf[:0], b[:blockRest+binary.LittleEndian.Uint32(b[4:])]...)
+	}) || len(buf) < blockHead || at < catalogHead {
+		return buf, l, false
+	}
+	subs := uint64(binary.LittleEndian.Uint32(buf[12:]))
+	if crc32.Checksum(buf[blockRest:], checksums) != binary.LittleEndian.Uint32(buf) ||
+		binary.LittleEndian.Uint32(buf[16:]) != path || blockHead+8*subs > uint64(len(buf)) {
+		return buf, l, false
+	}
+	l = listed{binary.LittleEndian.Uint32(buf[8:])&blockOpaque != 0, buf[blockHead+8*subs:]}
+	for rest := l.names; len(rest) > 0; {
+		if _, _, _, rest = cutName(rest); rest == nil {
+			return buf, l, false
 		}
-		subs := int(binary.LittleEndian.Uint32(b[12:]))
-		whole = subs <= (size-(blockHead-8))/8 && crc32.Checksum(b[8:8+size], checksums) == binary.LittleEndian.Uint32(b)
-	})
-	return whole
+	}
+	return buf, l, true
 }
 
-// block gives the parts of a whole block: the rest after its size, and in that the table of subdirectories and the names.
-func (c *catalog) block(at uint32) (rest, subs, names []byte) {
-	b := c.data[at:]
-	rest = b[8 : 8+binary.LittleEndian.Uint32(b[4:])]
-	end := blockHead - 8 + 8*binary.LittleEndian.Uint32(rest[4:])
-	return rest, rest[blockHead-8 : end], rest[end:]
-}
-
-// sub is the place of the block of a subdirectory of a whole one, blockNone if it is not there.
+// sub is where the block of a subdirectory is, by the block of its parent, which nobody has checked.
 func (c *catalog) sub(parent uint32, name string) uint32 {
 	found := uint32(blockNone)
 	c.guard(func() {
-		b, table, _ := c.block(parent)
-		for low, high := 0, len(table)/8; low < high; {
+		b := c.data[parent:]
+		b = b[blockRest : blockRest+binary.LittleEndian.Uint32(b[4:])]
+		table := b[blockHead-blockRest:]
+		for low, high := 0, int(binary.LittleEndian.Uint32(b[4:])); low < high; {
 			mid := (low + high) / 2
 			at := binary.LittleEndian.Uint32(table[8*mid:])
-			if int(at) >= len(b) {
-				return
-			}
 			_, _, other, _ := cutName(b[at:])
 			switch order := bytes.Compare(other, []byte(name)); {
 			case order < 0:
@@ -186,28 +191,35 @@ func cutName(b []byte) (kind uint8, ino uint64, name, rest []byte) {
 	return b[0], ino, b[1+n+1 : end], b[end:]
 }
 
-// list tells sink what a directory says whose block is whole.
-func (c *catalog) list(at uint32, arena *nameArena, sink listingSink) (opaque bool, err error) {
-	err = unix.EIO // unless all is read
-	c.guard(func() {
-		b, _, names := c.block(at)
-		opaque = binary.LittleEndian.Uint32(b)&blockOpaque != 0
-		for len(names) > 0 {
-			kind, ino, raw, rest := cutName(names)
-			if rest == nil {
-				return
-			}
-			names = rest
-			if name := arena.keep(raw); kind&kindDeleted != 0 {
-				sink.deletes(name, whiteout.Style(kind&^kindDeleted))
-			} else {
-				sink.has(name, kind, ino)
-			}
+// blocks are buffers for one block each.
+var blocks = sync.Pool{New: func() any { return new([]byte) }}
+
+// list tells sink what the directory with this path says; ok is false, and nothing was told, if its block is not whole.
+func (c *catalog) list(at, path uint32, arena *nameArena, sink listingSink) (opaque, ok bool) {
+	buf := blocks.Get().(*[]byte)
+	defer blocks.Put(buf)
+	var l listed
+	if *buf, l, ok = c.read(at, path, *buf); !ok {
+		return false, false
+	}
+	for len(l.names) > 0 {
+		kind, ino, raw, rest := cutName(l.names)
+		l.names = rest
+		if name := arena.keep(raw); kind&kindDeleted != 0 {
+			sink.deletes(name, whiteout.Style(kind&^kindDeleted))
+		} else {
+			sink.has(name, kind, ino)
 		}
-		err = nil
-	})
-	return opaque, err
+	}
+	return l.opaque, true
 }
+
+// pathSum is the checksum of the path of a subdirectory.
+func pathSum(parent uint32, name string) uint32 {
+	return crc32.Update(crc32.Update(parent, checksums, slash), checksums, []byte(name))
+}
+
+var slash = []byte{'/'}
 
 // lazyCatalog is the catalog of a layer, opened when a directory is first listed: a mount has no use for it.
 type lazyCatalog struct {
@@ -233,29 +245,28 @@ func (l *lazyCatalog) close() {
 	}
 }
 
-// catalogued gives a directory's layer's catalog and the place of the directory's block in it, nil if it has none. Needs FS.tree.
-func (d *dirRef) catalogued() (c *catalog, at uint32) {
-	at = d.block.Load()
-	if at == blockNone {
-		return nil, 0
+// catalogued gives a directory's layer's catalog, the place of the directory's block in it and the checksum of its path, nil if
+// it has none. Needs FS.tree.
+func (d *dirRef) catalogued() (c *catalog, at, path uint32) {
+	if at = d.block.Load(); at == blockNone {
+		return nil, 0, 0
 	}
 	if c = d.layer.catalog.get(); c == nil {
-		return nil, 0
+		return nil, 0, 0
+	}
+	if d.parent == nil {
+		return c, c.root(), 0
+	}
+	up, above, path := d.parent.catalogued()
+	if up == nil {
+		return nil, 0, 0
 	}
 	if at == blockUnknown {
-		at = blockNone
-		if d.parent == nil {
-			at = c.root()
-		} else if up, above := d.parent.catalogued(); up != nil {
-			at = c.sub(above, d.name)
-		}
-		if !c.isWhole(at) {
-			at = blockNone
-		}
+		at = c.sub(above, d.name)
 		d.block.Store(at)
 	}
 	if at == blockNone {
-		return nil, 0
+		return nil, 0, 0
 	}
-	return c, at
+	return c, at, pathSum(path, d.name)
 }

@@ -146,6 +146,53 @@ func TestCatalogDamaged(t *testing.T) {
 	damaged("twice as long", append(whole, whole...))
 }
 
+// TestCatalogOverwritten: whatever becomes of a catalog that is in use, the union shows what the disk has.
+func TestCatalogOverwritten(t *testing.T) {
+	cfg := catalogLayers(t)
+	path := catalogOf(t, cfg.Lowers[1].Dir)
+	cfg.Lowers[1].Catalog = path
+	u := open(t, cfg)
+	want := listings(t, u)
+	u.close()
+	whole, err := os.ReadFile(path)
+	must(t, err)
+	rng := rand.New(rand.NewPCG(3, 4))
+	for i := range 100 {
+		must(t, os.WriteFile(path, whole, 0o600))
+		u := open(t, cfg)
+		must(t, u.with("many/0042", func(*Node) error { return nil })) // maps it, and has looked at some of it
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		must(t, err)
+		for range 1 + rng.IntN(2000) {
+			_, err = f.WriteAt([]byte{byte(rng.Uint32())}, rng.Int64N(int64(len(whole))))
+			must(t, err)
+		}
+		must(t, f.Close())
+		compareTrees(t, fmt.Sprintf("overwritten %d", i), listings(t, u), want)
+		u.close()
+	}
+}
+
+// TestKeepCatalogs: what can have no catalog is a layer all the same.
+func TestKeepCatalogs(t *testing.T) {
+	cfg := layers(t, tree{"a": ""}, tree{"shut/x": "", "b": ""})
+	shut := filepath.Join(cfg.Lowers[1].Dir, "shut")
+	must(t, os.Chmod(shut, 0))
+	defer os.Chmod(shut, 0o700)
+	dir := t.TempDir()
+	for range 2 { // made, and found
+		must(t, KeepCatalogs(dir, cfg.Lowers))
+		if cfg.Lowers[0].Catalog == "" || cfg.Lowers[1].Catalog != "" {
+			t.Errorf("catalogs %+v", cfg.Lowers)
+		}
+	}
+	u := open(t, cfg)
+	must(t, u.with("b", func(*Node) error { return nil }))
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
 // TestCatalogCutOff: a catalog that gets shorter while it is in use is an error of reading, and no end of the server.
 func TestCatalogCutOff(t *testing.T) {
 	cfg := catalogLayers(t)

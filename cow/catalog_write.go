@@ -24,14 +24,22 @@ func WriteCatalog(path, dir string) error {
 	if err != nil {
 		return fmt.Errorf("make catalog of %s: %w", dir, err)
 	}
-	if err := os.WriteFile(path, content, 0o600); err != nil {
-		_ = os.Remove(path)
+	f, err := os.CreateTemp(filepath.Dir(path), ".catalog-*")
+	if err != nil {
 		return err
 	}
-	return nil
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path) // others may have the old one mapped
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
 }
 
-// KeepCatalogs gives layers that nobody changes their catalogs in the directory dir, and makes those that are not there.
+// KeepCatalogs gives layers that nobody changes, and in which nothing is mounted, their catalogs in the directory dir, and makes
+// those that are not there, as far as they can be made.
 func KeepCatalogs(dir string, lowers []Lower) error {
 	for i, l := range lowers {
 		var st unix.Statx_t
@@ -39,12 +47,9 @@ func KeepCatalogs(dir string, lowers []Lower) error {
 			return fmt.Errorf("open layer %s: %w", l.Dir, err)
 		}
 		path := filepath.Join(dir, fmt.Sprintf("%x-%x.catalog", sys.Dev(&st), st.Ino))
-		if !hasCatalog(path, &st) {
-			if err := WriteCatalog(path, l.Dir); err != nil {
-				return err
-			}
+		if hasCatalog(path, &st) || WriteCatalog(path, l.Dir) == nil {
+			lowers[i].Catalog = path
 		}
-		lowers[i].Catalog = path
 	}
 	return nil
 }
@@ -78,7 +83,7 @@ func CheckCatalog(path, dir string) error {
 	same := false
 	used.guard(func() { same = bytes.Equal(used.data, want) })
 	if !same {
-		return errors.New("it is not the catalog of what its layer holds")
+		return errors.New("the layer was changed since it was unpacked: its directories are not what its catalog says")
 	}
 	return nil
 }
@@ -98,7 +103,7 @@ func catalogContent(dir string) ([]byte, error) {
 		return nil, unix.EOPNOTSUPP
 	}
 	w := catalogWriter{out: append(head, make([]byte, catalogHead-len(head))...)}
-	root, err := w.dir(fd)
+	root, err := w.dir(fd, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -143,18 +148,18 @@ func (d *catalogDir) put(kind uint8, ino uint64, name string) {
 	d.names = append(d.names, name...)
 }
 
-// dir appends the blocks of a directory and of all below it, and gives the place of its own.
-func (w *catalogWriter) dir(fd int) (block uint32, err error) {
+// dir appends the blocks of a directory, whose path has the checksum path, and of all below it, and gives the place of its own.
+func (w *catalogWriter) dir(fd int, path uint32) (block uint32, err error) {
 	var (
 		arena nameArena
 		d     catalogDir
 	)
-	opaque, err := scanDir(fd, &arena, func(_ string, do func() error) error { return do() }, &d)
+	opaque, err := (&scanner{fd: fd, arena: &arena}).scan(&d)
 	if err != nil {
 		return 0, err
 	}
 	for i := range d.subs {
-		if d.subs[i].block, err = w.sub(fd, d.subs[i].name); err != nil {
+		if d.subs[i].block, err = w.sub(fd, d.subs[i].name, pathSum(path, d.subs[i].name)); err != nil {
 			return 0, err
 		}
 	}
@@ -164,23 +169,23 @@ func (w *catalogWriter) dir(fd int) (block uint32, err error) {
 	slices.SortFunc(d.subs, func(a, b catalogSub) int { return cmp.Compare(a.name, b.name) })
 	start := len(w.out)
 	w.out = append(w.out, make([]byte, 4)...) // the checksum, once the rest is there
-	w.put(uint32(blockHead-8+8*len(d.subs)+len(d.names)), flag(opaque, blockOpaque), uint32(len(d.subs)))
-	names := uint32(blockHead - 8 + 8*len(d.subs))
+	names := uint32(blockHead - blockRest + 8*len(d.subs))
+	w.put(names+uint32(len(d.names)), flag(opaque, blockOpaque), uint32(len(d.subs)), path)
 	for _, s := range d.subs {
 		w.put(names+s.at, s.block)
 	}
 	w.out = append(w.out, d.names...)
-	binary.LittleEndian.PutUint32(w.out[start:], crc32.Checksum(w.out[start+8:], checksums))
+	binary.LittleEndian.PutUint32(w.out[start:], crc32.Checksum(w.out[start+blockRest:], checksums))
 	return uint32(start), nil
 }
 
-func (w *catalogWriter) sub(dirfd int, name string) (uint32, error) {
+func (w *catalogWriter) sub(dirfd int, name string, path uint32) (uint32, error) {
 	fd, err := sys.OpenDir(dirfd, name)
 	if err != nil {
 		return 0, err
 	}
 	defer sys.Close(fd)
-	return w.dir(fd)
+	return w.dir(fd, path)
 }
 
 func (w *catalogWriter) put(values ...uint32) {

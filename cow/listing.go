@@ -74,17 +74,18 @@ type mergeName struct {
 // whether it hides everything further down. disk says that the directory was read.
 func (m *merge) addDir(ref *dirRef) (opaque, disk bool, err error) {
 	sink := mergePart{m, ref}
-	if c, at := ref.catalogued(); c != nil {
-		opaque, err = c.list(at, &m.arena, sink)
-		return opaque, false, err
+	if c, at, path := ref.catalogued(); c != nil {
+		if opaque, ok := c.list(at, path, &m.arena, sink); ok {
+			return opaque, false, nil
+		}
+		ref.block.Store(blockNone)
 	}
 	fd, err := m.fs.use(ref)
 	if err != nil {
 		return false, true, err
 	}
 	defer m.fs.done(ref, fd)
-	read := func(name string, do func() error) error { return m.read(ref, fd, name, do) }
-	opaque, err = scanDir(fd, &m.arena, read, sink)
+	opaque, err = (&scanner{fd: fd, arena: &m.arena, m: m, ref: ref}).scan(sink)
 	return opaque, true, err
 }
 
@@ -103,11 +104,27 @@ type mergePart struct {
 func (p mergePart) has(name string, typ uint8, ino uint64)    { p.m.add(p.ref, name, typ, ino) }
 func (p mergePart) deletes(name string, style whiteout.Style) { p.m.delete(p.ref, name, style) }
 
-// scanDir reads the directory fd of a layer and tells sink what it says, with names that arena keeps; opaque says that it hides
-// those of layers below. read wraps what reads attributes of a name, or of the directory with an empty one.
-func scanDir(fd int, arena *nameArena, read func(name string, do func() error) error, sink listingSink) (opaque bool, err error) {
+// scanner reads a directory of a layer.
+type scanner struct {
+	fd    int
+	arena *nameArena
+	m     *merge // nil for a layer of its own
+	ref   *dirRef
+}
+
+// read does what reads attributes of a name, or of the directory with an empty one.
+func (s *scanner) read(name string, do func() error) error {
+	if s.m == nil {
+		return do()
+	}
+	return s.m.read(s.ref, s.fd, name, do)
+}
+
+// scan tells sink what the directory says, with names that arena keeps; opaque says that it hides those of layers below.
+func (s *scanner) scan(sink listingSink) (opaque bool, err error) {
+	fd := s.fd
 	var marks whiteout.DirMarks
-	err = read("", func() (err error) {
+	err = s.read("", func() (err error) {
 		marks, err = whiteout.ReadDir(fd)
 		return err
 	})
@@ -115,7 +132,7 @@ func scanDir(fd int, arena *nameArena, read func(name string, do func() error) e
 		return false, err
 	}
 	err = sys.List(fd, func(raw []byte, typ uint8, ino uint64) error {
-		name := arena.keep(raw)
+		name := s.arena.keep(raw)
 		switch mark, target := whiteout.ParseName(name); mark {
 		case whiteout.Opaque:
 			marks.Opaque = true
@@ -139,7 +156,7 @@ func scanDir(fd int, arena *nameArena, read func(name string, do func() error) e
 		}
 		if typ == unix.DT_REG && marks.Xattr {
 			deleted := false
-			if err := read(name, func() (err error) {
+			if err := s.read(name, func() (err error) {
 				deleted, err = whiteout.IsXattrWhiteout(fd, name)
 				return err
 			}); err != nil {
@@ -152,7 +169,7 @@ func scanDir(fd int, arena *nameArena, read func(name string, do func() error) e
 		}
 		if typ == unix.DT_REG && marks.Placeholders {
 			meta := ondisk.Meta{Mode: unix.S_IFREG}
-			if err := read(name, func() (err error) {
+			if err := s.read(name, func() (err error) {
 				meta, err = override(fd, name, ondisk.Meta{Mode: unix.S_IFREG})
 				return err
 			}); err != nil {

@@ -81,7 +81,11 @@ func startServer(args []string) error {
 func serve(inv *Invocation, ready func()) (err error) {
 	unix.Umask(0)
 	if inv.Catalogs != "" {
-		if err := cow.KeepCatalogs(inv.Catalogs, inv.Union.Lowers); err != nil {
+		catalogs, err := absolute(inv.Catalogs)
+		if err == nil {
+			err = cow.KeepCatalogs(catalogs, inv.Union.Lowers)
+		}
+		if err != nil {
 			return fmt.Errorf("option catalogs=%s: %w", inv.Catalogs, err)
 		}
 	}
