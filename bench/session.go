@@ -73,13 +73,17 @@ func claimDir(dir string) error {
 		return fmt.Errorf("make a place for the trees: %w", err)
 	}
 	stamp := filepath.Join(dir, homeStamp)
-	if _, err := os.Lstat(stamp); err != nil && len(there) > 0 {
+	if _, err := os.Lstat(stamp); err == nil {
+		return nil
+	}
+	if len(there) > 0 {
 		return fmt.Errorf("make a place for the trees: %s is not empty, and not an earlier benchmark's: remove it, or name another place with --dir DIR", dir)
 	}
-	if err := os.WriteFile(stamp, nil, 0o644); err != nil {
+	f, err := os.OpenFile(stamp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
 		return fmt.Errorf("make a place for the trees: %w", err)
 	}
-	return nil
+	return f.Close()
 }
 
 func (s *session) makeHome(key, dir string) error {

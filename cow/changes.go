@@ -408,12 +408,7 @@ func (w *walker) aliases(n *Node, path string, spaces map[uint16]bool) error {
 
 // isShut tells whether an error is that of a directory which the union may not read, as in the root of a machine.
 func (w *walker) isShut(dir *Node, err error) bool {
-	if !errors.Is(err, unix.EACCES) {
-		return false
-	}
-	w.f.tree.RLock()
-	defer w.f.tree.RUnlock()
-	return !w.f.inUpper(dir) && dir.layer().owners == OwnersReal
+	return errors.Is(err, unix.EACCES) && w.f.MayBeShut(dir)
 }
 
 // alias reports one name of a copied-up hard link.

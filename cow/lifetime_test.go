@@ -124,8 +124,8 @@ func TestForget(t *testing.T) {
 		if count := u.known(); count != 1 {
 			t.Errorf("seed %d: %d nodes are known after the last was forgotten", seed, count)
 		}
-		if u.root.dir.children != 0 || len(u.links)+len(u.orphans)+len(u.dirty) > 0 {
-			t.Errorf("seed %d: children %d, links %d, orphans %d, dirty %d", seed, u.root.dir.children, len(u.links), len(u.orphans), len(u.dirty))
+		if u.root.dir.children.Load() != 0 || len(u.links)+len(u.orphans)+len(u.dirty) > 0 {
+			t.Errorf("seed %d: children %d, links %d, orphans %d, dirty %d", seed, u.root.dir.children.Load(), len(u.links), len(u.orphans), len(u.dirty))
 		}
 		u.close()
 		if now := openFiles(t); now != before {

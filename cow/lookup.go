@@ -163,7 +163,7 @@ func (f *FS) adopt(n *Node, info objectInfo, st *unix.Statx_t, fd int, name stri
 func (f *FS) attach(dir *Node, ent *dirent, n *Node) {
 	ent.node = n
 	ent.typ = f.retype(dir, ent, dtype(n.meta.Mode))
-	dir.dir.children++
+	dir.dir.children.Add(1)
 	if n.parent == nil {
 		n.parent, n.ent = dir, ent
 		return

@@ -62,7 +62,7 @@ type dirState struct {
 	hidden   map[string]hiding // names that are deleted, or have a stale whiteout
 	subdirs  int               // if loaded or counted
 	counted  bool              // the number of subdirectories is known without the listing
-	children int               // names by which known nodes are in the listing
+	children atomic.Int32      // names by which known nodes are in the listing
 	acl      acl               // the default ACL, if aclKnown
 	aclKnown bool
 }
@@ -135,6 +135,14 @@ func (f *FS) upperDir(n *Node) *dirRef {
 // FS.tree.
 func (f *FS) inUpper(n *Node) bool { return f.upper != nil && n.layer() == f.upper }
 
+// MayBeShut tells whether a node lies in a lower layer with real owners, such as the root of a machine, of which the union may not
+// read everything.
+func (f *FS) MayBeShut(n *Node) bool {
+	f.tree.RLock()
+	defer f.tree.RUnlock()
+	return !f.inUpper(n) && n.layer().owners == OwnersReal
+}
+
 // Forget takes back count references that Lookup and the calls that create
 // gave out. A node without references is dropped from memory.
 func (f *FS) Forget(n *Node, count uint64) {
@@ -153,8 +161,7 @@ func (f *FS) Forget(n *Node, count uint64) {
 	if drop {
 		n.ent.node = nil
 		n.parent = nil
-		p.dir.children--
-		last = p.dir.children == 0 && p.refs.Load() <= 0
+		last = p.dir.children.Add(-1) == 0 && p.refs.Load() <= 0
 		f.release(n)
 	}
 	p.dir.mu.Unlock()
@@ -164,7 +171,7 @@ func (f *FS) Forget(n *Node, count uint64) {
 	}
 }
 
-func (n *Node) hasChildren() bool { return n.dir != nil && n.dir.children > 0 }
+func (n *Node) hasChildren() bool { return n.dir != nil && n.dir.children.Load() > 0 }
 
 // forgetSpecial forgets nodes that are not found through one parent alone, and
 // directories that only their entries kept.
@@ -191,14 +198,14 @@ func (f *FS) dropUnused(n *Node) {
 	var parents []*Node
 	for _, a := range f.aliases[n] {
 		a.ent.node = nil
-		a.dir.dir.children--
+		a.dir.dir.children.Add(-1)
 		parents = append(parents, a.dir)
 	}
 	delete(f.aliases, n)
 	if p := n.parent; p != nil {
 		n.ent.node = nil
 		n.ent, n.parent = nil, nil
-		p.dir.children--
+		p.dir.children.Add(-1)
 		parents = append(parents, p)
 	}
 	f.release(n)

@@ -168,7 +168,7 @@ func (f *FS) dropName(n *Node, ent *dirent) {
 // put in order behind it stays in the index, and is no failure of the removal.
 func (f *FS) afterUnlink(n *Node, dir *Node, ent *dirent) {
 	ent.node = nil
-	dir.dir.children--
+	dir.dir.children.Add(-1)
 	if n.flags&flagIndexed != 0 && ent.owner.layer != f.upper {
 		// The name was not on disk in the upper, so the count there stays. That
 		// comes last: with a count too low the index would lose the copy while a

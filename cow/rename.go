@@ -258,9 +258,9 @@ func (f *FS) takeName(n *Node, oldDir *Node, old *dirent, to *end, cookie uint32
 	ent := &dirent{name: to.name, node: n, owner: to.up, ino: old.ino, typ: dtype(n.meta.Mode), below: below}
 	oldPlace := place{old.owner, old.name}
 	to.dir.dir.insertAt(ent, cookie)
-	to.dir.dir.children++
+	to.dir.dir.children.Add(1)
 	old.node = nil
-	oldDir.dir.children--
+	oldDir.dir.children.Add(-1)
 	if n.ent == old {
 		n.parent, n.ent = to.dir, ent
 	} else {

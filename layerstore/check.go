@@ -284,7 +284,9 @@ func (c *checker) catalog(name string) string {
 		return "its layer is not there"
 	}
 	if err := cow.CheckCatalog(path, dir); err != nil {
-		return err.Error()
+		// Containers may run over it: to bring the image anew is the user's decision.
+		c.report.Problems = append(c.report.Problems, Problem{Path: filepath.Join("layers", layerOf(name)),
+			What: err.Error() + "; remove its images and bring them again"})
 	}
 	return ""
 }

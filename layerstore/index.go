@@ -92,6 +92,7 @@ func (ix *index) has(manifest digest.Digest) bool {
 // whatever image had it before, which stays as an untagged one if
 // it has no other.
 func (ix *index) add(d ocispec.Descriptor, name string) {
+	d = ix.withOrigin(d)
 	d = withDigests(d, ix.digestsOf(d.Digest))
 	if name == "" {
 		if !ix.has(d.Digest) {
@@ -107,6 +108,25 @@ func (ix *index) add(d ocispec.Descriptor, name string) {
 		return e.Digest == d.Digest && refName(e) == ""
 	})
 	ix.Manifests = append(ix.Manifests, withName(d, name))
+}
+
+// withOrigin is d with what is known already of how its image came about: it may come once more, from an archive.
+func (ix *index) withOrigin(d ocispec.Descriptor) ocispec.Descriptor {
+	for _, e := range ix.Manifests {
+		if e.Digest != d.Digest {
+			continue
+		}
+		d = withName(d, refName(d)) // with annotations of its own
+		if d.Annotations == nil {
+			d.Annotations = make(map[string]string)
+		}
+		for _, key := range []string{parentAnnotation, overHostAnnotation} {
+			if value, ok := e.Annotations[key]; ok && d.Annotations[key] == "" {
+				d.Annotations[key] = value
+			}
+		}
+	}
+	return d
 }
 
 // untag takes a name away; the image stays, without a name if this was its last.

@@ -63,15 +63,18 @@ func (a *archiver) children(ctx context.Context, dir *cow.Node, prefix string) e
 		full := path.Join(prefix, name)
 		var attr cow.Attr
 		n, err := a.t.union.Lookup(dir, name, &attr)
-		if err == unix.ENOENT || err == unix.EACCES {
+		if err == unix.ENOENT || err == unix.EACCES && a.t.union.MayBeShut(dir) {
 			continue // removed meanwhile; or of a directory that can be listed only
 		}
 		if err != nil {
 			return fmt.Errorf("open %s in the container: %w", full, err)
 		}
 		err = a.object(ctx, n, &attr, full)
+		if errors.Is(err, unix.EACCES) && a.t.union.MayBeShut(n) {
+			err = nil
+		}
 		a.t.forget(n)
-		if err != nil && !errors.Is(err, unix.EACCES) {
+		if err != nil {
 			return err
 		}
 	}
