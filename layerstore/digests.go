@@ -28,6 +28,16 @@ func (ix *index) note(manifest digest.Digest, ref string) {
 	}
 }
 
+// forget takes away what a repository knows an image by.
+func (s *Store) forget(ix *index, img *Image, repo string) {
+	for i, d := range ix.Manifests {
+		if m, err := s.manifest(ix, d.Digest); err == nil && m.Config.Digest == digest.Digest(img.ID) {
+			list := slices.DeleteFunc(repoDigests(d), func(ref string) bool { return strings.HasPrefix(ref, repo+"@") })
+			ix.Manifests[i] = withDigests(d, list)
+		}
+	}
+}
+
 // digestsOf lists what a manifest is known by.
 func (ix *index) digestsOf(manifest digest.Digest) []string {
 	for _, d := range ix.Manifests {
@@ -39,10 +49,11 @@ func (ix *index) digestsOf(manifest digest.Digest) []string {
 }
 
 func withDigests(d ocispec.Descriptor, list []string) ocispec.Descriptor {
-	if len(list) == 0 {
-		return d
-	}
 	d = withName(d, refName(d)) // with annotations of its own
+	delete(d.Annotations, digestsAnnotation)
+	if len(list) == 0 {
+		return withName(d, refName(d)) // without an empty map
+	}
 	if d.Annotations == nil {
 		d.Annotations = make(map[string]string)
 	}

@@ -213,6 +213,44 @@ func TestPullByDigest(t *testing.T) {
 	requireClean(t, s)
 }
 
+// TestRemoveByDigest takes what one repository calls an image, and leaves it to another that names it.
+func TestRemoveByDigest(t *testing.T) {
+	reg, other := registrytest.New(t), registrytest.New(t)
+	for _, r := range []*registrytest.Registry{reg, other} {
+		putImage(t, r, "app", "1", ociDialect, runtime.GOARCH, twoLayers(t)...)
+	}
+	s := newStore(t)
+	p := pull(t, s, reg.Host()+"/app:1")
+	ref := other.Host() + "/app@" + p.Manifest.String()
+	for _, more := range [][]string{nil, {other.Host() + "/app:1"}} {
+		pull(t, s, ref)
+		for _, name := range more {
+			pull(t, s, name)
+		}
+		var want []Removed
+		for _, name := range append(more, ref) {
+			want = append(want, Removed{Untagged: name})
+		}
+		removed, err := s.Remove(ref, RemoveOptions{})
+		if err != nil || !slices.Equal(removed, want) {
+			t.Errorf("removed %+v, %v; want %+v", removed, err, want)
+		}
+		if _, err := s.Resolve(ref); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s is still there: %v", ref, err)
+		}
+	}
+	img, err := s.Resolve(reg.Host() + "/app:1")
+	if err != nil || !slices.Equal(img.Digests, p.Digests) {
+		t.Fatalf("the other name has %+v, %v", img, err)
+	}
+	if _, err := s.Remove(p.Digests[0], RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if r := requireClean(t, s); r.Images != 0 {
+		t.Errorf("left: %+v", r)
+	}
+}
+
 // TestPullShared fetches no blob that the store has.
 func TestPullShared(t *testing.T) {
 	reg := registrytest.New(t)

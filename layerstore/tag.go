@@ -70,7 +70,7 @@ func (s *Store) Untag(ref string, names []string) error {
 }
 
 // Remove removes what ref says, with Docker's meaning: a name is taken away, and
-// with its last name the image goes; an ID takes all names, which must be of one repository
+// with its last name the image goes; NAME@DIGEST takes what this repository calls it; an ID takes all names, which must be of one repository
 // unless forced. [ErrInUse] is the error when a container still needs the
 // image. A forced removal takes its names then and leaves the image.
 func (s *Store) Remove(ref string, opt RemoveOptions) ([]Removed, error) {
@@ -101,7 +101,11 @@ func (t *session) remove(ref string, opt RemoveOptions) ([]Removed, error) {
 	if err != nil {
 		return nil, err
 	}
-	names, err := namesToRemove(img, ref, opt.Force)
+	q, err := parseQuery(ref)
+	if err != nil {
+		return nil, err
+	}
+	names, err := namesToRemove(img, q, opt.Force)
 	if err != nil {
 		return nil, err
 	}
@@ -125,6 +129,10 @@ func (t *session) remove(ref string, opt RemoveOptions) ([]Removed, error) {
 	for _, name := range names {
 		ix.untag(name)
 		removed = append(removed, Removed{Untagged: name})
+	}
+	if q.digest != "" && !last {
+		t.s.forget(ix, img, q.repo)
+		removed = append(removed, Removed{Untagged: ref})
 	}
 	if last && !keep {
 		deleted, err := t.s.dropImage(ix, img)
@@ -160,10 +168,13 @@ func (t *session) removeFiles(some bool) error {
 	return t.point("collected")
 }
 
-// namesToRemove lists the names that go when img was found by ref.
-func namesToRemove(img *Image, ref string, force bool) ([]string, error) {
-	if q, err := parseQuery(ref); err == nil && slices.Contains(img.Names, q.name) {
+// namesToRemove lists the names that go when img was found by q.
+func namesToRemove(img *Image, q query, force bool) ([]string, error) {
+	if slices.Contains(img.Names, q.name) {
 		return []string{q.name}, nil
+	}
+	if q.digest != "" { // all that this repository calls it; another's names are not its own to take
+		return slices.DeleteFunc(slices.Clone(img.Names), func(name string) bool { return repository(name) != q.repo }), nil
 	}
 	repos := make(map[string]bool)
 	for _, name := range img.Names {
@@ -171,7 +182,7 @@ func namesToRemove(img *Image, ref string, force bool) ([]string, error) {
 	}
 	if len(repos) > 1 && !force {
 		return nil, fmt.Errorf("image %s has names in several repositories (%s); remove by name, or force",
-			ref, strings.Join(img.Names, ", "))
+			q.text, strings.Join(img.Names, ", "))
 	}
 	return img.Names, nil
 }
