@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
-
 	"mica/cow"
 )
 
@@ -87,9 +85,10 @@ func (t *session) unpack(ctx context.Context, layers []Layer) error {
 
 // unpacker unpacks the layers of one image, which it is given lowest first.
 type unpacker struct {
-	t     *session
-	given []Layer
-	below []string // directories of those it has been given, topmost first
+	t      *session
+	verify bool // the blobs are new here: one whose layer is unpacked already is verified all the same
+	given  []Layer
+	below  []string // directories of those it has been given, topmost first
 }
 
 // add unpacks a layer if it is not unpacked yet.
@@ -114,11 +113,15 @@ func (u *unpacker) addOne(ctx context.Context, l Layer) error {
 	if dir == "" {
 		dir = u.t.stagedLayer(l)
 	}
-	if dir == "" {
-		var err error
-		if dir, err = u.t.unpackLayer(ctx, l, u.below); err != nil {
-			return layerError(l.DiffID, err)
-		}
+	var err error
+	switch {
+	case dir == "":
+		dir, err = u.t.unpackLayer(ctx, l, u.below)
+	case u.verify:
+		err = u.t.verifyLayer(ctx, l)
+	}
+	if err != nil {
+		return layerError(l.DiffID, err)
 	}
 	u.given, u.below = append(u.given, l), append([]string{dir}, u.below...)
 	return nil
@@ -148,10 +151,7 @@ func (t *session) unpackLayer(ctx context.Context, l Layer, below []string) (dir
 	dir = t.newPath("layer")
 	result, err := extract(ctx, stream, dir, below)
 	if err == nil {
-		var diffID digest.Digest
-		if diffID, _, err = stream.finish(); err == nil && diffID != l.DiffID {
-			err = fmt.Errorf("its archive has digest %s when unpacked, not the one that the image names", diffID)
-		}
+		err = t.checkDiffID(l, stream)
 	}
 	if err != nil {
 		_ = os.RemoveAll(dir)
@@ -159,6 +159,71 @@ func (t *session) unpackLayer(ctx context.Context, l Layer, below []string) (dir
 	}
 	t.stageLayer(l, dir, result)
 	return dir, nil
+}
+
+// checkDiffID reads the rest of a layer's archive and holds its digest against what the image says.
+func (t *session) checkDiffID(l Layer, stream *layerStream) error {
+	diffID, _, err := stream.finish()
+	if err != nil {
+		return err
+	}
+	if diffID != l.DiffID {
+		return fmt.Errorf("its archive has digest %s when unpacked, not the one that the image names", diffID)
+	}
+	t.diffIDs[l.Blob] = diffID
+	return nil
+}
+
+// verifyLayer reads a blob for its diffID, unless that is known. Else an image could name another's layer, which is what runs,
+// and another blob, which is what is saved and pushed.
+func (t *session) verifyLayer(ctx context.Context, l Layer) error {
+	if known, err := t.knowsDiffID(l); known || err != nil {
+		return err
+	}
+	f, err := t.openBlob(l.Blob)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	stream, err := t.newLayerStream(ctx, f, false)
+	if err != nil {
+		return err
+	}
+	return t.checkDiffID(l, stream)
+}
+
+// knowsDiffID tells whether a blob was verified: in this session, or as one of an image of the store, all of which were.
+func (t *session) knowsDiffID(l Layer) (bool, error) {
+	if l.Blob == l.DiffID || t.diffIDs[l.Blob] == l.DiffID {
+		return true, nil
+	}
+	if t.knowsStore {
+		return false, nil
+	}
+	t.knowsStore = true
+	unlock, err := t.s.lockShared()
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	ix, err := t.s.readIndex()
+	if err != nil {
+		return false, err
+	}
+	for _, d := range ix.Manifests {
+		m, err := t.s.manifest(ix, d.Digest)
+		if err != nil {
+			continue // one broken image must not hide the others
+		}
+		cfg, err := t.s.config(m)
+		if err != nil {
+			continue
+		}
+		for i, l := range m.Layers {
+			t.diffIDs[l.Digest] = cfg.RootFS.DiffIDs[i]
+		}
+	}
+	return t.diffIDs[l.Blob] == l.DiffID, nil
 }
 
 // The files beside an unpacked layer in layers/.

@@ -101,7 +101,7 @@ func (l *loader) add(ctx context.Context, desc ocispec.Descriptor, m *ocispec.Ma
 	if err := checkLayerCount(len(m.Layers)); err != nil {
 		return err
 	}
-	u := unpacker{t: l.t}
+	u := unpacker{t: l.t, verify: true}
 	chain := layerChain(cfg)
 	for i, d := range m.Layers {
 		if stage != nil {

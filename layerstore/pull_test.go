@@ -251,6 +251,33 @@ func TestRemoveByDigest(t *testing.T) {
 	}
 }
 
+// TestPullWrongDiffID: a blob is verified, also where a layer of the diffID that its image names is here already.
+func TestPullWrongDiffID(t *testing.T) {
+	reg := registrytest.New(t)
+	layer := makeTar(t, file("f", strings.Repeat("content ", 10_000)))
+	putImage(t, reg, "app", "1", ociDialect, runtime.GOARCH, remoteLayer{layer, gzipped})
+	putImage(t, reg, "app", "other", ociDialect, runtime.GOARCH, remoteLayer{layer, zstandard})
+	s := newStore(t)
+	pull(t, s, reg.Host()+"/app:1")
+	whole := compressed(t, gzipped, layer)
+	for want, blob := range map[string][]byte{
+		"not the one that the image names": compressed(t, gzipped, makeTar(t, file("evil", ""))),
+		"the archive is truncated":         whole[:len(whole)-4],
+	} {
+		m := new(ocispec.Manifest)
+		if err := parseDocument(reg.Manifest("app", "1").Data, "", m); err != nil {
+			t.Fatal(err)
+		}
+		m.Layers[0].Digest, m.Layers[0].Size = reg.AddBlob("app", blob), int64(len(blob))
+		reg.AddManifest("app", "evil", ocispec.MediaTypeImageManifest, mustJSON(t, m))
+		if _, err := tryPull(t, s, reg.Host()+"/app:evil", PullOptions{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+	pull(t, s, reg.Host()+"/app:other")
+	requireClean(t, s)
+}
+
 // TestPullShared fetches no blob that the store has.
 func TestPullShared(t *testing.T) {
 	reg := registrytest.New(t)

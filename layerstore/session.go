@@ -32,6 +32,9 @@ type session struct {
 	blobs  map[digest.Digest]string // staged files
 	layers map[string]string        // staged trees by their final name
 	infos  map[string]layerInfo     // by the name of the layer
+
+	diffIDs    map[digest.Digest]digest.Digest // of blobs, as far as they were verified
+	knowsStore bool                            // diffIDs has what the images of the store have
 }
 
 // layerInfo is layers/HEX.json: what only reading the whole archive tells.
@@ -72,6 +75,8 @@ func (s *Store) begin(op string) (*session, error) {
 		blobs:  make(map[digest.Digest]string),
 		layers: make(map[string]string),
 		infos:  make(map[string]layerInfo),
+
+		diffIDs: make(map[digest.Digest]digest.Digest),
 	}, nil
 }
 
