@@ -15,8 +15,8 @@ type blobs interface {
 	has(d digest.Digest) bool
 	// document reads a manifest or a configuration and verifies it.
 	document(d ocispec.Descriptor) ([]byte, error)
-	// expect says which blobs will be asked for, in this order, so that they can be under way.
-	expect(list []ocispec.Descriptor)
+	// expect says which layers' blobs will be asked for, in this order, so that they can be under way.
+	expect(layers []Layer)
 	// stage makes a blob, of the digest and size that d says, one of the session.
 	stage(d ocispec.Descriptor) error
 }
@@ -40,7 +40,7 @@ func (b bundleBlobs) document(d ocispec.Descriptor) ([]byte, error) {
 	return readDocument(f, d.Digest)
 }
 
-func (b bundleBlobs) expect([]ocispec.Descriptor) {}
+func (b bundleBlobs) expect([]Layer) {}
 
 func (b bundleBlobs) stage(d ocispec.Descriptor) error {
 	staged, err := b.b.stage(blobName(d.Digest), d.Digest)

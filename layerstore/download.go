@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -31,6 +32,7 @@ type remoteBlobs struct {
 // download is one blob on its way. done is closed when it has ended; blob and err are set then.
 type download struct {
 	desc ocispec.Descriptor
+	here string // the store's, which may be damaged: it is verified first
 	done chan struct{}
 	blob *blobWriter
 	err  error
@@ -110,17 +112,22 @@ func checkRemote(d ocispec.Descriptor) error {
 }
 
 // expect begins the downloads.
-func (r *remoteBlobs) expect(list []ocispec.Descriptor) {
-	queue := make(chan *download, len(list))
-	for _, d := range list {
+func (r *remoteBlobs) expect(layers []Layer) {
+	queue := make(chan *download, len(layers))
+	for _, l := range layers {
+		d := ocispec.Descriptor{MediaType: l.MediaType, Digest: l.Blob, Size: l.BlobSize}
 		if _, ok := r.await[d.Digest]; ok {
 			continue
 		}
 		w := &download{desc: d, done: make(chan struct{})}
 		r.await[d.Digest] = w
 		if w.err = checkRemote(d); w.err == nil {
-			var have bool
-			if have, w.err = r.t.pin(d.Digest); !have && w.err == nil {
+			var have, whole bool
+			if have, w.err = r.t.pin(d.Digest); have {
+				w.here = r.t.blobs[d.Digest]
+				whole = r.t.s.layerDir(l) != "" && checkFile(w.here, d) == nil
+			}
+			if !whole && w.err == nil {
 				queue <- w
 				continue
 			}
@@ -140,10 +147,24 @@ func (r *remoteBlobs) expect(list []ocispec.Descriptor) {
 	}
 }
 
-// fetch downloads one blob into the session's directory.
+// checkFile holds the size of a blob's file against its descriptor.
+func checkFile(path string, d ocispec.Descriptor) error {
+	st, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	return checkSize(ocispec.Descriptor{Size: st.Size()}, d)
+}
+
+// fetch downloads one blob into the session's directory, unless it is there and whole.
 func (r *remoteBlobs) fetch(w *download) error {
 	if err := r.ctx.Err(); err != nil {
 		return err
+	}
+	if w.here != "" {
+		if got, err := fileDigest(r.ctx, w.here); err == nil && got == w.desc.Digest {
+			return nil
+		}
 	}
 	rc, err := r.src.Blob(r.ctx, w.desc)
 	if err != nil {
@@ -196,15 +217,14 @@ func (r *remoteBlobs) stage(d ocispec.Descriptor) error {
 	case <-r.ctx.Done():
 		return context.Cause(r.ctx)
 	}
-	if w.err != nil || w.blob == nil {
+	if w.err != nil {
 		return w.err
 	}
-	if _, ok := r.t.blobs[d.Digest]; ok {
-		return nil // twice in one image
+	if w.blob != nil {
+		if _, err := w.blob.finish(d.Digest, d.MediaType); err != nil {
+			return err
+		}
+		w.blob = nil // it may be twice in one image
 	}
-	staged, err := w.blob.finish(d.Digest, d.MediaType)
-	if err != nil {
-		return err
-	}
-	return checkSize(staged, d)
+	return checkFile(r.t.blobs[d.Digest], d)
 }

@@ -132,12 +132,7 @@ func (s *Store) image(ix *index, d ocispec.Descriptor) (*Image, error) {
 	if cfg.Created != nil {
 		img.Created = *cfg.Created
 	}
-	chain := layerChain(cfg)
-	for i, l := range m.Layers {
-		layer := Layer{
-			DiffID: cfg.RootFS.DiffIDs[i], ChainID: chain[i],
-			Blob: l.Digest, MediaType: l.MediaType, BlobSize: l.Size,
-		}
+	for _, layer := range imageLayers(m, cfg) {
 		if layer.Size, err = s.layerSize(layer); err != nil {
 			return nil, imageError(d, err)
 		}
@@ -287,6 +282,19 @@ func layerError(diffID digest.Digest, err error) error {
 // layerChain computes the chainID of every layer, lowest first.
 func layerChain(cfg *ImageConfig) []digest.Digest {
 	return identity.ChainIDs(slices.Clone(cfg.RootFS.DiffIDs)) // which works in place
+}
+
+// imageLayers lists the layers of an image, lowest first, without their sizes.
+func imageLayers(m *ocispec.Manifest, cfg *ImageConfig) []Layer {
+	var list []Layer
+	chain := layerChain(cfg)
+	for i, d := range m.Layers {
+		list = append(list, Layer{
+			DiffID: cfg.RootFS.DiffIDs[i], ChainID: chain[i],
+			Blob: d.Digest, MediaType: d.MediaType, BlobSize: d.Size,
+		})
+	}
+	return list
 }
 
 // layerNames lists the names in layers/ that an image's layers may have.

@@ -102,14 +102,13 @@ func (l *loader) add(ctx context.Context, desc ocispec.Descriptor, m *ocispec.Ma
 		return err
 	}
 	u := unpacker{t: l.t, verify: true}
-	chain := layerChain(cfg)
-	for i, d := range m.Layers {
+	for i, layer := range imageLayers(m, cfg) {
 		if stage != nil {
-			if err := stage(d); err != nil {
+			if err := stage(m.Layers[i]); err != nil {
 				return err
 			}
 		}
-		if err := u.add(ctx, Layer{DiffID: cfg.RootFS.DiffIDs[i], ChainID: chain[i], Blob: d.Digest}); err != nil {
+		if err := u.add(ctx, layer); err != nil {
 			return err
 		}
 	}

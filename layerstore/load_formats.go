@@ -96,7 +96,7 @@ func (l *loader) layoutImage(ctx context.Context, desc ocispec.Descriptor, names
 	if err := l.checkPlatform(cfg); err != nil {
 		return err
 	}
-	l.blobs.expect(m.Layers)
+	l.blobs.expect(imageLayers(m, cfg))
 	for _, d := range []ocispec.Descriptor{desc, m.Config} {
 		if err := l.blobs.stage(d); err != nil {
 			return err

@@ -278,6 +278,65 @@ func TestPullWrongDiffID(t *testing.T) {
 	requireClean(t, s)
 }
 
+// TestPullWrongSize: a layer that is here has the size that it has, whatever a manifest says.
+func TestPullWrongSize(t *testing.T) {
+	reg := registrytest.New(t)
+	putImage(t, reg, "app", "1", ociDialect, runtime.GOARCH, twoLayers(t)...)
+	s := newStore(t)
+	pull(t, s, reg.Host()+"/app:1")
+	m := new(ocispec.Manifest)
+	if err := parseDocument(reg.Manifest("app", "1").Data, "", m); err != nil {
+		t.Fatal(err)
+	}
+	m.Layers[0].Size = 100
+	reg.AddManifest("app", "2", ocispec.MediaTypeImageManifest, mustJSON(t, m))
+	if _, err := tryPull(t, s, reg.Host()+"/app:2", PullOptions{}); err == nil || !strings.Contains(err.Error(), "its descriptor says 100") {
+		t.Errorf("error %v", err)
+	}
+	requireClean(t, s)
+}
+
+// TestPullMends brings what was damaged in the store anew.
+func TestPullMends(t *testing.T) {
+	reg := registrytest.New(t)
+	putImage(t, reg, "app", "1", ociDialect, runtime.GOARCH, twoLayers(t)...)
+	for what, damage := range map[string]func(*Store, string) error{
+		"shorter": func(_ *Store, blob string) error { return os.WriteFile(blob, []byte("{}"), 0o600) },
+		"other, and no trees": func(s *Store, blob string) error {
+			st, err := os.Stat(blob)
+			if err != nil {
+				return err
+			}
+			layers, _ := filepath.Glob(filepath.Join(s.Root(), "layers/*"))
+			for _, path := range layers {
+				if err := os.RemoveAll(path); err != nil {
+					return err
+				}
+			}
+			return os.WriteFile(blob, make([]byte, st.Size()), 0o600)
+		},
+	} {
+		s := newStore(t)
+		pull(t, s, reg.Host()+"/app:1")
+		blobs, err := filepath.Glob(filepath.Join(s.Root(), "blobs/sha256/*"))
+		if err != nil || len(blobs) != 4 {
+			t.Fatalf("%q, %v", blobs, err)
+		}
+		for _, blob := range blobs {
+			if err := damage(s, blob); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p, err := tryPull(t, s, reg.Host()+"/app:1", PullOptions{})
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		layerTrees(t, s, p.Image)
+		requireClean(t, s)
+	}
+}
+
 // TestPullShared fetches no blob that the store has.
 func TestPullShared(t *testing.T) {
 	reg := registrytest.New(t)
