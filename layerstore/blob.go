@@ -151,7 +151,7 @@ func (w *blobWriter) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// wait ends the goroutine.
+// wait ends the goroutine, and lets go of the buffers: the writer itself may be kept for long.
 func (w *blobWriter) wait() error {
 	if w.closed {
 		return nil
@@ -159,7 +159,9 @@ func (w *blobWriter) wait() error {
 	w.closed = true
 	w.full <- w.buf
 	close(w.full)
-	return <-w.done
+	err := <-w.done
+	w.buf, w.full, w.empty = nil, nil, nil
+	return err
 }
 
 // finish registers the blob as staged. A blob whose digest want is not what

@@ -337,6 +337,36 @@ func TestPullMends(t *testing.T) {
 	}
 }
 
+// TestBlobsAreSmall: a blob that has been written holds no buffers any more, however many wait for their turn.
+func TestBlobsAreSmall(t *testing.T) {
+	s := newStore(t)
+	ses, err := s.begin("pull")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ses.end()
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	var blobs []*blobWriter
+	for range 20 {
+		w, err := ses.newBlob()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.wait(); err != nil {
+			t.Fatal(err)
+		}
+		blobs = append(blobs, w)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if held := int64(after.HeapAlloc) - int64(before.HeapAlloc); held > blobChunk {
+		t.Errorf("%d blobs hold %d bytes", len(blobs), held)
+	}
+	runtime.KeepAlive(blobs)
+}
+
 // TestPullShared fetches no blob that the store has.
 func TestPullShared(t *testing.T) {
 	reg := registrytest.New(t)
