@@ -64,7 +64,7 @@ func (p place) reach(ctx context.Context, opt Options) (t http.RoundTripper, pla
 			return nil, false, err
 		}
 	}
-	return &retry.Transport{Base: base, Policy: func() retry.Policy { return retries }}, plain, nil
+	return &retry.Transport{Base: answers{base}, Policy: func() retry.Policy { return retries }}, plain, nil
 }
 
 func newTransport(cfg *tls.Config) *http.Transport {

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"compress/gzip"
 	"context"
 	"net/http"
 	"os"
@@ -115,6 +116,60 @@ func TestCredentials(t *testing.T) {
 					t.Errorf("error %v, want one line that says how to log in", err)
 				}
 			})
+		}
+	}
+}
+
+// TestChallenges logs in where a registry offers a way first that mica does not know.
+func TestChallenges(t *testing.T) {
+	atHome(t)
+	reg := serving(t, "{}")
+	reg.Hook = func(w http.ResponseWriter, r *http.Request) bool {
+		user, password, _ := r.BasicAuth()
+		if user == registrytest.User && password == registrytest.Password {
+			return false
+		}
+		w.Header()["Www-Authenticate"] = []string{"Negotiate", `Basic realm="test"`}
+		registrytest.Fail(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
+		return true
+	}
+	creds := registrytest.User + ":" + registrytest.Password
+	if _, err := get(t, reg.Host()+"/app", Options{Creds: creds}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestManifestOfUnknownSize reads one that comes in pieces, and one that comes compressed.
+func TestManifestOfUnknownSize(t *testing.T) {
+	atHome(t)
+	const want = `{"a":"b"}`
+	for name, write := range map[string]func(http.ResponseWriter){
+		"pieces": func(w http.ResponseWriter) {
+			_ = http.NewResponseController(w).Flush()
+			_, _ = w.Write([]byte(want))
+		},
+		"gzip": func(w http.ResponseWriter) {
+			w.Header().Set("Content-Encoding", "gzip")
+			z := gzip.NewWriter(w)
+			_, _ = z.Write([]byte(want))
+			_ = z.Close()
+		},
+	} {
+		reg := registrytest.New(t)
+		reg.Hook = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path == "/v2/" {
+				return false
+			}
+			if r.Method != http.MethodGet {
+				registrytest.Fail(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "GET only")
+				return true
+			}
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
+			write(w)
+			return true
+		}
+		if got, err := get(t, reg.Host()+"/app", Options{}); err != nil || got != want {
+			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
 }
