@@ -102,14 +102,27 @@ func (l *loader) platformScore(d ocispec.Descriptor) int {
 	switch {
 	case d.Platform.OS != want.OS || d.Platform.Architecture != want.Architecture:
 		return 0
-	case want.Variant == "":
-		return 2
 	case d.Platform.Variant == want.Variant:
-		return 3
-	case d.Platform.Variant == "":
+		return 4
+	case d.Platform.Variant == usualVariant(want.Architecture) && want.Variant == "":
+		return 3 // the same under its full name
+	case want.Variant == "" || d.Platform.Variant == "":
 		return 2
 	}
 	return 0
+}
+
+// usualVariant is the variant that an architecture is where none is named.
+func usualVariant(arch string) string {
+	switch arch {
+	case "amd64":
+		return "v1"
+	case "arm64":
+		return "v8"
+	case "arm":
+		return "v7"
+	}
+	return ""
 }
 
 // noPlatform says which platforms a list has instead.

@@ -188,6 +188,41 @@ func TestPullPlatform(t *testing.T) {
 	}
 }
 
+// TestPullVariant takes the variant that every machine of an architecture has, wherever it stands in a list.
+func TestPullVariant(t *testing.T) {
+	reg := registrytest.New(t)
+	s := newStore(t)
+	for _, c := range []struct {
+		platform string
+		have     []string
+		want     string
+	}{
+		{"linux/amd64", []string{"v3", ""}, ""},
+		{"linux/amd64", []string{"", "v3"}, ""},
+		{"linux/amd64", []string{"v3", "v2", "v1"}, "v1"},
+		{"linux/amd64", []string{"v3"}, "v3"},
+		{"linux/amd64/v3", []string{"", "v3"}, "v3"},
+		{"linux/arm64", []string{"v9", "v8"}, "v8"},
+		{"linux/arm", []string{"v5", "v6", "v7"}, "v7"},
+	} {
+		arch := strings.Split(c.platform, "/")[1]
+		var list []ocispec.Descriptor
+		var want digest.Digest
+		for _, variant := range c.have {
+			d := putImage(t, reg, "app", "", ociDialect, arch, remoteLayer{makeTar(t, file(arch+variant, "")), plain})
+			d.Platform.Variant = variant
+			if list = append(list, d); variant == c.want {
+				want = d.Digest
+			}
+		}
+		putIndex(t, reg, "app", "1", ociDialect, list...)
+		p, err := tryPull(t, s, reg.Host()+"/app:1", PullOptions{Platform: c.platform})
+		if err != nil || p.Manifest != want {
+			t.Errorf("of %q for %s: %+v, %v", c.have, c.platform, p, err)
+		}
+	}
+}
+
 // TestPullByDigest brings an image without a name, which stays to be found by its digest.
 func TestPullByDigest(t *testing.T) {
 	reg := registrytest.New(t)
