@@ -53,12 +53,14 @@ func (s *Store) pull(ctx context.Context, src Source, ref string, opt PullOption
 	if err != nil {
 		return nil, err
 	}
-	name, reference := named.Tagged(), named.Reference()
+	name := "" // of what comes by its digest
 	if named.Digest != "" {
-		if err := validDigest(digest.Digest(named.Digest)); err != nil {
-			return nil, err
-		}
-		name = ""
+		err = validDigest(digest.Digest(named.Digest))
+	} else {
+		name, err = NormalizeName(ref)
+	}
+	if err != nil {
+		return nil, err
 	}
 	t, err := s.begin("pull")
 	if err != nil {
@@ -73,7 +75,7 @@ func (s *Store) pull(ctx context.Context, src Source, ref string, opt PullOption
 			return nil, err
 		}
 	}
-	top, err := remote.top(reference)
+	top, err := remote.top(named.Reference())
 	if err == nil {
 		if opt.Found != nil {
 			opt.Found()

@@ -223,6 +223,14 @@ func TestPullVariant(t *testing.T) {
 	}
 }
 
+// TestPullHost: no image gets the name of this machine's own root. Nobody is asked for it.
+func TestPullHost(t *testing.T) {
+	_, err := newStore(t).Pull(context.Background(), nil, "host", PullOptions{})
+	if err == nil || !strings.Contains(err.Error(), "this machine's own root is called that") {
+		t.Errorf("error %v", err)
+	}
+}
+
 // TestPullByDigest brings an image without a name, which stays to be found by its digest.
 func TestPullByDigest(t *testing.T) {
 	reg := registrytest.New(t)
