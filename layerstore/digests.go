@@ -9,7 +9,7 @@ import (
 )
 
 // digestsAnnotation, on every entry of an image in index.json, lists what
-// registries know it by, the last one first: NAME@DIGEST, between them blanks.
+// registries know it by, first what the entry's own name led to: NAME@DIGEST, between them blanks.
 // The digest is that of the manifest, or of the list that it was chosen from.
 const digestsAnnotation = "mica.digests"
 
@@ -17,14 +17,19 @@ func repoDigests(d ocispec.Descriptor) []string {
 	return strings.Fields(d.Annotations[digestsAnnotation])
 }
 
-// note adds NAME@DIGEST to what a manifest is known by.
-func (ix *index) note(manifest digest.Digest, ref string) {
+// note adds NAME@DIGEST, which a name, if it is not empty, leads to, to what a manifest is known by.
+func (ix *index) note(manifest digest.Digest, name, ref string) {
 	for i, d := range ix.Manifests {
-		if d.Digest != manifest {
+		list := repoDigests(d)
+		switch {
+		case d.Digest != manifest:
 			continue
+		case refName(d) == name:
+			list = slices.Insert(slices.DeleteFunc(list, func(r string) bool { return r == ref }), 0, ref)
+		case !slices.Contains(list, ref):
+			list = append(list, ref)
 		}
-		list := slices.DeleteFunc(repoDigests(d), func(r string) bool { return r == ref })
-		ix.Manifests[i] = withDigests(d, append([]string{ref}, list...))
+		ix.Manifests[i] = withDigests(d, list)
 	}
 }
 

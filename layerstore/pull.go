@@ -137,7 +137,7 @@ func (l *loader) publishPull(repo, name string, top digest.Digest) (*Pulled, err
 		old, named := ix.byName(name)
 		p.New = !ix.has(desc.Digest) || name != "" && (!named || old.Digest != desc.Digest)
 		ix.add(desc, name)
-		ix.note(desc.Digest, repo+"@"+top.String())
+		ix.note(desc.Digest, name, repo+"@"+top.String())
 		return nil
 	})
 	if err != nil {

@@ -223,6 +223,39 @@ func TestPullVariant(t *testing.T) {
 	}
 }
 
+// TestPullTags: two tags of one image lead there by lists of their own, and each is known by its own.
+func TestPullTags(t *testing.T) {
+	reg := registrytest.New(t)
+	own := putImage(t, reg, "app", "", ociDialect, runtime.GOARCH, twoLayers(t)...)
+	other := putImage(t, reg, "app", "", ociDialect, "s390x", twoLayers(t)...)
+	s := newStore(t)
+	want := map[string]digest.Digest{
+		reg.Host() + "/app:1": putIndex(t, reg, "app", "1", ociDialect, own),
+		reg.Host() + "/app:2": putIndex(t, reg, "app", "2", ociDialect, own, other),
+	}
+	check := func() {
+		t.Helper()
+		for name := range want {
+			img, err := s.Resolve(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := img.RegistryDigest(name); got != want[name] || len(img.Digests) < 2 {
+				t.Errorf("%s is %s, of %q; want %s", name, got, img.Digests, want[name])
+			}
+		}
+	}
+	for _, tag := range []string{"1", "2"} {
+		pull(t, s, reg.Host()+"/app:"+tag)
+	}
+	check()
+	pull(t, s, reg.Host()+"/app@"+own.Digest.String())
+	check()
+	want[reg.Host()+"/app:1"] = putIndex(t, reg, "app", "1", ociDialect, other, own)
+	pull(t, s, reg.Host()+"/app:1")
+	check()
+}
+
 // TestPullHost: no image gets the name of this machine's own root. Nobody is asked for it.
 func TestPullHost(t *testing.T) {
 	_, err := newStore(t).Pull(context.Background(), nil, "host", PullOptions{})

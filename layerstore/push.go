@@ -72,7 +72,7 @@ func (s *Store) push(ctx context.Context, dst Target, ref string, opt PushOption
 	}
 	clear(t.blobs) // they are to go back into the store in no case
 	err = t.publish(func(ix *index) error {
-		ix.note(p.desc.Digest, named.Name+"@"+p.desc.Digest.String())
+		ix.note(p.desc.Digest, named.Tagged(), named.Name+"@"+p.desc.Digest.String())
 		return nil
 	})
 	return p.desc, err

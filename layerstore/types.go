@@ -19,7 +19,7 @@ type Image struct {
 	ID       string        // "sha256:HEX", the digest of the configuration
 	Manifest digest.Digest // the digest of the manifest
 	Names    []string      // "NAME:TAG" in Docker's short form, sorted; none for an untagged image
-	Digests  []string      // "NAME@DIGEST" that registries know it by, the last one first
+	Digests  []string      // "NAME@DIGEST" that registries know it by
 	Created  time.Time     // zero where the image does not say
 	Size     int64         // bytes of the files in all layers, unpacked
 	Config   *ImageConfig
