@@ -22,7 +22,8 @@ func newLoginCommand() *cobra.Command {
 		Use:   "login [flags] [SERVER]",
 		Short: "Log in to a registry",
 		Long: `Ask a registry whether it knows you, and keep your name and password for pull and push. They are kept as Docker keeps them: in
-~/.docker/config.json, or by the helper that this file names. Without SERVER it is Docker's hub.`,
+~/.docker/config.json, or by the helper that this file names. What "podman login" kept before is replaced where it is. Without SERVER it
+is Docker's hub.`,
 		Example: lines("mica login", "mica login -u me host.example", "pass host.example | mica login -u me --password-stdin host.example"),
 		Args:    cobra.MaximumNArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
 	}
@@ -51,10 +52,11 @@ func newLogoutCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "logout [flags] [SERVER]",
 		Short:   "Forget the credentials for a registry",
+		Long:    `Forget the credentials for a registry, also those that "podman login" and "docker login" kept. Without SERVER it is Docker's hub.`,
 		Example: lines("mica logout", "mica logout host.example"),
 		Args:    cobra.MaximumNArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	c.Flags().StringVar(&authFile, "authfile", "", "file of credentials (default $REGISTRY_AUTH_FILE, or Docker's)")
+	c.Flags().StringVar(&authFile, "authfile", "", "file of credentials (default $REGISTRY_AUTH_FILE, or those of Podman and Docker)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return interruptible(c.Context(), func(ctx context.Context) error {
 			name := registry.ServerName(server(args))

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,8 +48,7 @@ func (p place) look(ctx context.Context, file string) (auth.Credential, error) {
 	for key := p.Registry + "/" + p.Repository; key != p.Registry; key = key[:strings.LastIndexByte(key, '/')] {
 		keys = append(keys, key)
 	}
-	keys = append(keys, p.Registry, credentials.ServerAddressFromRegistry(p.Registry)) // of which the hub has another
-	for _, key := range keys {
+	for _, key := range append(keys, serverKeys(p.Registry)...) {
 		cred, err := store.Get(ctx, key)
 		if err != nil {
 			// The error itself may quote the password.
@@ -95,22 +95,58 @@ func dockerFile() string {
 	return filepath.Join(dir, "config.json")
 }
 
-// loginFile is the file that a login is kept in: the one that is named, or else Docker's. Links are followed, so that
-// writing does not replace them.
-func loginFile(named string) (string, error) {
-	if named == "" {
-		named = os.Getenv("REGISTRY_AUTH_FILE")
+// serverKeys are the names of a registry as a whole in files of credentials, of which the hub has two.
+func serverKeys(host string) []string {
+	if address := credentials.ServerAddressFromRegistry(host); address != host {
+		return []string{host, address}
 	}
-	if named == "" {
-		named = dockerFile()
+	return []string{host}
+}
+
+// keyring is one file of credentials that can be written.
+type keyring struct {
+	credentials.Store
+	path string
+}
+
+// keyrings opens the files that may have credentials. Links are followed, so that writing does not replace them.
+func keyrings(named string) ([]keyring, error) {
+	files := authFiles(named)
+	if len(files) == 0 {
+		return nil, errors.New("you have no home directory to keep credentials in: name a file with --authfile")
 	}
-	if named == "" {
-		return "", fmt.Errorf("you have no home directory to keep credentials in: name a file with --authfile")
+	var list []keyring
+	for _, path := range files {
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			path = real
+		}
+		store, err := credentials.NewStore(path, credentials.StoreOptions{AllowPlaintextPut: true})
+		if err != nil {
+			return nil, fmt.Errorf("read credentials: %w", err)
+		}
+		list = append(list, keyring{store, path})
 	}
-	if real, err := filepath.EvalSymlinks(named); err == nil {
-		return real, nil
+	return list, nil
+}
+
+// has tells whether there is an entry, even one that does not work.
+func (k keyring) has(ctx context.Context, key string) bool {
+	cred, err := k.Get(ctx, key)
+	return err != nil || cred != auth.EmptyCredential
+}
+
+// forget removes the entries of a registry, but for the key except, and tells whether there was any.
+func (k keyring) forget(ctx context.Context, host, except string) (known bool, err error) {
+	for _, key := range serverKeys(host) {
+		if key == except || !k.has(ctx, key) {
+			continue
+		}
+		known = true
+		if err := k.Delete(ctx, key); err != nil {
+			return known, fmt.Errorf("forget the credentials for %s in %s: %w", host, k.path, err)
+		}
 	}
-	return named, nil
+	return known, nil
 }
 
 // serverOf is the registry that a user means by SERVER: a host, also as a URL; empty is the hub.

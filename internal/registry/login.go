@@ -13,11 +13,12 @@ import (
 // Login asks a registry whether it knows a user by this password, and keeps both if it does: in the file of
 // credentials, or by the helper that this names.
 func Login(ctx context.Context, server, user, password string, opt Options) error {
-	store, _, err := loginStore(opt)
+	host := serverOf(server)
+	store, err := loginStore(ctx, host, opt)
 	if err != nil {
 		return err
 	}
-	p := place{Reference: registry.Reference{Registry: serverOf(server)}}
+	p := place{Reference: registry.Reference{Registry: host}}
 	transport, plain, err := p.reach(ctx, opt)
 	if err != nil {
 		return p.explain(err)
@@ -31,24 +32,23 @@ func Login(ctx context.Context, server, user, password string, opt Options) erro
 	if denied(err) {
 		return fmt.Errorf("%s does not accept this user name and password", p.Registry)
 	}
-	return p.explain(err)
+	if err != nil {
+		return p.explain(err)
+	}
+	_, err = store.forget(ctx, host, credentials.ServerAddressFromRegistry(host)) // which has the new ones
+	return err
 }
 
-// Logout forgets what is kept for a registry, and tells whether there was anything.
+// Logout forgets what is kept for a registry, by whatever program, and tells whether there was anything.
 func Logout(ctx context.Context, server string, opt Options) (known bool, err error) {
-	store, path, err := loginStore(opt)
+	list, err := keyrings(opt.AuthFile)
 	if err != nil {
 		return false, err
 	}
-	host := serverOf(server)
-	for _, key := range []string{host, credentials.ServerAddressFromRegistry(host)} {
-		cred, err := store.Get(ctx, key)
-		if err == nil && cred == auth.EmptyCredential {
-			continue
-		}
-		known = true
-		if err := store.Delete(ctx, key); err != nil {
-			return known, fmt.Errorf("forget the credentials for %s in %s: %w", host, path, err)
+	for _, k := range list {
+		had, err := k.forget(ctx, serverOf(server), "")
+		if known = known || had; err != nil {
+			return known, err
 		}
 	}
 	return known, nil
@@ -57,14 +57,19 @@ func Logout(ctx context.Context, server string, opt Options) (known bool, err er
 // ServerName is the name of the registry that a user means by SERVER; empty is the hub.
 func ServerName(server string) string { return serverOf(server) }
 
-func loginStore(opt Options) (credentials.Store, string, error) {
-	path, err := loginFile(opt.AuthFile)
+// loginStore is where a login is kept: the file that has one for the registry and is read first, or else Docker's, which is the last.
+func loginStore(ctx context.Context, host string, opt Options) (keyring, error) {
+	list, err := keyrings(opt.AuthFile)
 	if err != nil {
-		return nil, "", err
+		return keyring{}, err
 	}
-	store, err := credentials.NewStore(path, credentials.StoreOptions{AllowPlaintextPut: true})
-	if err != nil {
-		return nil, "", fmt.Errorf("read credentials: %w", err)
+	last := list[len(list)-1]
+	for _, k := range list[:len(list)-1] {
+		for _, key := range serverKeys(host) {
+			if k.has(ctx, key) {
+				return k, nil
+			}
+		}
 	}
-	return store, path, nil
+	return last, nil
 }

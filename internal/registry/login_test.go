@@ -63,6 +63,33 @@ func TestLogin(t *testing.T) {
 	}
 }
 
+// TestLoginBesidePodmans replaces what Podman kept, which is read before what Docker keeps, and forgets all of it.
+func TestLoginBesidePodmans(t *testing.T) {
+	ctx := context.Background()
+	home := atHome(t)
+	t.Setenv("XDG_RUNTIME_DIR", home+"/run")
+	reg := serving(t, "{}")
+	reg.Hook = registrytest.Basic
+	stale := `{"auths":{"` + reg.Host() + `":{"auth":"YTpi"}}}`
+	podmans, dockers := home+"/run/containers/auth.json", home+"/.docker/config.json"
+	write(t, podmans, stale)
+	if err := Login(ctx, reg.Host(), registrytest.User, registrytest.Password, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := get(t, reg.Host()+"/app", Options{}); err != nil {
+		t.Errorf("after the login: %v", err)
+	}
+	write(t, dockers, stale)
+	if known, err := Logout(ctx, reg.Host(), Options{}); err != nil || !known {
+		t.Errorf("logout: %v, %v", known, err)
+	}
+	for _, file := range []string{podmans, dockers} {
+		if data, err := os.ReadFile(file); err != nil || strings.Contains(string(data), reg.Host()) {
+			t.Errorf("left in %s: %s, %v", file, data, err)
+		}
+	}
+}
+
 // TestLoginHub keeps the hub's credentials where Docker and mica look for them.
 func TestLoginHub(t *testing.T) {
 	dockers := credentials.ServerAddressFromRegistry(imageref.Hub)
