@@ -18,6 +18,7 @@ import (
 // config is registries.conf, version 2 of its format, as far as it says where repositories are.
 type config struct {
 	Registries []registryEntry `toml:"registry"`
+	V1         map[string]any  `toml:"registries"` // what version 1 has: refused, as it may block registries
 }
 
 type registryEntry struct {
@@ -89,7 +90,13 @@ func (c *config) read(file string) error {
 	if err := toml.Unmarshal(data, &more); err != nil {
 		return err
 	}
+	if more.V1 != nil {
+		return errors.New("[registries.*] is of version 1 of this format, which is not supported: use [[registry]]")
+	}
 	for _, e := range more.Registries {
+		if err := e.clean(); err != nil {
+			return err
+		}
 		if e.Prefix == "" {
 			e.Prefix = e.Location
 		}
@@ -101,6 +108,21 @@ func (c *config) read(file string) error {
 		}
 		c.Registries = slices.DeleteFunc(c.Registries, func(old registryEntry) bool { return old.Prefix == e.Prefix })
 		c.Registries = append(c.Registries, e)
+	}
+	return nil
+}
+
+// clean takes the slashes at the end off what the entry names, and refuses URLs.
+func (e *registryEntry) clean() error {
+	names := []*string{&e.Prefix, &e.Location}
+	for i := range e.Mirrors {
+		names = append(names, &e.Mirrors[i].Location)
+	}
+	for _, name := range names {
+		if strings.Contains(*name, "://") {
+			return fmt.Errorf("%q is a URL: name the host, and the path, only", *name)
+		}
+		*name = strings.TrimRight(*name, "/")
 	}
 	return nil
 }

@@ -35,6 +35,10 @@ location = "cache.example"
 [[registry]]
 prefix = "bad.example"
 blocked = true
+
+[[registry]]
+location = "slash.example/"
+blocked = true
 `
 
 // TestPlaces finds where repositories are by registries.conf.
@@ -54,6 +58,7 @@ func TestPlaces(t *testing.T) {
 		"a.b.wild.example:5000/c": "cache.example/c, a.b.wild.example:5000/c",
 		"over.example/a":          "last.example/a",
 		"bad.example/a":           "registries.conf blocks bad.example",
+		"slash.example/a":         "registries.conf blocks slash.example",
 	} {
 		var got []string
 		repo, err := Open(parse(t, name), Options{})
@@ -75,9 +80,17 @@ func TestPlaces(t *testing.T) {
 			t.Errorf("%s is at %s; want %s", name, joined, want)
 		}
 	}
-	write(t, filepath.Join(dir, "registries.conf"), "[[registry]]\nlocation = 5\n")
-	if _, err := Open(parse(t, "debian"), Options{}); err == nil || !strings.Contains(err.Error(), "registries.conf") {
-		t.Errorf("error %v", err)
+	for text, want := range map[string]string{
+		"[[registry]]\nlocation = 5\n":                          "registries.conf",
+		"[[registry]]\nlocation = \"http://host.example\"\n":    `"http://host.example" is a URL`,
+		"[registries.block]\nregistries = [\"host.example\"]\n": "version 1",
+		"[[registry]]\nprefix = \"https://host.example\"\n":     "is a URL",
+		"[[registry]]\nlocation = \"/\"\nblocked = true\n":      "has neither prefix nor location",
+	} {
+		write(t, filepath.Join(dir, "registries.conf"), text)
+		if _, err := Open(parse(t, "debian"), Options{}); err == nil || !strings.Contains(err.Error(), "registries.conf") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v", text, err)
+		}
 	}
 }
 
