@@ -34,6 +34,17 @@ func platformName(p ocispec.Platform) string {
 	return name
 }
 
+// maxPlatform is how long the name of a platform can be that is worth keeping.
+const maxPlatform = 64
+
+// bounded is what of an entry's platform goes into the index of the store, which is read at each command.
+func bounded(p *ocispec.Platform) *ocispec.Platform {
+	if p == nil || len(platformName(*p)) > maxPlatform {
+		return nil
+	}
+	return &ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}
+}
+
 // isConfigType tells whether a media type is that of the configuration of an image.
 func isConfigType(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageConfig || mediaType == dockerMediaConfig || mediaType == ""

@@ -114,7 +114,7 @@ func (l *loader) add(ctx context.Context, desc ocispec.Descriptor, m *ocispec.Ma
 	}
 	// What the archive notes beside the descriptor is no business of this store.
 	desc = ocispec.Descriptor{
-		MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size, Platform: desc.Platform,
+		MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size, Platform: bounded(desc.Platform),
 	}
 	for i := range l.loaded {
 		if l.loaded[i].desc.Digest == desc.Digest {

@@ -256,6 +256,24 @@ func TestPullTags(t *testing.T) {
 	check()
 }
 
+// TestPullLongPlatform keeps of a platform what names it, not all that a list can say.
+func TestPullLongPlatform(t *testing.T) {
+	reg := registrytest.New(t)
+	s := newStore(t)
+	for tag, change := range map[string]func(*ocispec.Platform){
+		"1": func(p *ocispec.Platform) { p.OSFeatures = []string{strings.Repeat("x", 1<<20)} },
+		"2": func(p *ocispec.Platform) { p.Variant = strings.Repeat("x", 1<<20) },
+	} {
+		d := putImage(t, reg, "app", "", ociDialect, runtime.GOARCH, remoteLayer{makeTar(t, file(tag, "")), plain})
+		change(d.Platform)
+		putIndex(t, reg, "app", tag, ociDialect, d)
+		pull(t, s, reg.Host()+"/app:"+tag)
+	}
+	if st, err := os.Stat(filepath.Join(s.Root(), ocispec.ImageIndexFile)); err != nil || st.Size() > 4096 {
+		t.Errorf("the index has %d bytes, %v", st.Size(), err)
+	}
+}
+
 // TestPullHost: no image gets the name of this machine's own root. Nobody is asked for it.
 func TestPullHost(t *testing.T) {
 	_, err := newStore(t).Pull(context.Background(), nil, "host", PullOptions{})
