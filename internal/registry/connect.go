@@ -96,8 +96,8 @@ func speaksHTTP(ctx context.Context, host string, t http.RoundTripper) (bool, er
 	if answered(err) {
 		return false, nil
 	}
-	var untrusted *tls.CertificateVerificationError
-	if errors.As(err, &untrusted) || ctx.Err() != nil {
+	var noTLS tls.RecordHeaderError
+	if isTLS(err) && !errors.As(err, &noTLS) || ctx.Err() != nil {
 		return false, err
 	}
 	reg.PlainHTTP = true

@@ -93,6 +93,8 @@ func explainNetwork(host string, err error) error {
 		return fmt.Errorf("%s refuses the connection: nothing listens there", host)
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return fmt.Errorf("%s speaks HTTP only; allow that with --tls-verify=false, or by insecure=true in registries.conf", host)
+	case isAlert(err):
+		return fmt.Errorf("%s refuses to go on (%w): if it wants a certificate of yours, put this and its key as client.cert and client.key into ~/.config/containers/certs.d/%s", host, inner(err), host)
 	case isTLS(err):
 		return fmt.Errorf("%s cannot be trusted: %w; put its authority's certificate into ~/.config/containers/certs.d/%s/ca.crt, or use --tls-verify=false", host, inner(err), host)
 	case errors.As(err, &op) && op.Op == "dial":
@@ -108,8 +110,11 @@ func isTLS(err error) bool {
 	var authority x509.UnknownAuthorityError
 	var record tls.RecordHeaderError
 	return errors.As(err, &untrusted) || errors.As(err, &authority) || errors.As(err, &record) ||
-		strings.Contains(err.Error(), "remote error: tls:")
+		isAlert(err)
 }
+
+// isAlert tells whether a host itself ended a connection of TLS and said why.
+func isAlert(err error) bool { return strings.Contains(err.Error(), "remote error: tls:") }
 
 // inner is the error at the bottom: what stands around it names a request, which says nothing to the user.
 func inner(err error) error {

@@ -1,8 +1,11 @@
 package registry
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"io"
+	"log"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -72,6 +75,21 @@ func TestClientCertificate(t *testing.T) {
 	}
 	if _, err := get(t, reg.Host()+"/app", Options{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWantsClientCertificate says what a registry wants that asks for a certificate, instead of speaking HTTP with it.
+func TestWantsClientCertificate(t *testing.T) {
+	atHome(t)
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		reg := registrytest.Unstarted(t)
+		reg.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MaxVersion: version}
+		reg.Config.ErrorLog = log.New(io.Discard, "", 0)
+		reg.StartTLS()
+		want := "client.cert and client.key into ~/.config/containers/certs.d/" + reg.Host()
+		if _, err := get(t, reg.Host()+"/app", Options{TLSVerify: is(false)}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", tls.VersionName(version), err, want)
+		}
 	}
 }
 
