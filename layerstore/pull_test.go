@@ -32,7 +32,11 @@ func openRepository(t testing.TB, ref string) *registry.Repository {
 	if err != nil {
 		t.Fatal(err)
 	}
-	repo, err := registry.Open(named, registry.Options{AuthFile: filepath.Join(t.TempDir(), "none")})
+	nobody := filepath.Join(t.TempDir(), "auth.json")
+	if err := os.WriteFile(nobody, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	repo, err := registry.Open(named, registry.Options{AuthFile: nobody})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -201,6 +201,10 @@ func TestLoginCommand(t *testing.T) {
 	name := host + "/app:1"
 	shared.ok("tag", "base", name)
 	defer shared.ok("rmi", name)
+	shared.fails(1, "no such file", "push", "--authfile", file, name)
+	if err := os.WriteFile(file, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	shared.fails(1, `"mica login `+host+`"`, "push", "--authfile", file, name)
 	c.fails(1, "no terminal to ask", "login", host)
 	c.fails(1, "needs --username", "login", "--password-stdin", host)

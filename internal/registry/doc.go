@@ -12,6 +12,8 @@ package registry
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"sync"
 
 	"oras.land/oras-go/v2/registry"
@@ -40,6 +42,11 @@ type Repository struct {
 
 // Open finds the places of a repository. It speaks with nobody yet.
 func Open(ref imageref.Ref, opt Options) (*Repository, error) {
+	if opt.AuthFile != "" { // which a user would be nobody without
+		if _, err := os.Stat(opt.AuthFile); err != nil {
+			return nil, fmt.Errorf("read credentials: %w", err)
+		}
+	}
 	conf, err := readConfig()
 	if err != nil {
 		return nil, err

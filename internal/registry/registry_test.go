@@ -88,7 +88,7 @@ func TestCredentials(t *testing.T) {
 		"docker variable": {env: "DOCKER_CONFIG=d", file: "d/config.json", key: "HOST"},
 		"repository":      {file: ".config/containers/auth.json", key: "HOST/app"},
 		"other host":      {file: ".docker/config.json", key: "host.example", wrong: true},
-		"file in the way": {opt: Options{AuthFile: "none.json"}, file: ".docker/config.json", key: "HOST", wrong: true},
+		"file in the way": {opt: Options{AuthFile: "own.json"}, file: "own.json", key: "host.example", wrong: true},
 	} {
 		for _, scheme := range []string{"basic", "bearer"} {
 			t.Run(name+" "+scheme, func(t *testing.T) {
@@ -171,6 +171,15 @@ func TestManifestOfUnknownSize(t *testing.T) {
 		if got, err := get(t, reg.Host()+"/app", Options{}); err != nil || got != want {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
+	}
+}
+
+// TestNoAuthFile: a file of credentials that is named is there.
+func TestNoAuthFile(t *testing.T) {
+	home := atHome(t)
+	_, err := get(t, "host.example/app", Options{AuthFile: filepath.Join(home, "none.json")})
+	if err == nil || !strings.Contains(err.Error(), "none.json: no such file or directory") {
+		t.Errorf("error %v", err)
 	}
 }
 
