@@ -10,6 +10,7 @@ import (
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/credentials"
+	"oras.land/oras-go/v2/registry/remote/credentials/trace"
 
 	"mica/internal/imageref"
 )
@@ -49,10 +50,17 @@ func (p place) look(ctx context.Context, file string) (auth.Credential, error) {
 		keys = append(keys, key)
 	}
 	for _, key := range append(keys, serverKeys(p.Registry)...) {
-		cred, err := store.Get(ctx, key)
-		if err != nil {
-			// The error itself may quote the password.
-			return auth.EmptyCredential, fmt.Errorf("read credentials: the entry for %s in %s, or its helper, does not work", key, file)
+		helper := ""
+		cred, err := store.Get(trace.WithExecutableTrace(ctx, &trace.ExecutableTrace{ExecuteDone: func(name, _ string, err error) {
+			if err != nil {
+				helper = name
+			}
+		}}), key)
+		switch {
+		case err != nil && helper != "":
+			return auth.EmptyCredential, fmt.Errorf("read credentials: %s, which %s names, fails for %s: %w", helper, file, key, err)
+		case err != nil: // the error itself may quote the password
+			return auth.EmptyCredential, fmt.Errorf("read credentials: the entry for %s in %s does not work", key, file)
 		}
 		if cred != auth.EmptyCredential {
 			return cred, nil

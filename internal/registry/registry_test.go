@@ -203,6 +203,25 @@ func TestCredentialHelper(t *testing.T) {
 	}
 }
 
+// TestHelperFails says what a helper says, and which one is missing.
+func TestHelperFails(t *testing.T) {
+	home := atHome(t)
+	reg := serving(t, "{}")
+	reg.Hook = registrytest.Basic
+	helper := filepath.Join(home, "docker-credential-test")
+	write(t, helper, "#!/bin/sh\necho the keyring is locked\nexit 1\n")
+	if err := os.Chmod(helper, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", home+":"+os.Getenv("PATH"))
+	for name, want := range map[string]string{"test": "the keyring is locked", "none": "not found"} {
+		write(t, filepath.Join(home, ".docker/config.json"), `{"credsStore":"`+name+`"}`)
+		if _, err := get(t, reg.Host()+"/app", Options{}); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "docker-credential-"+name) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}
+
 // TestSecretsStaySecret: what cannot be read is not quoted.
 func TestSecretsStaySecret(t *testing.T) {
 	home := atHome(t)
