@@ -14,7 +14,6 @@ import (
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
-	"oras.land/oras-go/v2/registry/remote/retry"
 
 	"mica/internal/version"
 )
@@ -64,7 +63,7 @@ func (p place) reach(ctx context.Context, opt Options) (t http.RoundTripper, pla
 			return nil, false, err
 		}
 	}
-	return &retry.Transport{Base: answers{base}, Policy: func() retry.Policy { return retries }}, plain, nil
+	return retrying(answers{base}), plain, nil
 }
 
 func newTransport(cfg *tls.Config) *http.Transport {

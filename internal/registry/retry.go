@@ -7,28 +7,43 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/retry"
 )
 
-// retries is for requests. A host that cannot be reached is not asked again, so that a machine without a network is told at once.
-var retries retry.Policy = &retry.GenericPolicy{
-	Retryable: func(resp *http.Response, err error) (bool, error) {
-		if err != nil {
-			return isCut(err), nil
-		}
-		switch resp.StatusCode {
-		case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-			return true, nil
-		case http.StatusTooManyRequests: // a limit per hour is not waited for
-			after, err := strconv.Atoi(resp.Header.Get("Retry-After"))
-			return err == nil && after <= int(maxWait/time.Second), nil
-		}
-		return false, nil
-	},
-	Backoff: retry.ExponentialBackoff(firstWait, 2, 0.1), MinWait: firstWait / 2, MaxWait: maxWait, MaxRetry: maxTries,
+// retrying asks again what fails for the moment. A host that cannot be reached is not asked again, so that a machine without a
+// network is told at once; but one that was there before may just be starting anew.
+func retrying(base http.RoundTripper) http.RoundTripper {
+	var present atomic.Bool
+	policy := &retry.GenericPolicy{
+		Retryable: func(resp *http.Response, err error) (bool, error) {
+			if err != nil {
+				if isCut(err) {
+					present.Store(true)
+				}
+				return isCut(err) || present.Load() && errors.Is(err, syscall.ECONNREFUSED), nil
+			}
+			present.Store(true)
+			return isBusy(resp), nil
+		},
+		Backoff: retry.ExponentialBackoff(firstWait, 2, 0.1), MinWait: firstWait / 2, MaxWait: maxWait, MaxRetry: maxTries,
+	}
+	return &retry.Transport{Base: base, Policy: func() retry.Policy { return policy }}
+}
+
+// isBusy tells whether a registry has no answer now but will have one soon.
+func isBusy(resp *http.Response) bool {
+	switch resp.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	case http.StatusTooManyRequests: // a limit per hour is not waited for
+		after, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+		return err == nil && after <= int(maxWait/time.Second)
+	}
+	return false
 }
 
 const (
