@@ -13,13 +13,30 @@ import (
 // maxIndexDepth bounds how deep lists of manifests may lie in each other.
 const maxIndexDepth = 4
 
-// ParsePlatform reads OS/ARCH[/VARIANT].
+// architectures are other names of architectures.
+var architectures = map[string]ocispec.Platform{
+	"x86_64":  {Architecture: "amd64"},
+	"x86-64":  {Architecture: "amd64"},
+	"aarch64": {Architecture: "arm64"},
+	"i386":    {Architecture: "386"},
+	"armhf":   {Architecture: "arm", Variant: "v7"},
+	"armel":   {Architecture: "arm", Variant: "v6"},
+}
+
+// ParsePlatform reads [OS/]ARCH[/VARIANT], in the ways that Docker does. Without an OS it is linux.
 func ParsePlatform(s string) (ocispec.Platform, error) {
-	parts := strings.Split(s, "/")
+	parts := strings.Split(strings.ToLower(s), "/")
+	if len(parts) == 1 && parts[0] != "linux" {
+		parts = []string{"linux", parts[0]}
+	}
 	if len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") {
 		return ocispec.Platform{}, fmt.Errorf("platform %q: want OS/ARCH[/VARIANT]", s)
 	}
-	p := ocispec.Platform{OS: parts[0], Architecture: parts[1]}
+	p, ok := architectures[parts[1]]
+	if !ok {
+		p.Architecture = parts[1]
+	}
+	p.OS = parts[0]
 	if len(parts) == 3 {
 		p.Variant = parts[2]
 	}

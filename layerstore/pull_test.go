@@ -192,6 +192,20 @@ func TestPullPlatform(t *testing.T) {
 	}
 }
 
+// TestParsePlatform reads platforms as Docker does.
+func TestParsePlatform(t *testing.T) {
+	for text, want := range map[string]string{
+		"linux/amd64": "linux/amd64", "linux/x86_64": "linux/amd64", "linux/aarch64": "linux/arm64", "arm64": "linux/arm64", "Linux/AMD64": "linux/amd64",
+		"linux/arm64/v8": "linux/arm64/v8", "armhf": "linux/arm/v7", "linux/arm/V6": "linux/arm/v6", "windows/amd64": "windows/amd64",
+		"": "", "linux": "", "linux/": "", "/amd64": "", "linux/arm/v6/x": "",
+	} {
+		p, err := ParsePlatform(text)
+		if got := platformName(p); (err == nil) != (want != "") || err == nil && got != want {
+			t.Errorf("%q is %s, %v; want %q", text, got, err, want)
+		}
+	}
+}
+
 // TestPullVariant takes the variant that every machine of an architecture has, wherever it stands in a list.
 func TestPullVariant(t *testing.T) {
 	reg := registrytest.New(t)
