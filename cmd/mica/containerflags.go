@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"mica/layerstore"
 	"mica/run"
 	"mica/run/record"
 )
@@ -276,7 +277,14 @@ const ownPlatform = runtime.GOOS + "/" + runtime.GOARCH
 
 // checkPlatform refuses platforms that this machine is not.
 func checkPlatform(p string) error {
-	if p == "" || p == ownPlatform || p == runtime.GOARCH || strings.HasPrefix(p, ownPlatform+"/") {
+	if p == "" {
+		return nil
+	}
+	want, err := layerstore.ParsePlatform(p)
+	if err != nil {
+		return err
+	}
+	if want.OS == runtime.GOOS && want.Architecture == runtime.GOARCH {
 		return nil
 	}
 	return fmt.Errorf("platform %q: this machine runs %s only", p, ownPlatform)

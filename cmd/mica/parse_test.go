@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -107,6 +108,17 @@ func TestParseUlimits(t *testing.T) {
 	for _, in := range []string{"nofile", "nofile=x", "nofile=20:10", "what=1", "nofile=-2", "nofile=-1:5"} {
 		if _, err := parseUlimits([]string{in}); err == nil {
 			t.Errorf("%q: no error", in)
+		}
+	}
+}
+
+func TestCheckPlatform(t *testing.T) {
+	for text, ok := range map[string]bool{
+		"": true, ownPlatform: true, runtime.GOARCH: true, ownPlatform + "/v1": true, strings.ToUpper(ownPlatform): true,
+		"linux/s390x": false, "windows/" + runtime.GOARCH: false, "linux": false,
+	} {
+		if err := checkPlatform(text); (err == nil) != ok {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }
