@@ -97,7 +97,7 @@ func (l *loader) selectManifest(desc ocispec.Descriptor, depth int) (ocispec.Des
 	case dockerMediaSchema1, dockerMediaSchema1JWS:
 		return desc, nil, fmt.Errorf("manifest %s is of Docker's schema 1, which nothing writes any more: the image must be pushed anew by a newer program", desc.Digest)
 	default:
-		return desc, nil, fmt.Errorf("%s is no image: its media type is %q", desc.Digest, desc.MediaType)
+		return desc, nil, fmt.Errorf("%s is %w: its media type is %q", desc.Digest, ErrNoImage, desc.MediaType)
 	}
 	if depth == maxIndexDepth {
 		return desc, nil, fmt.Errorf("index %s: lists of images are nested too deep", desc.Digest)

@@ -78,11 +78,11 @@ func (l *loader) layoutImage(ctx context.Context, desc ocispec.Descriptor, names
 		return err
 	}
 	if !isConfigType(m.Config.MediaType) {
-		return fmt.Errorf("manifest %s is not that of an image but of %s", desc.Digest, m.Config.MediaType)
+		return fmt.Errorf("manifest %s is that of %w but of %s", desc.Digest, ErrNoImage, m.Config.MediaType)
 	}
 	for _, d := range m.Layers {
 		if !isLayerType(d.MediaType) {
-			return fmt.Errorf("manifest %s is not that of an image: it has a layer of %s", desc.Digest, d.MediaType)
+			return fmt.Errorf("manifest %s is that of %w: it has a layer of %s", desc.Digest, ErrNoImage, d.MediaType)
 		}
 	}
 	cfgData, err := l.blobs.document(m.Config)

@@ -565,7 +565,7 @@ func TestPullFailures(t *testing.T) {
 		}, want: "is of Docker's schema 1"},
 		"artifact": {prepare: func(reg *registrytest.Registry, _ ocispec.Descriptor) {
 			reg.AddManifest("app", "1", ocispec.MediaTypeImageManifest, artifact(t))
-		}, want: "is not that of an image but of application/vnd.example.config"},
+		}, want: "is that of no image but of application/vnd.example.config"},
 		"no manifest": {prepare: func(reg *registrytest.Registry, _ ocispec.Descriptor) {
 			reg.AddManifest("app", "1", "text/html", []byte(`<html>`))
 		}, want: "it is no JSON document"},

@@ -12,6 +12,7 @@ var (
 	ErrNotFound  = errors.New("no such image")
 	ErrAmbiguous = errors.New("several images have an ID that begins so")
 	ErrInUse     = errors.New("image is in use")
+	ErrNoImage   = errors.New("no image") // but a signature, say
 )
 
 // Image is one image of the store, as it was when it was looked up.

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
+	"mica/internal/format"
 	"mica/internal/imageref"
 	"mica/internal/registry"
 	"mica/layerstore"
@@ -113,6 +115,9 @@ func (p *puller) from(ctx context.Context, repo *registry.Repository, named imag
 		return false, err
 	}
 	p.say("Digest: %s", pulled.Digest)
+	if have := pulled.Config.OS + "/" + pulled.Config.Architecture; p.platform == "" && have != ownPlatform && have != "/" {
+		fmt.Fprintf(os.Stderr, "WARNING: the image is for %s, not for this machine, which is %s\n", format.Printable(have), ownPlatform)
+	}
 	return pulled.New, nil
 }
 
@@ -135,6 +140,10 @@ func (p *puller) all(ctx context.Context, named imageref.Ref) error {
 			return fmt.Errorf("tag %q: %w", tag, err)
 		}
 		isNew, err := p.from(ctx, repo, named)
+		if errors.Is(err, layerstore.ErrNoImage) { // there may be signatures beside the images
+			fmt.Fprintln(os.Stderr, "Skipped:", format.Printable(err.Error()))
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"mica/internal/registrytest"
 )
 
@@ -222,6 +225,28 @@ func TestLoginCommand(t *testing.T) {
 	has(t, c.ok("logout", "--authfile", file, host), "Removing login credentials for "+host)
 	has(t, c.ok("logout", "--authfile", file, host), "Not logged in to "+host)
 	c.fails(1, "denies access", "pull", "--creds", "user:no", name)
+}
+
+// TestPullAllTags leaves what is no image, and warns of what is for another machine.
+func TestPullAllTags(t *testing.T) {
+	reg := registrytest.New(t)
+	c, shared := ownStore(t), newCLI(t)
+	name, other := reg.Host()+"/app:1", reg.Host()+"/app:3"
+	shared.ok("tag", "base", name)
+	shared.ok("import", "--platform", "linux/s390x", filepath.Join(shared.root, "../base.tar"), other)
+	defer shared.ok("rmi", name, other)
+	shared.ok("push", "-a", reg.Host()+"/app")
+	reg.AddManifest("app", "2.sig", ocispec.MediaTypeImageManifest, []byte(`{"schemaVersion":2,"config":{"mediaType":"application/x","digest":"`+
+		string(digest.FromString("x"))+`","size":1}}`))
+	r := c.run("pull", "-a", reg.Host()+"/app")
+	if r.code != 0 {
+		t.Errorf("exit code %d", r.code)
+	}
+	has(t, r.stderr, "Skipped: pull "+reg.Host()+"/app:2.sig: ", "no image but of application/x\n", "WARNING: the image is for linux/s390x, not for this machine, which is "+ownPlatform+"\n")
+	has(t, c.ok("images"), "/app   1 ", "/app   3 ")
+	if r := c.run("pull", "--platform", "linux/s390x", other); r.code != 0 || r.stderr != "" {
+		t.Errorf("asked for: exit code %d, %s", r.code, r.stderr)
+	}
 }
 
 // TestLoginOnATerminal asks, and shows no password.
