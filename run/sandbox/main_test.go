@@ -113,12 +113,18 @@ var commands = map[string]func(args []string) error{
 			return err
 		}
 		fmt.Println("listening")
-		c, err := l.Accept()
-		if err != nil {
-			return err
+		for { // until somebody says that it has come: with this process the network ends
+			c, err := l.Accept()
+			if err != nil {
+				return err
+			}
+			_, err = c.Write([]byte("from inside"))
+			_ = c.(*net.TCPConn).CloseWrite()
+			if n, _ := c.Read(make([]byte, 1)); err == nil && n == 1 {
+				return nil
+			}
+			c.Close()
 		}
-		_, err = c.Write([]byte("from inside"))
-		return err
 	},
 	// fds prints the open descriptors, but for those that the Go runtime opens for itself.
 	"fds": func([]string) error {
