@@ -88,13 +88,18 @@ func (f *FS) nodeOf(dir *Node, ent *dirent, out *Attr) (*Node, error) {
 	return n, nil
 }
 
-// lookAhead is look, and learns from how long that took where nothing else tells: listings of a layer with a catalog do not.
+// lookAhead is look, and tells from how long that took whether objects come from the disk, where nothing else does: listings of a
+// layer with a catalog do not. That one was in memory tells nothing: the disk gives many at once.
 func (f *FS) lookAhead(l *layer, dirfd int, name string, st *unix.Statx_t) (objectInfo, error) {
 	if l.catalog.get() == nil {
 		return f.look(l, dirfd, name, st)
 	}
-	defer func(start time.Time) { f.ahead.note(time.Since(start), 1, 0) }(time.Now())
-	return f.look(l, dirfd, name, st)
+	start := time.Now()
+	info, err := f.look(l, dirfd, name, st)
+	if took := time.Since(start); took > coldBase {
+		f.ahead.note(took, 1, 0)
+	}
+	return info, err
 }
 
 // instantiate makes the node of an entry whose object has been looked at.
