@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -78,5 +79,26 @@ func TestPrivilegesWithOneID(t *testing.T) {
 		if got != test.want {
 			t.Errorf("without CAP_%s: %q, want %q", test.drop, got, test.want)
 		}
+	}
+}
+
+// TestUnchangedIdentity: a process that has never changed its identity has no number of credentials, so that what it executes is not
+// looked at closely.
+func TestUnchangedIdentity(t *testing.T) {
+	c := newCLI(t)
+	for _, flags := range [][]string{nil, {"--security-opt", "no-new-privileges"}, {"--cap-drop", "all"}} {
+		c.remove("unchanged")
+		c.ok(append(append([]string{"run", "-d", "--name", "unchanged", "--userns", "single"}, flags...), "base", "sh", "-c", "while :; do sleep 1000; done")...)
+		_, pid, _ := strings.Cut(c.ok("top", "unchanged", "pid"), "\n")
+		limits, err := os.ReadFile("/proc/" + strings.TrimSpace(strings.Split(pid, "\n")[0]) + "/limits")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(limits)) {
+			if rest, ok := strings.CutPrefix(line, "Max file locks"); ok && strings.Fields(rest)[0] != "unlimited" {
+				t.Errorf("with %q: %s", flags, line)
+			}
+		}
+		c.ok("rm", "-f", "unchanged")
 	}
 }

@@ -86,7 +86,7 @@ func (i *initProcess) startEmulation(shared int) error {
 	if err != nil {
 		return err
 	}
-	e := &emulation{table: ids.NewTable(ids.New(i.setup.BaseUID, i.setup.BaseGID, nil, i.setup.Main.Bounding), mem), filter: i.setup.IdentityFilter}
+	e := &emulation{table: ids.NewTable(i.baseCreds(), mem), filter: i.setup.IdentityFilter}
 	numbers := func(audit uint32) map[string]uint32 {
 		for _, a := range arches() {
 			if a.audit == audit {
@@ -122,6 +122,25 @@ func (i *initProcess) startEmulation(shared int) error {
 	return nil
 }
 
+// baseCreds are the credentials of a process that has not changed any: those of the main one, if it runs as who the kernel takes all
+// processes for. Programs that have others are answered for at more cost.
+func (i *initProcess) baseCreds() ids.Creds {
+	main := &i.setup.Main
+	if main.User.UID != i.setup.BaseUID || main.User.GID != i.setup.BaseGID {
+		return ids.New(i.setup.BaseUID, i.setup.BaseGID, nil, main.Bounding)
+	}
+	return processCreds(main)
+}
+
+// processCreds are the credentials that a process begins with.
+func processCreds(spec *wireSpec) ids.Creds {
+	creds := ids.New(spec.User.UID, spec.User.GID, spec.User.Groups, spec.Bounding)
+	if spec.NoNewPrivs {
+		creds = creds.WithoutNewPrivs()
+	}
+	return creds
+}
+
 // adopt makes the calling thread's next child a process with emulated credentials. done is to be called after the fork.
 func (e *emulation) adopt(spec *wireSpec) (done func(), err error) {
 	// What this thread starts has the thread's limits.
@@ -130,11 +149,7 @@ func (e *emulation) adopt(spec *wireSpec) (done func(), err error) {
 		go func() { result <- f() }()
 		return <-result
 	}
-	u := &spec.User
-	creds := ids.New(u.UID, u.GID, u.Groups, spec.Bounding)
-	if spec.NoNewPrivs {
-		creds = creds.WithoutNewPrivs()
-	}
+	creds := processCreds(spec)
 	fd, err := listen(e.filter)
 	if err != nil {
 		return nil, err
