@@ -104,6 +104,9 @@ func (e *Engine) checkContainer(ctx context.Context, rel string, repair bool) (l
 		list = append(list, ContainerProblem{Path: rel, What: what, Repaired: repaired})
 	}
 	c, err := record.Load(filepath.Join(e.root, rel))
+	if errors.Is(err, record.ErrNotFound) {
+		return nil, nil // it is just being made, or goes with the next command
+	}
 	if err != nil {
 		found(err.Error(), false)
 		return list, nil

@@ -411,3 +411,30 @@ func TestUpdate(t *testing.T) {
 	}
 	c.fails(125, "nothing to change", "update", "updated")
 }
+
+// TestKilledCreate: what a client that is killed while it makes a container leaves behind is no damage, and soon gone.
+func TestKilledCreate(t *testing.T) {
+	c := &cli{t: t, root: filepath.Join(t.TempDir(), "store")}
+	base := newCLI(t)
+	archive := filepath.Join(t.TempDir(), "base.tar")
+	base.ok("save", "-o", archive, "base")
+	c.ok("load", "-i", archive)
+	for i := range 20 {
+		cmd := c.command(t.Context(), "create", "--name", "killed", "base", "true")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(i) * time.Millisecond) // a moment of its work, whichever
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		c.run("rm", "-f", "killed")
+		c.ok("system", "check")
+	}
+	until(t, "the name", func() bool { return c.run("create", "--name", "killed", "base", "true").code == 0 })
+	c.ok("rm", "killed")
+	until(t, "the leftovers to go", func() bool {
+		c.ok("ps")
+		left, err := filepath.Glob(filepath.Join(c.root, "containers", ".new-*"))
+		return err == nil && len(left) == 0
+	})
+}

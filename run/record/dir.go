@@ -377,8 +377,8 @@ func (d *Dir) tidyLeftover(name string) {
 	}
 }
 
-// tidyUnfinished removes a directory without a configuration: no container yet, unless it has what one has written. One that
-// was cut off just before its end is made.
+// tidyUnfinished removes a directory without a configuration: no container yet, unless it has what one has written. Then the
+// configuration is taken that was about to be put in place.
 func (d *Dir) tidyUnfinished(id string) {
 	lock := d.lockLeftover(id)
 	if lock == nil {
@@ -389,21 +389,32 @@ func (d *Dir) tidyUnfinished(id string) {
 	config := filepath.Join(path, configName)
 	written, err := os.ReadFile(config + atomicfile.Suffix)
 	switch {
-	case d.has(id, removeMark):
-		os.RemoveAll(path)
+	case d.has(id, removeMark), (&Container{dir: path}).unwritten():
+		os.RemoveAll(path) // whoever made it was never told that it is there
 	case err == nil && json.Valid(written):
 		_ = os.Rename(config+atomicfile.Suffix, config)
-	case (&Container{dir: path}).unwritten():
-		os.RemoveAll(path)
 	}
 }
+
+// How long a directory may take to be locked by who makes it, from its own making and from that of the file for the lock.
+const (
+	lockTime     = time.Minute
+	lockFileTime = 2 * time.Second
+)
 
 // lockLeftover locks a directory that nobody holds, else it gives none. One that is young may be in the hands of a process
 // that has not yet locked it.
 func (d *Dir) lockLeftover(name string) *Lock {
 	path := filepath.Join(d.path, name)
 	st, err := os.Stat(path)
-	if err != nil || time.Since(st.ModTime()) < time.Minute && !strings.HasPrefix(name, gonePrefix) {
+	if err != nil {
+		return nil
+	}
+	young := lockTime
+	if d.has(name, "lock") {
+		young = lockFileTime
+	}
+	if time.Since(st.ModTime()) < young && !strings.HasPrefix(name, gonePrefix) {
 		return nil
 	}
 	lock, err := acquire(filepath.Join(path, "lock"))

@@ -234,7 +234,7 @@ func TestTidyUnfinished(t *testing.T) {
 	}{
 		{name: "begun"},
 		{name: "cut", staged: `{"Name":`},
-		{name: "complete", staged: "all", kept: true, whole: true},
+		{name: "complete", staged: "all"},
 		{name: "complete-rm", staged: "all", toRemove: true},
 		{name: "written", written: true, kept: true},
 		{name: "written-complete", staged: "all", written: true, kept: true, whole: true},
