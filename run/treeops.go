@@ -421,7 +421,7 @@ func ask(conn *control.Conn, req control.Request, result any) error {
 		return fmt.Errorf("ask the supervisor: %w", err)
 	}
 	if err := conn.Send(control.KindRequest, payload); err != nil {
-		return fmt.Errorf("%w: %w", control.ErrGone, err)
+		return control.Gone(err)
 	}
 	return conn.Expect(control.KindOK, result)
 }

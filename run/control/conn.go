@@ -25,6 +25,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Kind says what a frame is.
@@ -129,7 +131,15 @@ func (c *Conn) Recv() (Kind, []byte, error) {
 }
 
 // ErrGone says that the supervisor went away in the middle of a request.
-var ErrGone = errors.New("the container's supervisor went away")
+var ErrGone = errors.New("the container's supervisor went away: it has ended, or was killed; see \"mica ps -a\"")
+
+// Gone is ErrGone for an error of a connection, with what that says beyond.
+func Gone(err error) error {
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return ErrGone
+	}
+	return fmt.Errorf("%w: %w", ErrGone, err)
+}
 
 // Expect receives a frame of one kind and reads its JSON into v, which may be
 // nil. An Error frame becomes the error.
@@ -139,7 +149,7 @@ func (c *Conn) Expect(kind Kind, v any) error {
 		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
 			return ErrGone
 		}
-		return fmt.Errorf("%w: %w", ErrGone, err)
+		return Gone(err)
 	}
 	if got == KindError {
 		return decodeError(payload)
