@@ -7,7 +7,6 @@ import (
 	"math"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -67,56 +66,6 @@ func (a *app) atOnce(args []string, do func(*run.Engine, *record.Container) erro
 		}
 	}
 	return allOf(failed)
-}
-
-// selection is which containers a command is for, where they need not be named.
-type selection struct {
-	all    bool
-	filter []string
-}
-
-// register adds the flags; those of all are the containers that only describes.
-func (s *selection) register(c *cobra.Command, shorthand, only string) {
-	c.Flags().BoolVarP(&s.all, "all", shorthand, false, "all "+only+", or those that --filter leaves")
-	c.Flags().StringArrayVar(&s.filter, "filter", nil, "as that of ps; implies --all")
-	c.Args = func(c *cobra.Command, args []string) error {
-		if s.any() {
-			return cobra.NoArgs(c, args)
-		}
-		return cobra.MinimumNArgs(1)(c, args)
-	}
-}
-
-func (s *selection) any() bool { return s.all || len(s.filter) > 0 }
-
-// names are the containers that args name, or the IDs of those selected for which want holds.
-func (s *selection) names(a *app, args []string, want containerState) ([]string, error) {
-	if !s.any() {
-		return args, nil
-	}
-	flt, err := parseFilters(s.filter, containerFilters...)
-	if err != nil {
-		return nil, err
-	}
-	e, err := a.open()
-	if err != nil {
-		return nil, err
-	}
-	match, err := containerFilter(e, flt)
-	if err != nil {
-		return nil, err
-	}
-	list, err := e.Containers.List()
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, ct := range list {
-		if want(ct) && match(ct) {
-			names = append(names, ct.ID())
-		}
-	}
-	return names, nil
 }
 
 // allOf prints all errors but the last, which it gives back.
@@ -322,104 +271,6 @@ func (a *app) newPauseCommand(pause bool) *cobra.Command {
 	return c
 }
 
-func (a *app) newWaitCommand() *cobra.Command {
-	var condition string
-	c := &cobra.Command{
-		Use:               "wait [flags] CONTAINER...",
-		Short:             "Wait until containers end and print their exit codes",
-		Example:           lines("mica wait job", "mica wait --condition running job"),
-		Args:              cobra.MinimumNArgs(1),
-		ValidArgsFunction: a.completeContainers(anyState, 0),
-	}
-	c.Flags().StringVar(&condition, "condition", "stopped", "wait until they are stopped, exited, running, paused or created, and print -1 for what has not ended")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		want := record.Status(condition)
-		ends := condition == "stopped" || want == record.Exited
-		if !ends && want != record.Running && want != record.Paused && want != record.Created {
-			return fmt.Errorf("--condition %q: want stopped, exited, running, paused or created", condition)
-		}
-		e, err := a.open()
-		if err != nil {
-			return err
-		}
-		var failed []error
-		for _, ref := range args {
-			ct, err := e.Containers.Find(ref)
-			code := -1
-			switch {
-			case err != nil:
-			case ends:
-				code, err = e.Wait(c.Context(), ct)
-			default:
-				err = awaitStatus(c.Context(), ct, want)
-			}
-			if err != nil {
-				failed = append(failed, err)
-				continue
-			}
-			fmt.Fprintln(stdout, code)
-		}
-		return allOf(failed)
-	}
-	return c
-}
-
-// awaitStatus looks at a container until it is at some stage of its life.
-func awaitStatus(ctx context.Context, c *record.Container, want record.Status) error {
-	for c.State.Status != want {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
-		}
-		if err := c.Refresh(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (a *app) newRmCommand() *cobra.Command {
-	var force, volumes bool
-	var sel selection
-	c := &cobra.Command{
-		Use:               "rm [flags] CONTAINER...",
-		Aliases:           []string{"remove"},
-		Short:             "Remove containers",
-		Example:           lines("mica rm web", "mica rm -f --all", "mica rm --filter status=exited"),
-		ValidArgsFunction: a.completeContainers(anyState, 0),
-	}
-	c.Flags().BoolVarP(&force, "force", "f", false, "kill running containers first, and do not mind missing ones")
-	c.Flags().BoolVarP(&volumes, "volumes", "v", false, "remove the container's anonymous volumes too")
-	sel.register(c, "a", "of them")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		e, err := a.open()
-		if err != nil {
-			return err
-		}
-		if args, err = sel.names(a, args, anyState); err != nil {
-			return err
-		}
-		var failed []error
-		for _, ref := range args {
-			ct, err := e.Containers.Find(ref)
-			if force && errors.Is(err, record.ErrNotFound) {
-				continue
-			}
-			if err == nil {
-				err = e.Remove(c.Context(), ct, run.RemoveOptions{Force: force, Volumes: volumes})
-			}
-			if err != nil {
-				failed = append(failed, err)
-				continue
-			}
-			fmt.Fprintln(stdout, ref)
-		}
-		return allOf(failed)
-	}
-	return c
-}
-
 func (a *app) newRenameCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "rename CONTAINER NAME",
@@ -481,55 +332,4 @@ func (a *app) newAttachCommand() *cobra.Command {
 		return finishAttach(run.Stream(conn, streams(att, ct.Config.TTY, sigProxy, keys)))
 	}
 	return c
-}
-
-func (a *app) newContainerPruneCommand() *cobra.Command {
-	var force bool
-	var filters []string
-	c := &cobra.Command{
-		Use:     "prune [flags]",
-		Short:   "Remove all containers that are not running",
-		Example: lines("mica container prune -f", "mica container prune -f --filter until=24h"),
-		Args:    cobra.NoArgs,
-	}
-	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
-	c.Flags().StringArrayVar(&filters, "filter", nil, "until=DURATION, label=KEY[=VALUE]")
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := confirm(force, "This removes all stopped containers."); err != nil {
-			return err
-		}
-		e, err := a.open()
-		if err != nil {
-			return err
-		}
-		flt, err := parseFilters(filters, "until", "label", "label!")
-		if err != nil {
-			return err
-		}
-		return report(pruneContainers(c.Context(), e, flt))
-	}
-	return c
-}
-
-func pruneContainers(ctx context.Context, e *run.Engine, flt filters) (p pruned, err error) {
-	list, err := e.Containers.List()
-	if err != nil {
-		return p, err
-	}
-	for _, ct := range list {
-		if ct.State.Alive() || ct.Broken != nil || !flt.labels(ct.Config.Container.Labels) || !flt.before(ct.Config.Created, time.Now()) {
-			continue
-		}
-		size, _ := e.Size(ctx, ct)
-		if err := e.Remove(ctx, ct, run.RemoveOptions{}); err != nil {
-			return p, err
-		}
-		if !p.any {
-			fmt.Fprintln(stdout, "Deleted Containers:")
-			p.any = true
-		}
-		fmt.Fprintln(stdout, ct.ID())
-		p.bytes += size
-	}
-	return p, nil
 }

@@ -10,13 +10,9 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"mica/internal/atomicfile"
 	"mica/internal/names"
-	"mica/internal/sys"
 )
 
 // The errors that callers tell apart with [errors.Is].
@@ -128,98 +124,12 @@ func (d *Dir) Create(cfg *Config) (_ *Container, _ *Lock, err error) {
 	return c, lock, nil
 }
 
-// linkNew enters the name of a container that is made. One that nobody has asked for is made up until it is free.
-func (d *Dir) linkNew(cfg *Config, anyName bool) error {
-	unlock, err := d.lockNames()
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	for attempt := 1; ; attempt++ {
-		err := d.link(cfg.Name, cfg.ID)
-		if err == nil || !anyName || !errors.Is(err, ErrNameInUse) || attempt > 100 {
-			return err
-		}
-		cfg.Name = names.Random(attempt)
-	}
-}
-
 // sync makes the places and names of containers last.
 func (d *Dir) sync() error {
 	if err := errors.Join(atomicfile.SyncDir(filepath.Join(d.path, namesDir)), atomicfile.SyncDir(d.path)); err != nil {
 		return fmt.Errorf("make the container last: %w", err)
 	}
 	return nil
-}
-
-func (d *Dir) nameInUse(name string) error {
-	id, _ := os.Readlink(d.namePath(name))
-	return fmt.Errorf("%w: %q belongs to container %.12s; remove or rename that one, or choose another name", ErrNameInUse, name, id)
-}
-
-// CheckName tells whether a name is one that a container may have.
-func CheckName(name string) error { return names.Check("container", name) }
-
-func (d *Dir) namePath(name string) string { return filepath.Join(d.path, namesDir, name) }
-
-// lockNames keeps others from giving names.
-func (d *Dir) lockNames() (unlock func(), err error) {
-	dir, err := os.Open(filepath.Join(d.path, namesDir))
-	if err == nil {
-		if err = sys.Retry(func() error { return unix.Flock(int(dir.Fd()), unix.LOCK_EX) }); err != nil {
-			dir.Close()
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("lock the names of containers: %w", err)
-	}
-	return func() { dir.Close() }, nil
-}
-
-// link gives the name to a container that is in place. The caller holds the names' lock.
-func (d *Dir) link(name, id string) error {
-	for range 3 {
-		err := os.Symlink(id, d.namePath(name))
-		if !errors.Is(err, os.ErrExist) {
-			if err != nil {
-				return fmt.Errorf("enter the container's name: %w", err)
-			}
-			return nil
-		}
-		if _, err := d.byName(name); err == nil {
-			break
-		}
-		// Left over from a crash: the container behind it is gone.
-		if other, err := os.Readlink(d.namePath(name)); err == nil {
-			if _, err := os.Lstat(filepath.Join(d.path, other)); err == nil {
-				break // being made right now
-			}
-			os.Remove(d.namePath(name))
-		}
-	}
-	return d.nameInUse(name)
-}
-
-// unlink takes the name away where it still is this container's.
-func (d *Dir) unlink(name, id string) {
-	if target, err := os.Readlink(d.namePath(name)); err == nil && target == id {
-		os.Remove(d.namePath(name))
-	}
-}
-
-func (d *Dir) byName(name string) (*Container, error) {
-	id, err := os.Readlink(d.namePath(name))
-	if err != nil || !isID(id) {
-		return nil, ErrNotFound
-	}
-	c, err := d.load(id)
-	if err != nil {
-		return nil, err
-	}
-	if c.Config.Name != name {
-		return nil, ErrNotFound // a rename that was cut off
-	}
-	return c, nil
 }
 
 // Find looks a container up by name, ID or unique beginning of an ID.
@@ -286,142 +196,9 @@ func (d *Dir) ids() ([]string, error) {
 	return ids, nil
 }
 
-// Tidy clears away what crashes have left: containers that were never
-// finished or never quite removed, and those that were to be removed when they ended but lost
-// their supervisor; gone hears of these. It is cheap where there is nothing to do.
-func (d *Dir) Tidy(gone func(*Config)) error {
-	entries, err := os.ReadDir(d.path)
-	if err != nil {
-		return fmt.Errorf("list containers: %w", err)
-	}
-	there := make(map[string]bool)
-	for _, e := range entries {
-		name := e.Name()
-		there[name] = true
-		if strings.HasPrefix(name, newPrefix) || strings.HasPrefix(name, gonePrefix) {
-			d.tidyLeftover(name)
-			continue
-		}
-		if !isID(name) {
-			continue
-		}
-		if !d.has(name, configName) {
-			d.tidyUnfinished(name)
-			continue
-		}
-		if !d.has(name, removeMark) {
-			continue
-		}
-		if c, err := d.load(name); err == nil && c.Config.Host.AutoRemove && c.State.Status == Dead {
-			if lock, err := c.Lock(); err == nil && c.Remove(lock) == nil {
-				gone(c.Config)
-			}
-		}
-	}
-	return d.tidyNames(there)
-}
-
-// tidyNames takes away names that lead to nothing, and all but the last that a rename which was cut off has left to a
-// container. Which directories there are is known from a moment ago.
-func (d *Dir) tidyNames(there map[string]bool) error {
-	links, err := os.ReadDir(filepath.Join(d.path, namesDir))
-	if err != nil {
-		return fmt.Errorf("list the names of containers: %w", err)
-	}
-	named := make(map[string]int)
-	for _, l := range links {
-		id, _ := os.Readlink(d.namePath(l.Name()))
-		named[id]++
-		if !there[id] || named[id] > 1 {
-			return d.mendNames()
-		}
-	}
-	return nil
-}
-
-// mendNames does what tidyNames has found to do.
-func (d *Dir) mendNames() error {
-	unlock, err := d.lockNames()
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	links, err := os.ReadDir(filepath.Join(d.path, namesDir))
-	if err != nil {
-		return fmt.Errorf("list the names of containers: %w", err)
-	}
-	for _, l := range links {
-		id, err := os.Readlink(d.namePath(l.Name()))
-		if err != nil {
-			continue
-		}
-		_, err = os.Lstat(filepath.Join(d.path, id))
-		cfg, cfgErr := readConfig(filepath.Join(d.path, id))
-		if errors.Is(err, os.ErrNotExist) || cfgErr == nil && cfg.Name != l.Name() {
-			d.unlink(l.Name(), id)
-		}
-	}
-	return nil
-}
-
 func (d *Dir) has(id, file string) bool {
 	_, err := os.Lstat(filepath.Join(d.path, id, file))
 	return err == nil
-}
-
-// tidyLeftover removes a directory that nobody holds.
-func (d *Dir) tidyLeftover(name string) {
-	if lock := d.lockLeftover(name); lock != nil {
-		defer lock.Release()
-		os.RemoveAll(filepath.Join(d.path, name))
-	}
-}
-
-// tidyUnfinished removes a directory without a configuration: no container yet, unless it has what one has written. Then the
-// configuration is taken that was about to be put in place.
-func (d *Dir) tidyUnfinished(id string) {
-	lock := d.lockLeftover(id)
-	if lock == nil {
-		return
-	}
-	defer lock.Release()
-	path := filepath.Join(d.path, id)
-	config := filepath.Join(path, configName)
-	written, err := os.ReadFile(config + atomicfile.Suffix)
-	switch {
-	case d.has(id, removeMark), (&Container{dir: path}).unwritten():
-		os.RemoveAll(path) // whoever made it was never told that it is there
-	case err == nil && json.Valid(written):
-		_ = os.Rename(config+atomicfile.Suffix, config)
-	}
-}
-
-// How long a directory may take to be locked by who makes it, from its own making and from that of the file for the lock.
-const (
-	lockTime     = time.Minute
-	lockFileTime = 2 * time.Second
-)
-
-// lockLeftover locks a directory that nobody holds, else it gives none. One that is young may be in the hands of a process
-// that has not yet locked it.
-func (d *Dir) lockLeftover(name string) *Lock {
-	path := filepath.Join(d.path, name)
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil
-	}
-	young := lockTime
-	if d.has(name, "lock") {
-		young = lockFileTime
-	}
-	if time.Since(st.ModTime()) < young && !strings.HasPrefix(name, gonePrefix) {
-		return nil
-	}
-	lock, err := acquire(filepath.Join(path, "lock"))
-	if err != nil {
-		return nil
-	}
-	return lock
 }
 
 func (d *Dir) load(id string) (*Container, error) { return Load(filepath.Join(d.path, id)) }
@@ -468,28 +245,11 @@ func readConfig(dir string) (*Config, error) {
 	return c, nil
 }
 
-// unwritten tells that nothing is in the container's layer.
-func (c *Container) unwritten() bool {
-	entries, err := os.ReadDir(c.Upper())
-	return err == nil && len(entries) == 0 || errors.Is(err, os.ErrNotExist)
-}
-
 // lost makes the best of a container whose configuration cannot be had, as after a failure of the disk.
 func (c *Container) lost(err error) {
 	parent, id := filepath.Split(c.dir)
 	c.Config = &Config{ID: id, Name: (&Dir{filepath.Clean(parent)}).nameOf(id)}
 	c.Broken = fmt.Errorf("its %w: what it wrote is in %s; take what you need and remove it with \"mica rm %.12s\"", err, c.Upper(), id)
-}
-
-// nameOf finds the name that leads to a container, or else shortens the ID.
-func (d *Dir) nameOf(id string) string {
-	entries, _ := os.ReadDir(filepath.Join(d.path, namesDir))
-	for _, e := range entries {
-		if target, err := os.Readlink(d.namePath(e.Name())); err == nil && target == id {
-			return e.Name()
-		}
-	}
-	return id[:min(len(id), 12)]
 }
 
 func isID(s string) bool { return len(s) == 64 && isHex(s) }
