@@ -1,12 +1,9 @@
 package cow
 
 import (
-	"bufio"
 	"cmp"
-	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -46,55 +43,26 @@ func (f *FS) findMounts() error {
 	return nil
 }
 
-// mountsBelow reads the table of mounts; see proc_pid_mountinfo(5).
+// mountsBelow finds the filesystems that are mounted below a directory.
 func mountsBelow(root string) ([]mountInside, error) {
-	table, err := os.Open("/proc/self/mountinfo")
+	table, err := sys.Mounts()
 	if err != nil {
 		return nil, err
 	}
-	defer table.Close()
 	var list []mountInside
-	lines := bufio.NewScanner(table)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 7 {
-			continue
-		}
-		point := unescapeMount(fields[4])
-		rel, below := strings.CutPrefix(point, strings.TrimSuffix(root, "/")+"/")
+	for _, m := range table {
+		rel, below := strings.CutPrefix(m.Point, strings.TrimSuffix(root, "/")+"/")
 		if !below || rel == "" {
 			continue
 		}
-		var major, minor uint32
-		if _, err := fmt.Sscanf(fields[2], "%d:%d", &major, &minor); err != nil {
-			continue
-		}
-		dev := unix.Mkdev(major, minor)
-		if i := slices.Index(fields, "-"); i > 0 && i+1 < len(fields) && fields[i+1] == "btrfs" {
-			// Its files have the device of their subvolume.
+		if m.Type == "btrfs" { // its files have the device of their subvolume
 			var st unix.Stat_t
-			if unix.Lstat(point, &st) != nil {
+			if unix.Lstat(m.Point, &st) != nil {
 				continue
 			}
-			dev = st.Dev
+			m.Dev = st.Dev
 		}
-		list = append(list, mountInside{rel, dev})
+		list = append(list, mountInside{rel, m.Dev})
 	}
-	return list, lines.Err()
-}
-
-// unescapeMount reads a path of the table of mounts, in which blanks and backslashes are octal numbers.
-func unescapeMount(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
+	return list, nil
 }

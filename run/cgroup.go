@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/internal/sys"
 	"mica/run/record"
 )
 
@@ -123,15 +124,13 @@ func delegates(dir string, controllers []string) bool {
 
 // unifiedMount is where the second version of cgroups is mounted.
 func unifiedMount() (string, error) {
-	data, err := os.ReadFile("/proc/self/mountinfo")
+	table, err := sys.Mounts()
 	if err != nil {
 		return "", fmt.Errorf("find cgroups: %w", err)
 	}
-	for line := range strings.Lines(string(data)) {
-		if before, after, ok := strings.Cut(line, " - "); ok && strings.HasPrefix(after, "cgroup2 ") {
-			if f := strings.Fields(before); len(f) > 4 && f[3] == "/" {
-				return f[4], nil
-			}
+	for _, m := range table {
+		if m.Type == "cgroup2" && m.Root == "/" {
+			return m.Point, nil
 		}
 	}
 	return "", errNoCgroup

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"mica/cow"
 	"mica/fs"
+	"mica/internal/sys"
 	"mica/layerstore"
 	"mica/run/record"
 )
@@ -355,20 +357,8 @@ func (e *Engine) Unmount(what string) error {
 
 // isMounted tells whether a mount of mica's is on dir.
 func isMounted(dir string) bool {
-	table, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return false
-	}
-	// See proc_pid_mountinfo(5): the fifth field is the mountpoint, and the type
-	// follows a lone dash.
-	escaped := strings.NewReplacer("\\", `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(dir)
-	for line := range strings.Lines(string(table)) {
-		fields := strings.Fields(line)
-		if len(fields) > 5 && fields[4] == escaped && strings.Contains(line, " - fuse.mica ") {
-			return true
-		}
-	}
-	return false
+	table, _ := sys.Mounts() // without one, none is known of
+	return slices.ContainsFunc(table, func(m sys.Mount) bool { return m.Point == dir && m.Type == "fuse.mica" })
 }
 
 // unmount takes the mount away and waits for its server to end.
