@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"mica/internal/environ"
 )
 
 // ApplyChanges applies instructions of a Dockerfile to a container
@@ -143,20 +145,9 @@ func (e *changeEditor) env(text string) error {
 		return err
 	}
 	for _, p := range pairs {
-		setEnv(&e.c.Env, p.name, p.value)
+		e.c.Env = environ.Set(e.c.Env, p.name+"="+p.value)
 	}
 	return nil
-}
-
-func setEnv(env *[]string, name, value string) {
-	entry := name + "=" + value
-	for i, old := range *env {
-		if n, _, _ := strings.Cut(old, "="); n == name {
-			(*env)[i] = entry
-			return
-		}
-	}
-	*env = append(*env, entry)
 }
 
 func (e *changeEditor) label(text string) error {

@@ -64,17 +64,6 @@ func (t *tree) readArchive(r io.Reader, base string, keepOwners bool, changed ch
 	return nil
 }
 
-// entryPath is where an entry lies below the directory that an archive is unpacked into; absolute names begin there, too.
-func entryPath(name string) (string, error) {
-	p := path.Clean(strings.TrimLeft(name, "/"))
-	if p == ".." || strings.HasPrefix(p, "../") {
-		return "", errEscapes
-	}
-	return p, nil
-}
-
-var errEscapes = errors.New("the name leads out of the directory")
-
 func (u *unarchiver) entry(h *tar.Header, content io.Reader) error {
 	name, err := entryPath(h.Name)
 	if err != nil {

@@ -26,7 +26,9 @@ func init() {
 	switch {
 	case len(args) == 1 && args[0] == supervisorName, len(args) == 2 && args[1] == supervisorFlag:
 		sandbox.NameProcess(supervisorName)
-		apart(supervise)
+		apart(func() int {
+			return supervise(func(root string) (superviseEngine, error) { return openEngine(root) })
+		})
 	case len(args) == 1 && args[0] == mountServerName:
 		apart(serveMount)
 	case len(args) > 2 && args[1] == helperFlag:

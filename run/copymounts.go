@@ -35,7 +35,7 @@ func mountsBelow(cfg *record.Config, dir string) []below {
 			list = append(list, below{mountedAt(cfg, at), rel})
 		}
 	}
-	slices.SortStableFunc(list, func(a, b below) int { return cmp.Compare(depth(a.rel), depth(b.rel)) })
+	slices.SortStableFunc(list, func(a, b below) int { return cmp.Compare(strings.Count(a.rel, "/"), strings.Count(b.rel, "/")) })
 	return list
 }
 
@@ -52,7 +52,7 @@ func (e *Engine) copyOutWith(ctx context.Context, c *record.Container, p, name s
 		if err := joined.another(); err != nil {
 			return err
 		}
-		if err := m.run(c.Config, nil, joined, "pack", path.Join(name, m.rel), true); err != nil {
+		if err := m.Pack(joined, path.Join(name, m.rel), true); err != nil {
 			return err
 		}
 	}
@@ -137,7 +137,7 @@ func (e *Engine) copyInWith(ctx context.Context, c *record.Container, dir string
 				return fmt.Errorf("write %s in the container: it lies on a read-only mount", path.Join(dir, h.Name))
 			}
 			if open[i] == nil {
-				open[i] = begin(func(r io.Reader) error { return m.holder().run(c.Config, r, nil, "unpack", "", keepOwners) })
+				open[i] = begin(func(r io.Reader) error { return m.holder().Unpack(r, keepOwners) })
 			}
 			to, h.Name = open[i], path.Join(m.path, name)
 			if _, target := within(mounts[i:i+1], h.Linkname); h.Typeflag == tar.TypeLink {
@@ -161,14 +161,6 @@ func within(mounts []below, entry string) (int, string) {
 		}
 	}
 	return -1, ""
-}
-
-// holder is the directory in which to unpack, where the mount is called by its own path: for a single file that is mounted,
-// the one that has it.
-func (b *below) holder() *hostPlace {
-	h := *b.hostPlace
-	h.path = "."
-	return &h
 }
 
 // part is a part of an archive on its way to where it belongs.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"mica/internal/environ"
 	"mica/internal/signame"
 	"mica/layerstore"
 	"mica/run/record"
@@ -166,10 +167,10 @@ func merge(c *layerstore.ContainerConfig, opt *CreateOptions) error {
 		c.Env = os.Environ()
 	}
 	for _, kv := range image {
-		c.Env = setEnv(c.Env, kv)
+		c.Env = environ.Set(c.Env, kv)
 	}
 	for _, kv := range given {
-		c.Env = setEnv(c.Env, kv)
+		c.Env = environ.Set(c.Env, kv)
 	}
 	if opt.WorkingDir != "" {
 		if !path.IsAbs(opt.WorkingDir) {
@@ -264,16 +265,4 @@ func set(dst *string, value string) {
 	if value != "" {
 		*dst = value
 	}
-}
-
-// setEnv replaces or adds one variable.
-func setEnv(env []string, kv string) []string {
-	key, _, _ := strings.Cut(kv, "=")
-	for i, have := range env {
-		if strings.HasPrefix(have, key+"=") {
-			env[i] = kv
-			return env
-		}
-	}
-	return append(env, kv)
 }

@@ -4,20 +4,29 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
+	"mica/internal/environ"
 	"mica/run/control"
 	"mica/run/record"
 	"mica/run/sandbox"
 )
 
-// desktop gathers what a container gets of its user's desktop. It looks at the
+// Desktop is what a container has got of its user's desktop.
+type Desktop struct {
+	cfg  *record.Config
+	home *tree // the home directory, where it is a union; nil: it is not
+	env  []string
+}
+
+// gatherer gathers what a container gets of its user's desktop. It looks at the
 // environment of whoever starts the container, each time anew.
-type desktop struct {
-	sess     *session
+type gatherer struct {
+	c        *record.Container
 	cfg      *record.Desktop
+	tree     *tree // of the container
+	home     *tree // see Desktop
 	box      *sandbox.Config
 	ids      sandbox.IDMap
 	uid, gid uint32 // of the calling user, as the container calls them
@@ -26,22 +35,36 @@ type desktop struct {
 	env      []string
 }
 
-// setDesktop adds the desktop and the home directory to a sandbox.
-func (sess *session) setDesktop(box *sandbox.Config, s *supervisor) error {
-	cfg := sess.cfg.Host.Desktop
+// addToSandbox adds the desktop and the home directory to the sandbox of a container that asks for them; nil if it does not. The
+// caller closes it when nothing of the container runs any more.
+func addToSandbox(box *sandbox.Config, c *record.Container, t *tree) (*Desktop, error) {
+	cfg := c.Config.Host.Desktop
 	if cfg == nil {
-		return nil
+		return nil, nil
 	}
-	d := &desktop{sess: sess, cfg: cfg, box: box, ids: box.IDs}
+	d := &gatherer{c: c, cfg: cfg, tree: t, box: box, ids: box.IDs}
 	d.uid, d.gid = ownIDs(box.IDs)
 	d.runtime = "/run/user/" + strconv.Itoa(int(d.uid))
-	private, err := d.setHome(s.c, s.engine.root)
+	err := d.gather()
+	got := &Desktop{cfg: c.Config, home: d.home, env: d.env}
+	if err != nil {
+		got.Close()
+		return nil, err
+	}
+	box.Mounts = orderMounts(append(d.mounts, box.Mounts...))
+	box.Process.Env = got.environment(box.Process.Env, nil)
+	return got, nil
+}
+
+func (d *gatherer) gather() error {
+	cfg := d.cfg
+	private, err := d.setHome()
 	if err != nil {
 		return err
 	}
 	d.set("HOME", cfg.HomeDir)
-	if cfg.AsUser {
-		if err := sess.addAccount(d.uid, d.gid, cfg.HomeDir); err != nil {
+	if cfg.AsUser && !d.c.Config.HostBase {
+		if err := addAccount(d.tree, d.uid, d.gid, cfg.HomeDir); err != nil {
 			return err
 		}
 	}
@@ -56,95 +79,55 @@ func (sess *session) setDesktop(box *sandbox.Config, s *supervisor) error {
 				return err
 			}
 		}
-		box.Process.User.KeepGroups = sess.keepsGroups()
+		d.box.Process.User.KeepGroups = keepsGroups(d.c.Config)
 	}
-	box.Mounts = orderMounts(append(d.mounts, box.Mounts...))
-	sess.desktopEnv = d.env
-	box.Process.Env = sess.withDesktop(box.Process.Env, nil)
 	return nil
 }
 
-// addDesktop adds what belongs to a process of `exec`.
-func (sess *session) addDesktop(spec *sandbox.Spec, x *control.Exec) {
-	cfg := sess.cfg.Host.Desktop
-	if cfg == nil {
+// AddTo adds what belongs to a process of `exec`.
+func (d *Desktop) AddTo(spec *sandbox.Spec, x *control.Exec) {
+	if d == nil {
 		return
 	}
 	extra := x.Env
 	if x.User != "" {
 		extra = append([]string{"HOME=", "XDG_RUNTIME_DIR="}, extra...) // somebody else's
 	}
-	spec.Env = sess.withDesktop(spec.Env, extra)
-	spec.User.KeepGroups = x.User == "" && cfg.Display && sess.keepsGroups()
+	spec.Env = d.environment(spec.Env, extra)
+	spec.User.KeepGroups = x.User == "" && d.cfg.Host.Desktop.Display && keepsGroups(d.cfg)
 }
 
 // keepsGroups tells whether the calling user's groups stay, which devices of
 // the screen may belong to.
-func (sess *session) keepsGroups() bool {
-	return sess.cfg.Host.Desktop.AsUser && len(sess.cfg.Host.GroupAdd) == 0
+func keepsGroups(cfg *record.Config) bool {
+	return cfg.Host.Desktop.AsUser && len(cfg.Host.GroupAdd) == 0
 }
 
-// closeHome ends the union of the home directory.
-func (sess *session) closeHome() {
-	if sess.home != nil {
-		_ = sess.home.close()
-		sess.home = nil
+// Close ends the union of the home directory.
+func (d *Desktop) Close() {
+	if d != nil && d.home != nil {
+		_ = d.home.close()
 	}
 }
 
-// ownIDs is what a container calls the calling user and group.
-func ownIDs(ids sandbox.IDMap) (uid, gid uint32) {
-	return idInside(ids.UIDs, uint32(os.Getuid())), idInside(ids.GIDs, uint32(os.Getgid()))
-}
-
-// orderMounts sorts mounts so that none covers another that was meant to be
-// seen: those nearer to the root come first, and otherwise the order stays.
-func orderMounts(mounts []sandbox.Mount) []sandbox.Mount {
-	sort.SliceStable(mounts, func(i, j int) bool { return depth(mounts[i].Target) < depth(mounts[j].Target) })
-	return mounts
-}
-
-// withDesktop adds the variables of the desktop to an environment, but for
+// environment adds the variables of the desktop to those of a process, but for
 // those that the user has set, for the container or in extra.
-func (sess *session) withDesktop(env, extra []string) []string {
-	cfg := sess.cfg.Host.Desktop
-	if cfg == nil {
-		return env
-	}
-	for _, kv := range sess.desktopEnv {
+func (d *Desktop) environment(env, extra []string) []string {
+	for _, kv := range d.env {
 		key, _, _ := strings.Cut(kv, "=")
-		if slices.Contains(cfg.Given, key) || slices.ContainsFunc(extra, func(x string) bool { return strings.HasPrefix(x, key+"=") }) {
+		if slices.Contains(d.cfg.Host.Desktop.Given, key) || slices.ContainsFunc(extra, func(x string) bool { return strings.HasPrefix(x, key+"=") }) {
 			continue
 		}
-		env = setEnv(env, kv)
+		env = environ.Set(env, kv)
 	}
 	return env
 }
 
-// startDir is where a container starts that names no directory: at home, where
-// it has one.
-func (sess *session) startDir() string {
-	if d := sess.cfg.Host.Desktop; d != nil {
-		return d.HomeDir
-	}
-	return "/"
-}
-
-// homeMounts are the directories in which no working directory is to be made,
-// because something is mounted there.
-func (sess *session) homeMounts() []record.Mount {
-	d := sess.cfg.Host.Desktop
-	if d == nil || d.Home == record.HomePrivate && !homeIsUnion(sess.cfg) {
-		return nil
-	}
-	return []record.Mount{{Target: d.HomeDir}}
-}
-
 // set sets a variable.
-func (d *desktop) set(key, value string) { d.env = setEnv(d.env, key+"="+value) }
+func (d *gatherer) set(key, value string) { d.env = environ.Set(d.env, key+"="+value) }
 
 // pass passes variables on that are set.
-func (d *desktop) pass(keys ...string) {
+func (d *gatherer) pass(keys ...string) {
 	for _, key := range keys {
 		if value, ok := os.LookupEnv(key); ok {
 			d.set(key, value)
@@ -153,7 +136,7 @@ func (d *desktop) pass(keys ...string) {
 }
 
 // bind shows something of the machine, read-only. It tells whether it is there.
-func (d *desktop) bind(source, target string) bool {
+func (d *gatherer) bind(source, target string) bool {
 	if _, err := os.Stat(source); err != nil {
 		return false
 	}
@@ -164,8 +147,8 @@ func (d *desktop) bind(source, target string) bool {
 }
 
 // addDisplay gives the container the screen.
-func (d *desktop) addDisplay() error {
-	found, err := findDisplay(d.sess.cfg.Host.Network)
+func (d *gatherer) addDisplay() error {
+	found, err := findDisplay(d.c.Config.Host.Network)
 	if err != nil {
 		return err
 	}
@@ -191,7 +174,7 @@ func (d *desktop) addDisplay() error {
 	return nil
 }
 
-func (d *desktop) addX11(x *display) error {
+func (d *gatherer) addX11(x *display) error {
 	d.set("DISPLAY", x.x11)
 	if x.socket != "" {
 		d.mounts = append(d.mounts, sandbox.Mount{Kind: sandbox.MountTmpfs, Target: x11Sockets, Options: "mode=1777,size=64k", NoSuid: true, NoDev: true})

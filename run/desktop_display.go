@@ -11,10 +11,6 @@ import (
 	"time"
 )
 
-// x11Sockets is where X servers listen. The same path as an abstract socket
-// belongs to the network namespace, not to the filesystem.
-const x11Sockets = "/tmp/.X11-unix"
-
 // display is how programs reach the screen.
 type display struct {
 	wayland string // socket of the compositor; empty: none

@@ -5,22 +5,13 @@ import (
 	"path/filepath"
 	"strings"
 
+	"mica/internal/environ"
 	"mica/run/sandbox"
 )
 
-// hostFiles is where a container finds files of the machine that it has at the
-// same place itself.
-const hostFiles = "/run/host"
-
-// hostFontsConf leads fontconfig to the machine's fonts.
-const hostFontsConf = `<?xml version="1.0"?>
-<!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
-<fontconfig><dir>` + hostFiles + `/fonts</dir></fontconfig>
-`
-
 // addLooks shows the machine's fonts, icons and themes beside the image's own.
-func (d *desktop) addLooks() error {
-	if d.sess.cfg.HostBase {
+func (d *gatherer) addLooks() error {
+	if d.c.Config.HostBase {
 		return nil // they are in its root
 	}
 	d.mounts = append(d.mounts, sandbox.Mount{Kind: sandbox.MountTmpfs, Target: hostFiles, Options: "mode=755,size=64k", NoSuid: true, NoDev: true})
@@ -38,8 +29,8 @@ func (d *desktop) addLooks() error {
 }
 
 // imageEnv is a variable as the image has it.
-func (d *desktop) imageEnv(key, otherwise string) string {
-	for _, kv := range d.sess.cfg.Container.Env {
+func (d *gatherer) imageEnv(key, otherwise string) string {
+	for _, kv := range d.c.Config.Container.Env {
 		if value, ok := strings.CutPrefix(kv, key+"="); ok && value != "" {
 			return value
 		}
@@ -49,14 +40,14 @@ func (d *desktop) imageEnv(key, otherwise string) string {
 
 // addUserLooks shows the user's own fonts, icons and themes in a home directory
 // that is the container's.
-func (d *desktop) addUserLooks(home *tree) error {
+func (d *gatherer) addUserLooks(home *tree) error {
 	for _, rel := range []string{".fonts", ".icons", ".themes", ".local/share/fonts", ".local/share/icons", ".local/share/themes"} {
 		source := filepath.Join(d.cfg.HomeDir, rel)
 		if fi, err := os.Stat(source); err != nil || !fi.IsDir() {
 			continue
 		}
 		base, uid, gid := d.cfg.HomeDir, d.uid, d.gid
-		if home == d.sess.home { // its root is the home directory, its ids are the machine's
+		if home == d.home { // its root is the home directory, its ids are the machine's
 			base, uid, gid = "/", uint32(os.Getuid()), uint32(os.Getgid())
 		}
 		// Each of them is to be the user's.
@@ -73,21 +64,19 @@ func (d *desktop) addUserLooks(home *tree) error {
 }
 
 // addLocale passes language and timezone on.
-func (d *desktop) addLocale() error {
+func (d *gatherer) addLocale() error {
 	for _, kv := range os.Environ() {
 		key, _, _ := strings.Cut(kv, "=")
 		if key == "LANG" || key == "LANGUAGE" || strings.HasPrefix(key, "LC_") {
-			d.env = setEnv(d.env, kv)
+			d.env = environ.Set(d.env, kv)
 		}
 	}
 	return d.addTimezone()
 }
 
-const zoneinfo = "/usr/share/zoneinfo/"
-
 // addTimezone names the machine's timezone if the image knows it, and else
 // shows its file. It leaves the image's /etc/localtime alone, which packages replace.
-func (d *desktop) addTimezone() error {
+func (d *gatherer) addTimezone() error {
 	name, given := os.LookupEnv("TZ")
 	source := "/etc/localtime"
 	if given {
@@ -101,12 +90,12 @@ func (d *desktop) addTimezone() error {
 			name = after
 		}
 	}
-	if d.sess.cfg.HostBase {
+	if d.c.Config.HostBase {
 		d.pass("TZ")
 		return nil
 	}
 	if name != "" && !filepath.IsAbs(name) {
-		known, err := d.sess.tree.statPath(zoneinfo+name, true)
+		known, err := d.tree.statPath(zoneinfo+name, true)
 		if err != nil {
 			return err
 		}

@@ -12,7 +12,7 @@ import (
 
 // addServices gives the container the sockets of sound and of the session bus,
 // as far as they are there.
-func (d *desktop) addServices() error {
+func (d *gatherer) addServices() error {
 	own := os.Getenv("XDG_RUNTIME_DIR")
 	d.addPulse(own)
 	d.addBus(own)
@@ -38,7 +38,7 @@ func (d *desktop) addServices() error {
 
 // socket shows a socket in the runtime directory and gives its path there,
 // which is empty where there is no such socket.
-func (d *desktop) socket(source, name string) string {
+func (d *gatherer) socket(source, name string) string {
 	target := filepath.Join(d.runtime, name)
 	if !isSocket(source) || !d.bind(source, target) {
 		return ""
@@ -46,7 +46,7 @@ func (d *desktop) socket(source, name string) string {
 	return target
 }
 
-func (d *desktop) addPulse(own string) {
+func (d *gatherer) addPulse(own string) {
 	server := os.Getenv("PULSE_SERVER")
 	path := filepath.Join(own, "pulse", "native")
 	if server != "" {
@@ -75,7 +75,7 @@ func (d *desktop) addPulse(own string) {
 
 // addBus finds the socket of the session bus in its address; see "Server
 // Addresses" in the D-Bus specification.
-func (d *desktop) addBus(own string) {
+func (d *gatherer) addBus(own string) {
 	for address := range strings.SplitSeq(os.Getenv("DBUS_SESSION_BUS_ADDRESS"), ";") {
 		options, ok := strings.CutPrefix(address, "unix:")
 		if !ok {
@@ -83,7 +83,7 @@ func (d *desktop) addBus(own string) {
 		}
 		for option := range strings.SplitSeq(options, ",") {
 			key, value, _ := strings.Cut(option, "=")
-			if key == "abstract" && usesHostNetwork(d.sess.cfg) {
+			if key == "abstract" && d.c.Config.Host.SharesNetwork() {
 				d.set("DBUS_SESSION_BUS_ADDRESS", address)
 				return
 			}
@@ -103,7 +103,7 @@ func (d *desktop) addBus(own string) {
 }
 
 // addDevices gives the container the devices that draw.
-func (d *desktop) addDevices() error {
+func (d *gatherer) addDevices() error {
 	for _, pattern := range []string{"/dev/dri", "/dev/nvidia*", "/dev/kfd", "/dev/mali[0-9]*", "/dev/dxg"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {

@@ -59,3 +59,17 @@ func desktopSkeleton(containers string, d *record.Desktop) (string, error) {
 	}
 	return root, nil
 }
+
+// hostFiles is where a container finds files of the machine that it has at the
+// same place itself.
+const hostFiles = "/run/host"
+
+// hostFontsConf leads fontconfig to the machine's fonts.
+const hostFontsConf = `<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+<fontconfig><dir>` + hostFiles + `/fonts</dir></fontconfig>
+`
+
+// x11Sockets is where X servers listen. The same path as an abstract socket
+// belongs to the network namespace, not to the filesystem.
+const x11Sockets = "/tmp/.X11-unix"

@@ -33,7 +33,7 @@ func Open(root string) (*Engine, error) {
 		return nil, err
 	}
 	err = e.Containers.Tidy(func(cfg *record.Config) {
-		_ = e.removeAnonymous(cfg)
+		_ = e.RemoveAnonymous(cfg)
 		_ = e.settleVolumes(cfg)
 	})
 	if err != nil {

@@ -16,32 +16,6 @@ import (
 	"mica/run/sandbox"
 )
 
-// defaultPath is PATH where the image sets none, as Docker has it.
-const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-// environment is what a process of the container gets: Docker's defaults, then
-// the image's and the user's variables, then HOME by the account.
-func environment(cfg *record.Config, tty bool, home string, extra []string) []string {
-	env := make([]string, 0, len(cfg.Container.Env)+len(extra)+5)
-	env = append(env, defaultPath, "HOSTNAME="+cfg.Container.Hostname)
-	if tty {
-		env = append(env, "TERM=xterm")
-	}
-	env = append(env, "container=mica")
-	for _, kv := range cfg.Container.Env {
-		env = setEnv(env, kv)
-	}
-	for _, kv := range extra {
-		env = setEnv(env, kv)
-	}
-	for _, kv := range env {
-		if strings.HasPrefix(kv, "HOME=") {
-			return env
-		}
-	}
-	return append(env, "HOME="+home)
-}
-
 // generatedFiles are /etc/hosts, /etc/hostname, /etc/resolv.conf and, where it is asked for, /etc/localtime.
 func generatedFiles(cfg *record.Config) ([]sandbox.File, error) {
 	hosts, err := hostsFile(cfg)
@@ -69,6 +43,9 @@ func generatedFiles(cfg *record.Config) ([]sandbox.File, error) {
 	return files, nil
 }
 
+// zoneinfo is where the machine has its timezones.
+const zoneinfo = "/usr/share/zoneinfo/"
+
 // zoneFile is where the machine has a timezone.
 func zoneFile(name string) string {
 	if name == "local" {
@@ -90,7 +67,7 @@ const localHosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopb
 
 func hostsFile(cfg *record.Config) ([]byte, error) {
 	var b strings.Builder
-	if usesHostNetwork(cfg) {
+	if cfg.Host.SharesNetwork() {
 		data, err := os.ReadFile("/etc/hosts")
 		if err != nil && !os.IsNotExist(err) {
 			return nil, fmt.Errorf("read the machine's hosts file: %w", err)
@@ -230,8 +207,4 @@ func reachableServers(conf []byte) []byte {
 		b.WriteString(line)
 	}
 	return []byte(b.String())
-}
-
-func usesHostNetwork(cfg *record.Config) bool {
-	return cfg.Host.Network == "" || cfg.Host.Network == "host"
 }

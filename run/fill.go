@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"mica/cow"
 	"mica/run/record"
 )
 
@@ -47,51 +46,5 @@ func (sess *session) copyInto(m record.Mount) error {
 			return err
 		}
 	}
-	place := hostPlace{dir: sourceOf(&m), path: "."}
-	if direct {
-		return place.unpack(r, false)
-	}
-	return inUserNamespace(sess.tree.ids, r, nil, place.args("unpack", "", true)...)
-}
-
-// ownedByRoot tells whether a directory and all in it belong to 0:0.
-func (t *tree) ownedByRoot(p string) (bool, error) {
-	n, attr, err := t.lookup(p, true)
-	if err != nil {
-		return false, fmt.Errorf("open %s in the container: %w", p, err)
-	}
-	defer t.forget(n)
-	return t.nodeOwnedByRoot(n, &attr)
-}
-
-func (t *tree) nodeOwnedByRoot(n *cow.Node, attr *cow.Attr) (bool, error) {
-	if attr.UID != 0 || attr.GID != 0 {
-		return false, nil
-	}
-	if !n.IsDir() {
-		return true, nil
-	}
-	var names []string
-	err := t.union.ReadDir(n, 0, func(e cow.DirEntry) bool {
-		if e.Name != "." && e.Name != ".." {
-			names = append(names, e.Name)
-		}
-		return true
-	})
-	if err != nil {
-		return false, err
-	}
-	for _, name := range names {
-		var childAttr cow.Attr
-		child, err := t.union.Lookup(n, name, &childAttr)
-		if err != nil {
-			return false, err
-		}
-		all, err := t.nodeOwnedByRoot(child, &childAttr)
-		t.forget(child)
-		if err != nil || !all {
-			return false, err
-		}
-	}
-	return true, nil
+	return fillFrom(r, &m, sess.tree.ids, direct)
 }

@@ -37,7 +37,7 @@ func serverOptions(t *tree) fs.Options {
 
 // commit makes an image of the running container. With pause its processes
 // stand still meanwhile, so that the image is of one moment.
-func (sess *session) commit(ctx context.Context, e *Engine, req *control.Commit) (string, error) {
+func (sess *session) commit(ctx context.Context, e superviseEngine, req *control.Commit) (string, error) {
 	if req.Pause {
 		thaw, err := freeze(sess.box)
 		if err != nil {
@@ -46,7 +46,7 @@ func (sess *session) commit(ctx context.Context, e *Engine, req *control.Commit)
 		defer thaw()
 	}
 	sess.box.Sync()
-	return sess.tree.commit(ctx, e, sess.cfg, req.Options)
+	return e.CommitTree(ctx, sess.tree, sess.cfg, req.Options)
 }
 
 // freezeLimit is how long a container's processes may start new ones faster than they are stopped.

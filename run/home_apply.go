@@ -18,7 +18,7 @@ import (
 // ErrNotApplied is what ApplyOptions.Confirm returns to stop without fault.
 var ErrNotApplied = errors.New("nothing was written")
 
-// ApplyOptions say how [Engine.HomeApply] goes about it.
+// ApplyOptions say how [HomeApply] goes about it.
 type ApplyOptions struct {
 	// Confirm is shown what will be written, and stops that with an error.
 	Confirm func(*ApplySummary) error
@@ -28,7 +28,7 @@ type ApplyOptions struct {
 // HomeApply writes what a container that does not run has changed in its home
 // directory to the real one, and then forgets it. Everything is made ready beside its place first; an
 // error takes back what was put in place.
-func (e *Engine) HomeApply(ctx context.Context, c *record.Container, opt ApplyOptions) error {
+func HomeApply(ctx context.Context, c *record.Container, opt ApplyOptions) error {
 	lock, err := lockHome(c, "apply")
 	if err != nil {
 		return err
@@ -37,7 +37,7 @@ func (e *Engine) HomeApply(ctx context.Context, c *record.Container, opt ApplyOp
 	if c.Config.Host.Desktop.Home != record.HomeCOW {
 		return fmt.Errorf("container %s has a home directory of its own: there is none to apply its changes to", c.Config.Name)
 	}
-	p, err := newHomePlan(c, e.root)
+	p, err := newHomePlan(c)
 	if err != nil {
 		return err
 	}
@@ -56,14 +56,14 @@ func (e *Engine) HomeApply(ctx context.Context, c *record.Container, opt ApplyOp
 	return dropHome(c)
 }
 
-func newHomePlan(c *record.Container, store string) (*homePlan, error) {
+func newHomePlan(c *record.Container) (*homePlan, error) {
 	dir := c.Config.Host.Desktop.HomeDir
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open the home directory %s: %w", dir, err)
 	}
 	p := &homePlan{c: c, home: fd, dir: dir}
-	if rel, inside := pathBelow(store, dir); inside {
+	if rel, inside := storeIn(c); inside {
 		p.store = rel
 	}
 	_, err = os.Lstat(c.HomeApplying())

@@ -15,7 +15,7 @@ import (
 
 // HomeDiff calls fn for every path that a container has changed in its home
 // directory, where that is a union.
-func (e *Engine) HomeDiff(ctx context.Context, c *record.Container, fn func(control.DiffItem) error) error {
+func HomeDiff(ctx context.Context, c *record.Container, fn func(control.DiffItem) error) error {
 	if err := c.Refresh(); err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func syncRunning(c *record.Container) error {
 		return nil
 	}
 	defer conn.Close()
-	if err := ask(conn, control.Request{Op: control.OpSync}, nil); err != nil && !errors.Is(err, control.ErrGone) {
+	if err := conn.Ask(control.Request{Op: control.OpSync}, nil); err != nil && !errors.Is(err, control.ErrGone) {
 		return err
 	}
 	return nil
@@ -80,7 +80,7 @@ func lockHome(c *record.Container, what string) (*record.Lock, error) {
 
 // HomeDiscard throws away what a container that does not run has changed in its
 // home directory.
-func (e *Engine) HomeDiscard(c *record.Container) error {
+func HomeDiscard(c *record.Container) error {
 	lock, err := lockHome(c, "discard")
 	if err != nil {
 		return err

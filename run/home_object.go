@@ -69,23 +69,9 @@ func stageContent(dir int, name string, c *cow.Change) error {
 		out.Close()
 		return err
 	}
-	_, err = io.Copy(&sparseWriter{f: out}, struct{ io.Reader }{in})
+	_, err = io.Copy(&sys.SparseWriter{File: out}, struct{ io.Reader }{in})
 	if err == nil {
 		err = out.Truncate(c.Size)
 	}
 	return errors.Join(err, in.Close(), out.Close())
-}
-
-// sparseWriter writes to a new file, but leaves out what is zero.
-type sparseWriter struct {
-	f   *os.File
-	off int64
-}
-
-func (w *sparseWriter) Write(p []byte) (int, error) {
-	if err := sys.WriteSparse(int(w.f.Fd()), p, w.off); err != nil {
-		return 0, &os.PathError{Op: "write", Path: w.f.Name(), Err: err}
-	}
-	w.off += int64(len(p))
-	return len(p), nil
 }

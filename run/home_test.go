@@ -13,7 +13,6 @@ import (
 
 	"mica/cow"
 	"mica/run/record"
-	"mica/run/sandbox"
 )
 
 // fuseContext is cancelled after a number of looks at it.
@@ -126,10 +125,9 @@ func TestApplyAllOrNothing(t *testing.T) {
 	if err := u.close(); err != nil {
 		t.Fatal(err)
 	}
-	e := &Engine{root: root}
 	failures := 0
 	for n := 0; ; n++ {
-		err := e.HomeApply(&fuseContext{context.Background(), n}, c, ApplyOptions{Confirm: func(*ApplySummary) error { return nil }})
+		err := HomeApply(&fuseContext{context.Background(), n}, c, ApplyOptions{Confirm: func(*ApplySummary) error { return nil }})
 		if err == nil {
 			break
 		}
@@ -282,9 +280,8 @@ func TestApplyResumed(t *testing.T) {
 		must(err)
 		must(os.Chtimes(filepath.Join(home, "a"), st.ModTime(), st.ModTime()))
 	}
-	e := &Engine{root: root}
 	apply := func() error {
-		return e.HomeApply(t.Context(), c, ApplyOptions{Confirm: func(*ApplySummary) error { return nil }})
+		return HomeApply(t.Context(), c, ApplyOptions{Confirm: func(*ApplySummary) error { return nil }})
 	}
 	must(noteApplying(c.HomeApplying()))
 	place("edited since")
@@ -318,20 +315,6 @@ func TestApplySparesStore(t *testing.T) {
 	for _, path := range []string{"a", "a/store", "a/store/x"} {
 		if _, err := p.judge(&cow.Change{Path: path, Kind: cow.Deleted}); err == nil {
 			t.Errorf("delete %s: no error", path)
-		}
-	}
-}
-
-func TestIDs(t *testing.T) {
-	ranges := []sandbox.IDRange{{Inside: 0, Outside: 100000, Size: 1000}, {Inside: 1000, Outside: 1000, Size: 1}, {Inside: 1001, Outside: 101000, Size: 64535}}
-	for outside, inside := range map[uint32]uint32{1000: 1000, 100000: 0, 100999: 999, 101000: 1001, 0: overflowID, 999: overflowID} {
-		if got := idInside(ranges, outside); got != inside {
-			t.Errorf("%d of the machine is %d inside, want %d", outside, got, inside)
-		}
-		if inside != overflowID {
-			if got := idOutside(ranges, inside); got != outside {
-				t.Errorf("%d inside is %d of the machine, want %d", inside, got, outside)
-			}
 		}
 	}
 }

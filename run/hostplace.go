@@ -1,7 +1,6 @@
 package run
 
 import (
-	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -25,11 +23,17 @@ import (
 // hostPlace is a path of a container that lies in a directory of the host, because a volume or a host path is mounted there.
 // Symlinks on the way are followed inside of that directory only: the container may have made them.
 type hostPlace struct {
-	dir      string // on the host
-	path     string // below it; "." is the directory itself
-	inside   string // what the container calls it
+	spot
 	readOnly bool
+	inside   string         // what the container calls it
 	volume   *volume.Volume // nil: none is mounted there
+	userNS   string         // of the container
+}
+
+// spot is a path below a directory of the host.
+type spot struct {
+	dir  string
+	path string // "." is the directory itself
 }
 
 // mountedAt is where a path of the container lies on the host, nil for what lies in its own tree (or in memory).
@@ -40,7 +44,10 @@ func mountedAt(cfg *record.Config, p string) *hostPlace {
 		return nil
 	}
 	source := sourceOf(best)
-	h := &hostPlace{inside: p, dir: source, path: path.Join(".", p[len(path.Clean(best.Target)):]), readOnly: best.ReadOnly}
+	h := &hostPlace{
+		spot:     spot{source, path.Join(".", p[len(path.Clean(best.Target)):])},
+		readOnly: best.ReadOnly, inside: p, userNS: cfg.Host.UserNS,
+	}
 	if best.Type == record.MountVolume {
 		h.volume = volumeOf(best)
 	}
@@ -84,13 +91,13 @@ func errInMemory(p string) error {
 }
 
 // args are those of a helper for an operation; see hostOp.
-func (h *hostPlace) args(op, name string, flag bool) []string {
+func (h *spot) args(op, name string, flag bool) []string {
 	return []string{op, h.dir, h.path, name, fmt.Sprint(flag)}
 }
 
 // run does an operation with the ids that the container uses.
-func (h *hostPlace) run(cfg *record.Config, in io.Reader, out io.Writer, op, name string, flag bool) error {
-	ids, err := idMap(cfg.Host.UserNS)
+func (h *hostPlace) run(in io.Reader, out io.Writer, op, name string, flag bool) error {
+	ids, err := idMap(h.userNS)
 	if err != nil {
 		return err
 	}
@@ -117,14 +124,42 @@ func (h *hostPlace) withOwners(do func() error) error {
 	return errors.Join(do(), hold.Release(withContainerIDs))
 }
 
-// runStat describes the place, nil where there is nothing.
-func (h *hostPlace) runStat(cfg *record.Config, follow bool) (*control.PathStat, error) {
+// Stat describes the place, nil where there is nothing.
+func (h *hostPlace) Stat(follow bool) (*control.PathStat, error) {
 	var out bytes.Buffer
-	if err := h.run(cfg, nil, &out, "stat", "", follow); err != nil {
+	if err := h.run(nil, &out, "stat", "", follow); err != nil {
 		return nil, err
 	}
 	var st *control.PathStat
-	return st, decode(out.Bytes(), &st)
+	return st, control.Decode(out.Bytes(), &st)
+}
+
+// Pack writes the place and all below it as a tar stream in which it is called name; with the empty name a directory's
+// content stands at the top.
+func (h *hostPlace) Pack(w io.Writer, name string, follow bool) error {
+	return h.run(nil, w, "pack", name, follow)
+}
+
+// Unpack unpacks a tar stream into the place, a directory. Without keepOwners all of it belongs to root.
+func (h *hostPlace) Unpack(r io.Reader, keepOwners bool) error {
+	return h.run(r, nil, "unpack", "", keepOwners)
+}
+
+// holder is the directory in which to unpack, where the place is called by its path: for a single file that is mounted, the
+// one that has it.
+func (h *hostPlace) holder() *hostPlace {
+	dir := *h
+	dir.path = "."
+	return &dir
+}
+
+// fillFrom unpacks a tar stream into something that is mounted, with its owners unless they are all one.
+func fillFrom(r io.Reader, m *record.Mount, ids sandbox.IDMap, oneOwner bool) error {
+	h := spot{sourceOf(m), "."}
+	if oneOwner {
+		return h.unpack(r, false)
+	}
+	return inUserNamespace(ids, r, nil, h.args("unpack", "", true)...)
 }
 
 // hostOp does what args ask for: stat, pack or unpack.
@@ -132,7 +167,7 @@ func hostOp(in io.Reader, out io.Writer, args []string) error {
 	if len(args) != 5 {
 		return errors.New("unknown request")
 	}
-	h := &hostPlace{dir: args[1], path: args[2]}
+	h := &spot{args[1], args[2]}
 	name, flag := args[3], args[4] == "true"
 	switch args[0] {
 	case "stat":
@@ -150,7 +185,7 @@ func hostOp(in io.Reader, out io.Writer, args []string) error {
 }
 
 // open opens the directory that the place is below.
-func (h *hostPlace) open() (*os.Root, error) {
+func (h *spot) open() (*os.Root, error) {
 	fd, err := sandbox.OpenSource(h.dir)
 	if err != nil {
 		return nil, err
@@ -160,7 +195,7 @@ func (h *hostPlace) open() (*os.Root, error) {
 }
 
 // stat describes the place, nil where there is nothing.
-func (h *hostPlace) stat(follow bool) (*control.PathStat, error) {
+func (h *spot) stat(follow bool) (*control.PathStat, error) {
 	root, err := h.open()
 	if err != nil {
 		return nil, err
@@ -189,106 +224,17 @@ func (h *hostPlace) stat(follow bool) (*control.PathStat, error) {
 
 // pack writes the place and all below it as a tar stream in which it is called name; with the empty name a directory's
 // content stands at the top.
-func (h *hostPlace) pack(w io.Writer, name string, follow bool) error {
+func (h *spot) pack(w io.Writer, name string, follow bool) error {
 	root, err := h.open()
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	start := h.path
-	look := root.Lstat
-	if follow || name == "" {
-		look = root.Stat
-	}
-	fi, err := look(start)
-	if err != nil {
-		return err
-	}
-	if fi.IsDir() {
-		sub, err := root.OpenRoot(start)
-		if err != nil {
-			return err
-		}
-		defer sub.Close()
-		root, start = sub, "."
-	}
-	tw := tar.NewWriter(w)
-	if err := packTree(tw, root, start, name, follow, make(hostLinks)); err != nil {
-		return err
-	}
-	return tw.Close()
-}
-
-// packTree writes an object, under a name unless that is empty, and all below it. Package fs cannot walk here: it refuses
-// names that are not UTF-8.
-func packTree(tw *tar.Writer, root *os.Root, p, name string, follow bool, links hostLinks) error {
-	if name != "" {
-		if err := packRooted(tw, root, p, name, follow, links); err != nil {
-			return err
-		}
-	}
-	look := root.Lstat
-	if follow {
-		look = root.Stat
-	}
-	fi, err := look(p)
-	if errors.Is(err, os.ErrNotExist) || err == nil && !fi.IsDir() {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	dir, err := root.Open(p)
-	if err != nil {
-		return err
-	}
-	entries, err := dir.ReadDir(-1)
-	dir.Close()
-	if err != nil {
-		return err
-	}
-	slices.SortFunc(entries, func(a, b os.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	for _, e := range entries {
-		if err := packTree(tw, root, path.Join(p, e.Name()), path.Join(name, e.Name()), false, links); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// packRooted writes one object.
-func packRooted(tw *tar.Writer, root *os.Root, p, name string, follow bool, links hostLinks) error {
-	look := root.Lstat
-	if follow {
-		look = root.Stat
-	}
-	fi, err := look(p)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // removed meanwhile
-	}
-	if err != nil {
-		return err
-	}
-	h, err := hostHeader(fi, name, links, func() (string, error) { return root.Readlink(p) })
-	if err != nil || h == nil {
-		return err
-	}
-	if h.Uid == os.Geteuid() { // where there is one owner, it is root to the container
-		h.Uid, h.Gid = 0, 0
-	}
-	if h.Typeflag != tar.TypeReg {
-		return tw.WriteHeader(h)
-	}
-	f, err := openRegular(root, p, os.O_RDONLY)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return packContent(tw, h, f)
+	return packRoot(w, root, h.path, name, follow)
 }
 
 // unpack unpacks a tar stream into the place, a directory.
-func (h *hostPlace) unpack(r io.Reader, owners bool) error {
+func (h *spot) unpack(r io.Reader, owners bool) error {
 	root, err := h.open()
 	if err != nil {
 		return err

@@ -21,7 +21,7 @@ func TestPackAnyName(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "d/not \xff UTF-8/in/\xfe"), []byte("content"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for place, want := range map[hostPlace][]string{
+	for place, want := range map[spot][]string{
 		{dir: dir, path: "d"}:                        {"as/", "as/.z/", "as/not \xff UTF-8/", "as/not \xff UTF-8/in/", "as/not \xff UTF-8/in/\xfe"},
 		{dir: dir, path: "."}:                        {"as/", "as/d/", "as/d/.z/", "as/d/not \xff UTF-8/", "as/d/not \xff UTF-8/in/", "as/d/not \xff UTF-8/in/\xfe"},
 		{dir: filepath.Join(dir, "d"), path: "."}:    {"as/", "as/.z/", "as/not \xff UTF-8/", "as/not \xff UTF-8/in/", "as/not \xff UTF-8/in/\xfe"},

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 
@@ -28,7 +27,7 @@ func (e *Engine) Attach(c *record.Container, att *control.Attach) (*control.Conn
 	if err != nil {
 		return nil, err
 	}
-	if err := ask(conn, control.Request{Op: control.OpAttach, Attach: att}, nil); err != nil {
+	if err := conn.Ask(control.Request{Op: control.OpAttach, Attach: att}, nil); err != nil {
 		conn.Close()
 		return nil, err
 	}
@@ -42,7 +41,7 @@ func (e *Engine) Exec(c *record.Container, x *control.Exec) (*control.Conn, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := ask(conn, control.Request{Op: control.OpExec, Exec: x}, nil); err != nil {
+	if err := conn.Ask(control.Request{Op: control.OpExec, Exec: x}, nil); err != nil {
 		conn.Close()
 		return nil, err
 	}
@@ -56,7 +55,7 @@ func (e *Engine) Signal(c *record.Container, sig syscall.Signal) error {
 		return err
 	}
 	defer conn.Close()
-	err = ask(conn, control.Request{Op: control.OpSignal, Signal: int(sig)}, nil)
+	err = conn.Ask(control.Request{Op: control.OpSignal, Signal: int(sig)}, nil)
 	if err != nil && !errors.Is(err, control.ErrGone) { // gone: it ended before it could say so
 		return err
 	}
@@ -91,7 +90,7 @@ func (e *Engine) Stop(ctx context.Context, c *record.Container, opt StopOptions)
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	err = ask(conn, control.Request{Op: control.OpStop, Signal: opt.Signal, Timeout: opt.Timeout, Keep: opt.Keep}, nil)
+	err = conn.Ask(control.Request{Op: control.OpStop, Signal: opt.Signal, Timeout: opt.Timeout, Keep: opt.Keep}, nil)
 	if errors.Is(err, control.ErrGone) && ctx.Err() == nil {
 		return nil // it ended before it could say so
 	}
@@ -165,7 +164,7 @@ func (e *Engine) SetPaused(c *record.Container, paused bool) error {
 	if paused {
 		op = control.OpPause
 	}
-	return ask(conn, control.Request{Op: op}, nil)
+	return conn.Ask(control.Request{Op: op}, nil)
 }
 
 // Pids lists the processes of a running container as the host numbers them.
@@ -176,17 +175,8 @@ func (e *Engine) Pids(c *record.Container) ([]int, error) {
 	}
 	defer conn.Close()
 	var list control.PidList
-	err = ask(conn, control.Request{Op: control.OpPids}, &list)
+	err = conn.Ask(control.Request{Op: control.OpPids}, &list)
 	return list.Pids, err
-}
-
-// wake lets a supervisor go on that a signal has stopped, and that could not do what it is asked.
-func wake(c *record.Container) {
-	pid := c.State.Supervisor
-	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-	if err == nil && strings.TrimSpace(string(name)) == supervisorName {
-		_ = syscall.Kill(pid, syscall.SIGCONT)
-	}
 }
 
 // RemoveOptions say how far [Engine.Remove] goes.
@@ -223,7 +213,7 @@ func (e *Engine) Remove(ctx context.Context, c *record.Container, opt RemoveOpti
 		return err
 	}
 	if opt.Volumes || c.Config.Host.AutoRemove {
-		if err := e.removeAnonymous(c.Config); err != nil {
+		if err := e.RemoveAnonymous(c.Config); err != nil {
 			return err
 		}
 	}

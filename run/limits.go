@@ -16,9 +16,9 @@ func hasLimits(host *record.HostConfig) bool {
 	return host.Memory != 0 || host.CPUs != 0 || host.PidsLimit != 0
 }
 
-// limited gives the command line that starts the supervisor under the limits
+// limited gives the command line that starts this executable with an argument under the limits
 // the container asks for: by a scope of the user's systemd, which is who delegates cgroups.
-func limited(host *record.HostConfig) (string, []string, error) {
+func limited(host *record.HostConfig, arg string) (string, []string, error) {
 	systemdRun, err := userManager()
 	if err != nil {
 		return "", nil, err
@@ -29,7 +29,7 @@ func limited(host *record.HostConfig) (string, []string, error) {
 	}
 	cmd := append([]string{systemdRun, "--user", "--scope", "--quiet", "--collect"}, scopeProperties(host)...)
 	// systemd-run passes arguments on but not argv[0].
-	return systemdRun, append(cmd, "--", exe, supervisorFlag), nil
+	return systemdRun, append(cmd, "--", exe, arg), nil
 }
 
 // scopeProperties are the options that set a scope's limits.

@@ -1,23 +1,13 @@
 package run
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"slices"
-	"strings"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"mica/cow"
 	"mica/fs"
-	"mica/internal/sys"
 	"mica/layerstore"
 	"mica/run/record"
 )
@@ -30,22 +20,6 @@ type MountOptions struct {
 	Name string // of that container
 }
 
-// Mounted is one mount for inspection. It is also its record on disk.
-type Mounted struct {
-	Dir       string    `json:"dir"`
-	Ref       string    `json:"ref"`
-	Container string    `json:"container,omitempty"` // name that the container had, if it is one's tree
-	ID        string    `json:"id,omitempty"`        // of that container
-	RW        bool      `json:"rw,omitempty"`
-	Made      bool      `json:"made,omitempty"` // mica made Dir and takes it away again
-	PID       int       `json:"pid"`            // of the server
-	Since     time.Time `json:"since"`
-	Start     string    `json:"start,omitempty"` // when the server began, as the kernel counts: another process may get its number
-}
-
-// mountsDir is where the records of mounts are, one file each.
-const mountsDir = "mounts"
-
 // Mount mounts the tree of an image or container where its owner can look at
 // it with any program: whatever modes and owners the image has inside, they
 // are shown and not enforced. A server in the background keeps it up until
@@ -55,21 +29,16 @@ func (e *Engine) Mount(ctx context.Context, opt MountOptions) (*Mounted, error) 
 	if err != nil {
 		return nil, err
 	}
-	job, err := e.mountJob(ctx, opt)
+	job, made, err := e.mountJob(ctx, opt)
 	if err != nil {
 		return nil, err
 	}
-	err = job.prepareDir(opt.Dir, live)
-	if err == nil {
-		if err = job.start(); err != nil {
-			job.dropDir()
-		}
+	err = job.Launch(opt.Dir, live)
+	if job.Lock != nil {
+		job.Lock.Release()
 	}
-	if job.lock != nil {
-		job.lock.Release()
-	}
-	if err != nil && job.made != nil {
-		err = errors.Join(err, e.Remove(context.Background(), job.made, RemoveOptions{Volumes: true}))
+	if err != nil && made != nil {
+		err = errors.Join(err, e.Remove(context.Background(), made, RemoveOptions{Volumes: true}))
 	}
 	if err != nil {
 		return nil, err
@@ -77,55 +46,41 @@ func (e *Engine) Mount(ctx context.Context, opt MountOptions) (*Mounted, error) 
 	return &job.Mounted, nil
 }
 
-// mountJob is what the server of a mount is told.
-type mountJob struct {
-	Mounted
-	Record string      // how the name of the file for the record begins
-	Lowers []cow.Lower // topmost first
-	Dirs   string      // the container's directory; empty: an image
-
-	lock *record.Lock
-	made *record.Container // for the mount of an image; nil: it was there
-}
-
 // mountJob finds what is to be mounted. A container comes before an image of
-// the same name.
-func (e *Engine) mountJob(ctx context.Context, opt MountOptions) (*mountJob, error) {
-	job := &mountJob{
-		Mounted: Mounted{Ref: opt.Ref, RW: opt.RW, Since: time.Now().UTC()},
-		Record:  filepath.Join(e.root, mountsDir, "mount-"),
-	}
+// the same name. made is the container that changes of an image go into, nil if there is none.
+func (e *Engine) mountJob(ctx context.Context, opt MountOptions) (job *mountJob, made *record.Container, err error) {
+	job = &mountJob{Mounted: Mounted{Ref: opt.Ref, RW: opt.RW, Since: time.Now().UTC()}, Records: e.mountRecords()}
 	c, err := e.Containers.Find(opt.Ref)
 	switch {
 	case err == nil:
-		return job, e.mountContainer(ctx, job, c)
+		return job, nil, e.mountContainer(ctx, job, c)
 	case !errors.Is(err, record.ErrNotFound):
-		return nil, err
+		return nil, nil, err
 	}
 	if opt.RW {
-		made, err := e.Create(ctx, CreateOptions{Image: opt.Ref, Name: opt.Name, Command: []string{"/bin/sh"}})
+		created, err := e.Create(ctx, CreateOptions{Image: opt.Ref, Name: opt.Name, Command: []string{"/bin/sh"}})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if err := job.use(made.Container, made.Lowers); err != nil {
-			made.Lock.Release()
-			return nil, errors.Join(err, e.Remove(ctx, made.Container, RemoveOptions{Volumes: true}))
+		if err := useTree(job, created.Container, created.Lowers); err != nil {
+			created.Lock.Release()
+			return nil, nil, errors.Join(err, e.Remove(ctx, created.Container, RemoveOptions{Volumes: true}))
 		}
-		job.lock, job.made = made.Lock, made.Container
-		return job, nil
+		job.Lock = created.Lock
+		return job, created.Container, nil
 	}
 	img, lowers, err := e.base(ctx, opt.Ref)
 	if err != nil {
 		if errors.Is(err, layerstore.ErrNotFound) {
-			return nil, fmt.Errorf("no such container or image: %s; see \"mica ps -a\" and \"mica images\"", opt.Ref)
+			return nil, nil, fmt.Errorf("no such container or image: %s; see \"mica ps -a\" and \"mica images\"", opt.Ref)
 		}
-		return nil, err
+		return nil, nil, err
 	}
 	job.Lowers = imageStack(lowers)
 	if img == nil || img.OverHost {
 		job.Lowers = append(job.Lowers, hostLower())
 	}
-	return job, nil
+	return job, nil, nil
 }
 
 // mountContainer prepares the mount of a container's tree. To change it, it
@@ -140,186 +95,23 @@ func (e *Engine) mountContainer(ctx context.Context, job *mountJob, c *record.Co
 		if err != nil {
 			return fmt.Errorf("mount container %s for writing: %w; stop it first, or use \"mica exec\"", c.Config.Name, err)
 		}
-		job.lock = lock
+		job.Lock = lock
 	}
-	return job.use(c, lowers)
+	return useTree(job, c, lowers)
 }
 
-// use makes a container's tree what is mounted.
-func (job *mountJob) use(c *record.Container, lowers []string) (err error) {
+// useTree makes a container's tree what is mounted.
+func useTree(job *mountJob, c *record.Container, lowers []string) (err error) {
 	job.Container, job.ID, job.Dirs = c.Config.Name, c.ID(), c.Path()
 	job.Lowers, err = containerStack(c, lowers)
 	return err
 }
 
-// prepareDir checks the mountpoint, or makes one. live are the mounts that
-// have a server.
-func (job *mountJob) prepareDir(dir string, live []Mounted) error {
-	if dir == "" {
-		runtime, err := runtimeDir()
-		if err != nil {
-			return fmt.Errorf("make the mountpoint: %w", err)
-		}
-		name := strings.NewReplacer("/", "_", ":", "_").Replace(job.Ref)
-		dir = filepath.Join(runtime, "mnt", name)
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("make the mountpoint: %w", err)
-		}
-		job.Made = true
-	}
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return fmt.Errorf("find the mountpoint: %w", err)
-	}
-	// A mount whose server has died may still answer from the kernel's cache,
-	// so the mount table is asked.
-	if isMounted(dir) {
-		for _, m := range live {
-			if m.Dir == dir {
-				return fmt.Errorf("mount on %s: %s is mounted there: \"mica umount %s\" takes it away", dir, m.Ref, dir)
-			}
-		}
-		if err := fs.Unmount(dir); err != nil {
-			return err
-		}
-	}
-	st, err := os.Stat(dir)
-	if err != nil {
-		return fmt.Errorf("mount on %s: %w", dir, err)
-	}
-	if !st.IsDir() {
-		return fmt.Errorf("mount on %s: it is no directory", dir)
-	}
-	job.Dir = dir
-	return nil
-}
-
-func (job *mountJob) dropDir() {
-	if job.Made {
-		_ = os.Remove(job.Dir)
-	}
-}
-
-// runtimeDir makes the directory for what need not survive the session. Below
-// /tmp anybody could have made it first, with links in it to wherever a mount
-// is to appear: it counts only if nobody else can write to it.
-func runtimeDir() (string, error) {
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("mica-%d", os.Getuid()))
-	if own := os.Getenv("XDG_RUNTIME_DIR"); own != "" && unix.Access(own, unix.W_OK) == nil {
-		dir = filepath.Join(own, "mica")
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", err
-	}
-	var st unix.Stat_t
-	if err := unix.Lstat(dir, &st); err != nil {
-		return "", fmt.Errorf("look at %s: %w", dir, err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Getuid() || st.Mode&0o022 != 0 {
-		return "", fmt.Errorf("%s is not a directory that only you can write to: remove it, set XDG_RUNTIME_DIR, or name a mountpoint", dir)
-	}
-	return dir, nil
-}
-
-// mountServerName is argv[0] of the server of a mount.
-const mountServerName = "mica-mount"
-
-// start starts the server and waits until the mount answers.
-func (job *mountJob) start() error {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("make a socket pair: %w", err)
-	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "server"), os.NewFile(uintptr(fds[1]), "command")
-	defer ours.Close()
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		theirs.Close()
-		return fmt.Errorf("start the mount's server: %w", err)
-	}
-	defer null.Close()
-	files := []*os.File{null, null, null, theirs}
-	if job.lock != nil {
-		files = append(files, job.lock.File())
-	}
-	p, err := os.StartProcess("/proc/self/exe", []string{mountServerName}, &os.ProcAttr{
-		Dir: "/", Files: files, Env: os.Environ(), Sys: &syscall.SysProcAttr{Setsid: true},
-	})
-	theirs.Close()
-	if err != nil {
-		return fmt.Errorf("start the mount's server: %w", err)
-	}
-	job.PID = p.Pid
-	_ = p.Release() // it outlives this process
-	if err := json.NewEncoder(ours).Encode(job); err != nil {
-		return fmt.Errorf("speak to the mount's server: %w", err)
-	}
-	var reply mountReply
-	if err := json.NewDecoder(ours).Decode(&reply); err != nil {
-		return fmt.Errorf("start the mount's server: it ended at once: %w", err)
-	}
-	if reply.Error != "" {
-		return errors.New(reply.Error)
-	}
-	return nil
-}
-
-// mountReply is what the server says once: an error, or that the mount is there.
-type mountReply struct{ Error string }
-
 // Mounts lists the mounts and takes away those whose server is gone.
-func (e *Engine) Mounts() ([]Mounted, error) {
-	files, err := filepath.Glob(filepath.Join(e.root, mountsDir, "*.json"))
-	if err != nil {
-		return nil, err
-	}
-	var list []Mounted
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			continue // unmounted just now
-		}
-		var m Mounted
-		if json.Unmarshal(data, &m) != nil || !m.alive() {
-			m.clear(file)
-			continue
-		}
-		list = append(list, m)
-	}
-	return list, nil
-}
+func (e *Engine) Mounts() ([]Mounted, error) { return listMounts(e.mountRecords()) }
 
-// alive tells whether the server still runs.
-func (m *Mounted) alive() bool {
-	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", m.PID))
-	return err == nil && strings.HasPrefix(string(cmdline), mountServerName) && (m.Start == "" || m.Start == startOf(m.PID))
-}
-
-// startOf is when a process began, in ticks since the machine did; see proc_pid_stat(5).
-func startOf(pid int) string {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return ""
-	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(fields) < 20 {
-		return ""
-	}
-	return fields[19]
-}
-
-// clear takes away what a dead server has left.
-func (m *Mounted) clear(file string) {
-	if m.Dir != "" {
-		if isMounted(m.Dir) {
-			_ = fs.Unmount(m.Dir)
-		}
-		if m.Made {
-			_ = os.Remove(m.Dir)
-		}
-	}
-	_ = os.Remove(file)
-}
+// mountRecords is where the records of mounts are.
+func (e *Engine) mountRecords() string { return filepath.Join(e.root, "mounts") }
 
 // Unmount takes a mount away, by its directory, its image or container, and
 // waits until what was changed is safe.
@@ -342,7 +134,7 @@ func (e *Engine) Unmount(what string) error {
 			continue
 		}
 		found = true
-		if err := m.unmount(); err != nil {
+		if err := m.Unmount(); err != nil {
 			return err
 		}
 	}
@@ -353,31 +145,4 @@ func (e *Engine) Unmount(what string) error {
 		return fs.Unmount(dir)
 	}
 	return fmt.Errorf("nothing is mounted for %s: see \"mica mount\"", what)
-}
-
-// isMounted tells whether a mount of mica's is on dir.
-func isMounted(dir string) bool {
-	table, _ := sys.Mounts() // without one, none is known of
-	return slices.ContainsFunc(table, func(m sys.Mount) bool { return m.Point == dir && m.Type == "fuse.mica" })
-}
-
-// unmount takes the mount away and waits for its server to end.
-func (m *Mounted) unmount() error {
-	pidfd, err := unix.PidfdOpen(m.PID, 0)
-	if err := fs.Unmount(m.Dir); err != nil {
-		return err
-	}
-	if err == nil {
-		defer unix.Close(pidfd)
-		for {
-			_, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, -1)
-			if err != unix.EINTR {
-				break
-			}
-		}
-	}
-	if m.Made {
-		_ = os.Remove(m.Dir)
-	}
-	return nil
 }

@@ -15,11 +15,14 @@ import (
 	"mica/internal/atomicfile"
 )
 
+// fdServed is the descriptor that a server inherits.
+const fdServed = 3
+
 // serveMount is the whole life of the server of one mount. Its job comes over
 // the socket that it inherits; a lock that it inherits is held to its end.
 func serveMount() int {
-	unix.CloseOnExec(fdCommand)
-	conn := os.NewFile(fdCommand, "command")
+	unix.CloseOnExec(fdServed)
+	conn := os.NewFile(fdServed, "command")
 	var job mountJob
 	if err := json.NewDecoder(conn).Decode(&job); err != nil {
 		return 1
@@ -121,14 +124,14 @@ func (job *mountJob) unmountOnSignal() (stop func()) {
 
 // writeRecord makes the mount known to other commands.
 func (job *mountJob) writeRecord() (string, error) {
-	if err := os.MkdirAll(filepath.Dir(job.Record), 0o700); err != nil {
+	if err := os.MkdirAll(job.Records, 0o700); err != nil {
 		return "", fmt.Errorf("record the mount: %w", err)
 	}
 	data, err := json.Marshal(&job.Mounted)
 	if err != nil {
 		return "", fmt.Errorf("record the mount: %w", err)
 	}
-	file := job.Record + strconv.Itoa(job.PID) + ".json"
+	file := filepath.Join(job.Records, "mount-"+strconv.Itoa(job.PID)+".json")
 	if err := atomicfile.Replace(file, data); err != nil {
 		return "", fmt.Errorf("record the mount: %w", err)
 	}

@@ -2,7 +2,6 @@ package run
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"syscall"
@@ -11,13 +10,6 @@ import (
 	"mica/run/control"
 	"mica/run/sandbox"
 )
-
-func decode(payload []byte, v any) error {
-	if err := json.Unmarshal(payload, v); err != nil {
-		return fmt.Errorf("read the request: %w", err)
-	}
-	return nil
-}
 
 // serveStart handles the connection of the command that started the
 // container: it streams if that wants to, and tells the exit code either way.
@@ -57,7 +49,7 @@ func (s *supervisor) serve(conn *control.Conn) {
 		return
 	}
 	var req control.Request
-	if err := decode(payload, &req); err != nil {
+	if err := control.Decode(payload, &req); err != nil {
 		_ = conn.SendError(err)
 		conn.Close()
 		return

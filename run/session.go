@@ -17,10 +17,6 @@ import (
 	"mica/run/volume"
 )
 
-// abandonAfter is how long the servers of a container that has ended wait for
-// programs that still use files of it.
-const abandonAfter = 2 * time.Second
-
 // session is one run of a container: from a mounted tree to the end of its
 // main process.
 type session struct {
@@ -34,8 +30,7 @@ type session struct {
 
 	volumes []*volume.Hold // those mounted, where their owners matter
 
-	home       *tree    // the home directory, where it is a union; see setHome
-	desktopEnv []string // variables of the desktop
+	desktop *Desktop // nil: it has none
 }
 
 // begin starts the container once. started is called before any of its output
@@ -49,7 +44,7 @@ func (s *supervisor) begin(started func()) (_ *session, err error) {
 	sess := &session{cfg: cfg, tree: t}
 	defer func() {
 		if err != nil {
-			sess.closeHome()
+			sess.desktop.Close()
 			t.close()
 			sess.releaseVolumes()
 		}
@@ -151,7 +146,7 @@ func (sess *session) wait(h *hub, ended func(code int)) int {
 		ended(status.Code)
 	}
 	status, err = sess.box.Wait()
-	sess.closeHome()
+	sess.desktop.Close()
 	sess.tree.close()
 	sess.releaseVolumes()
 	if err != nil && status.Code == 0 {
@@ -184,8 +179,8 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	if !ids.Helpers && slices.ContainsFunc(h.Ulimits, func(u record.Ulimit) bool { return u.Name == "locks" }) {
 		return nil, errors.New("--ulimit locks: with one id that limit holds the emulated users, and Linux ignores it anyway: leave it out")
 	}
-	if h.UserNS == "keep-id" && h.Desktop == nil {
-		if err := sess.addAccount(uint32(os.Getuid()), uint32(os.Getgid()), sess.homeWithKeptID()); err != nil {
+	if h.UserNS == "keep-id" && h.Desktop == nil && !cfg.HostBase {
+		if err := addAccount(sess.tree, uint32(os.Getuid()), uint32(os.Getgid()), sess.homeWithKeptID()); err != nil {
 			return nil, err
 		}
 	}
@@ -209,7 +204,7 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 		return nil, err
 	}
 	if cfg.HostBase {
-		mounts = append(hostImageMounts(s.engine.root), mounts...)
+		mounts = append(hostImageMounts(s.start.Root), mounts...)
 	}
 	cwd := cfg.Container.WorkingDir
 	if cwd == "" {
@@ -226,11 +221,14 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	for _, d := range h.Devices {
 		box.Devices = append(box.Devices, sandbox.Device{Source: d.Source, Target: d.Target})
 	}
-	if err := sess.setDesktop(box, s); err != nil {
+	if sess.desktop, err = addToSandbox(box, s.c, sess.tree); err != nil {
 		return nil, err
 	}
-	if err := sess.tree.makeWorkingDir(cwd, slices.Concat(h.Mounts, sess.homeMounts())); err != nil {
-		return nil, err
+	over := func(m record.Mount) bool { return atOrBelow(cwd, m.Target) }
+	if !slices.ContainsFunc(slices.Concat(h.Mounts, sess.homeMounts()), over) {
+		if err := sess.tree.makeWorkingDir(cwd); err != nil {
+			return nil, err
+		}
 	}
 	if err := setNetwork(box, h); err != nil {
 		return nil, err
@@ -259,6 +257,42 @@ func (sess *session) userSpec(spec string) string {
 	return spec
 }
 
+// homeWithKeptID is the calling user's home directory where the container has
+// one of that path, and where a process begins otherwise.
+func (sess *session) homeWithKeptID() string {
+	if home, err := os.UserHomeDir(); err == nil && path.IsAbs(home) {
+		if st, err := sess.tree.statPath(home, true); err == nil && st != nil {
+			return home
+		}
+		if slices.ContainsFunc(sess.cfg.Host.Mounts, func(m record.Mount) bool { return m.Target == path.Clean(home) }) {
+			return home
+		}
+	}
+	if dir := sess.cfg.Container.WorkingDir; dir != "" {
+		return path.Clean("/" + dir)
+	}
+	return "/"
+}
+
+// startDir is where a container starts that names no directory: at home, where
+// it has one.
+func (sess *session) startDir() string {
+	if d := sess.cfg.Host.Desktop; d != nil {
+		return d.HomeDir
+	}
+	return "/"
+}
+
+// homeMounts are the directories in which no working directory is to be made,
+// because something is mounted there.
+func (sess *session) homeMounts() []record.Mount {
+	d := sess.cfg.Host.Desktop
+	if d == nil || d.Home == record.HomePrivate && !homeIsUnion(sess.cfg) {
+		return nil
+	}
+	return []record.Mount{{Target: d.HomeDir}}
+}
+
 // execSpec puts a request for a further process in the terms of the sandbox.
 func (sess *session) execSpec(x *control.Exec) (*sandbox.Spec, error) {
 	userSpec := x.User
@@ -279,7 +313,7 @@ func (sess *session) execSpec(x *control.Exec) (*sandbox.Spec, error) {
 	spec := &sandbox.Spec{
 		Args: x.Args, Env: environment(sess.cfg, x.TTY, user.home, x.Env), Cwd: path.Clean("/" + cwd), User: user.User, TTY: x.TTY,
 	}
-	sess.addDesktop(spec, x)
+	sess.desktop.AddTo(spec, x)
 	if x.Privileged {
 		spec.Caps, spec.Unconfined = &sandbox.Caps{Add: []string{"ALL"}}, true
 	}

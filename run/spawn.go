@@ -2,7 +2,6 @@ package run
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -25,68 +24,6 @@ const supervisorFlag = "--mica-supervisor"
 // supervisorLog receives what a supervisor has to say when it crashes.
 const supervisorLog = "supervisor.log"
 
-// Start starts a container that [Engine.Create] made, and gives up its lock
-// to the supervisor. The connection streams if attach asks for it; it ends with the container's exit
-// code either way. After an error nothing runs.
-func (e *Engine) Start(c *Created, attach *control.Attach) (*control.Conn, error) {
-	return e.start(c, &control.Start{Root: e.root, Lowers: c.Lowers, Attach: attach})
-}
-
-func (e *Engine) start(c *Created, req *control.Start) (*control.Conn, error) {
-	defer c.Lock.Release()
-	if c.Config.Host.AutoRemove {
-		// From here on a container without a supervisor is to be removed.
-		c.State.Status = record.Running
-		if err := c.WriteState(); err != nil {
-			return nil, err
-		}
-	}
-	said := saidBefore(c.Path())
-	w, err := e.supervisor(&c.Config.Host)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := w.adopt(c.Lock.File())
-	if err != nil {
-		return nil, err
-	}
-	req.Dir = c.Path()
-	err = conn.SendJSON(control.KindRequest, control.Request{Op: control.OpStart, Start: req})
-	if err == nil {
-		err = conn.Expect(control.KindOK, nil)
-	}
-	if err != nil {
-		conn.Close()
-		if errors.Is(err, control.ErrGone) {
-			err = fmt.Errorf("start the container: %w%s", err, lastWords(c.Path(), said))
-		}
-		return nil, err
-	}
-	return conn, nil
-}
-
-// ErrRunning says that a container is running already.
-var ErrRunning = errors.New("the container is running")
-
-// Restart starts a container that has been started before, or was only made. [ErrRunning] says that it runs.
-func (e *Engine) Restart(ctx context.Context, c *record.Container, attach *control.Attach) (*control.Conn, error) {
-	lock, err := e.lockStopped(ctx, c)
-	if err != nil {
-		return nil, fmt.Errorf("start container %s: %w", c.Config.Name, err)
-	}
-	if lock == nil {
-		return nil, ErrRunning
-	}
-	lowers, err := e.layersOf(ctx, c)
-	if err != nil {
-		lock.Release()
-		return nil, fmt.Errorf("start container %s: %w", c.Config.Name, err)
-	}
-	return e.start(&Created{c, lock, lowers}, &control.Start{
-		Root: e.root, Lowers: lowers, Attach: attach, Restart: !c.State.StartedAt.IsZero(),
-	})
-}
-
 // Waiting is a supervisor that has not been given a container yet.
 type Waiting struct{ sock *os.File }
 
@@ -96,23 +33,6 @@ type Waiting struct{ sock *os.File }
 func Prepare() *Waiting {
 	w, _ := spawn(nil)
 	return w
-}
-
-// Use has the next start take a supervisor that waits; nil is none.
-func (e *Engine) Use(w *Waiting) { e.waiting = w }
-
-// supervisor gives a supervisor for a container: one that waits if there is one
-// and it need not be started under limits.
-func (e *Engine) supervisor(host *record.HostConfig) (*Waiting, error) {
-	w := e.waiting
-	e.waiting = nil
-	if w != nil && !hasLimits(host) {
-		return w, nil
-	}
-	if w != nil {
-		w.sock.Close()
-	}
-	return spawn(host)
 }
 
 // spawn starts a supervisor in a session of its own, so that it survives the
@@ -131,7 +51,7 @@ func spawn(host *record.HostConfig) (*Waiting, error) {
 	path, args := "/proc/self/exe", []string{supervisorName}
 	sys := &syscall.SysProcAttr{Setsid: true}
 	if host != nil && hasLimits(host) {
-		if p, a, err := limited(host); err == nil {
+		if p, a, err := limited(host, supervisorFlag); err == nil {
 			path, args = p, a
 		} else if cgroup, err := limitedCgroup(host); err != nil {
 			ours.Close()
@@ -157,6 +77,32 @@ func spawn(host *record.HostConfig) (*Waiting, error) {
 	}
 	return &Waiting{ours}, nil
 }
+
+// Start has the supervisor start a container, and gives it the container's lock. The connection streams if the request asks for
+// that; it ends with the container's exit code either way. After an error nothing runs.
+func (w *Waiting) Start(c *record.Container, lock *record.Lock, req *control.Start) (*control.Conn, error) {
+	said := saidBefore(c.Path())
+	conn, err := w.adopt(lock.File())
+	if err != nil {
+		return nil, err
+	}
+	req.Dir = c.Path()
+	err = conn.SendJSON(control.KindRequest, control.Request{Op: control.OpStart, Start: req})
+	if err == nil {
+		err = conn.Expect(control.KindOK, nil)
+	}
+	if err != nil {
+		conn.Close()
+		if errors.Is(err, control.ErrGone) {
+			err = fmt.Errorf("start the container: %w%s", err, lastWords(c.Path(), said))
+		}
+		return nil, err
+	}
+	return conn, nil
+}
+
+// Discard ends a supervisor that is not needed.
+func (w *Waiting) Discard() { w.sock.Close() }
 
 // adopt gives the container's lock to the supervisor.
 func (w *Waiting) adopt(lock *os.File) (*control.Conn, error) {
@@ -241,4 +187,13 @@ func lastWords(dir string, before int64) string {
 		return ""
 	}
 	return ": " + strings.TrimSpace(first)
+}
+
+// wake lets a supervisor go on that a signal has stopped, and that could not do what it is asked.
+func wake(c *record.Container) {
+	pid := c.State.Supervisor
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err == nil && strings.TrimSpace(string(name)) == supervisorName {
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mica/internal/signame"
+	"mica/layerstore"
 	"mica/run/control"
 	"mica/run/record"
 	"mica/run/sandbox"
@@ -21,9 +22,17 @@ import (
 // fdCommand is the descriptor that a supervisor inherits; see spawn.
 const fdCommand = 3
 
+// superviseEngine is what a supervisor cannot do itself, since it takes the store or other containers.
+type superviseEngine interface {
+	// CommitTree makes an image of the changes in the tree of a container and gives its ID.
+	CommitTree(ctx context.Context, t *tree, cfg *record.Config, opt layerstore.CommitOptions) (string, error)
+	// RemoveAnonymous deletes the volumes of a container that is gone.
+	RemoveAnonymous(cfg *record.Config) error
+}
+
 // supervisor looks after one running container.
 type supervisor struct {
-	engine *Engine
+	engine superviseEngine
 	c      *record.Container
 	lock   *record.Lock
 	start  *control.Start
@@ -41,8 +50,8 @@ type supervisor struct {
 	told      sync.WaitGroup // of the end, before this process ends; joined before ended is closed
 }
 
-// supervise is the whole life of a supervisor.
-func supervise() int {
+// supervise is the whole life of a supervisor. open gives what looks after the store at root.
+func supervise(open func(root string) (superviseEngine, error)) int {
 	unix.CloseOnExec(fdCommand)
 	ahead := sandbox.StartAhead()
 	sock := os.NewFile(fdCommand, "command")
@@ -56,11 +65,11 @@ func supervise() int {
 	if err != nil || kind != control.KindRequest {
 		return 1
 	}
-	if err := decode(payload, &req); err != nil || req.Op != control.OpStart || req.Start == nil {
+	if err := control.Decode(payload, &req); err != nil || req.Op != control.OpStart || req.Start == nil {
 		_ = conn.SendError(errors.New("start the supervisor: no request to start"))
 		return 1
 	}
-	e, err := openEngine(req.Start.Root)
+	e, err := open(req.Start.Root)
 	var c *record.Container
 	if err == nil {
 		c, err = record.Load(req.Start.Dir)
@@ -126,7 +135,7 @@ func (s *supervisor) fail(err error) {
 	defer s.mu.Unlock()
 	if s.c.Config.Host.AutoRemove && !s.start.Restart {
 		if s.c.Vanish() == nil {
-			_ = s.engine.removeAnonymous(s.c.Config)
+			_ = s.engine.RemoveAnonymous(s.c.Config)
 			_ = s.c.Discard()
 		}
 	} else {
@@ -259,7 +268,7 @@ func (s *supervisor) finish() {
 	}
 	s.mu.Unlock()
 	if vanished {
-		_ = s.engine.removeAnonymous(s.c.Config)
+		_ = s.engine.RemoveAnonymous(s.c.Config)
 		_ = s.c.Discard()
 		s.lock.Release()
 	}

@@ -1,12 +1,11 @@
 package run
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,6 +49,10 @@ func imageStack(lowers []string) []cow.Lower {
 	return stack
 }
 
+// hostLower is the machine's own root as a layer. What is mounted below it,
+// such as a separate /home, is part of it: the layer is read through the machine's mounts.
+func hostLower() cow.Lower { return cow.Lower{Dir: "/", Owners: cow.OwnersReal} }
+
 // containerStack is what lies below the upper directory of a container,
 // whoever opens it: the records in the upper count these layers.
 func containerStack(c *record.Container, lowers []string) ([]cow.Lower, error) {
@@ -57,47 +60,19 @@ func containerStack(c *record.Container, lowers []string) ([]cow.Lower, error) {
 	if c.Config.HostBase {
 		return append(stack, hostLower()), nil
 	}
-	// Mount points that the image lacks come from a layer below all others,
-	// so that they are no change of the container's.
-	skeleton, err := skeletonDir(filepath.Dir(c.Path()))
+	layers, err := skeletonLayers(c)
 	if err != nil {
 		return nil, err
 	}
-	stack = append(stack, cow.Lower{Dir: skeleton})
-	if d := c.Config.Host.Desktop; d != nil {
-		if skeleton, err = desktopSkeleton(filepath.Dir(c.Path()), d); err != nil {
-			return nil, err
-		}
-		stack = append(stack, cow.Lower{Dir: skeleton})
+	for _, dir := range layers {
+		stack = append(stack, cow.Lower{Dir: dir})
 	}
 	return stack, nil
 }
 
-// skeletonDir is a layer that has nothing but the mount points that every
-// container needs. It is made once for all containers.
-func skeletonDir(containers string) (string, error) {
-	dir := filepath.Join(containers, "skeleton")
-	if _, err := os.Lstat(filepath.Join(dir, "sys")); err == nil { // made last
-		return dir, nil
-	}
-	fail := func(err error) (string, error) { return "", fmt.Errorf("make the mount points: %w", err) }
-	for _, sub := range []string{"etc", "dev", "proc"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
-			return fail(err)
-		}
-	}
-	for _, name := range []string{"hostname", "hosts", "resolv.conf"} {
-		f, err := os.OpenFile(filepath.Join(dir, "etc", name), os.O_CREATE|os.O_WRONLY, 0o644)
-		if err != nil {
-			return fail(err)
-		}
-		f.Close()
-	}
-	if err := os.Mkdir(filepath.Join(dir, "sys"), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return fail(err)
-	}
-	return dir, nil
-}
+// abandonAfter is how long the servers of a container that has ended wait for
+// programs that still use files of it.
+const abandonAfter = 2 * time.Second
 
 func (t *tree) close() error { return t.union.Close() }
 
@@ -210,14 +185,33 @@ func (t *tree) readFile(p string) ([]byte, error) {
 	return buf[:got], nil
 }
 
-// makeWorkingDir makes a working directory that the image lacks, unless it
-// lies on something that is mounted.
-func (t *tree) makeWorkingDir(dir string, mounts []record.Mount) error {
-	for _, m := range mounts {
-		if atOrBelow(dir, m.Target) {
-			return nil
+// appendFile writes data at the end of a file of the given size, which it makes
+// if it is missing.
+func (t *tree) appendFile(file string, data []byte, size int64) error {
+	n, _, err := t.lookup(file, true)
+	if err == unix.ENOENT {
+		i := strings.LastIndexByte(file, '/')
+		if err := t.makeDirs(file[:i]); err != nil {
+			return err
 		}
+		dir, _, err := t.lookup(file[:i], true)
+		if err != nil {
+			return err
+		}
+		n, err = t.union.Create(cow.Caller{}, dir, file[i+1:], cow.NewObject{Mode: unix.S_IFREG | 0o644}, nil)
+		t.forget(dir)
+		if err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
 	}
+	defer t.forget(n)
+	return t.union.Write(n, data, size, false)
+}
+
+// makeWorkingDir makes a working directory that the image lacks.
+func (t *tree) makeWorkingDir(dir string) error {
 	n, attr, err := t.lookup(dir, true)
 	if err == nil {
 		t.forget(n)
@@ -260,5 +254,33 @@ func (t *tree) makeDirs(dir string) error {
 		}
 		t.forget(made)
 	}
+	return nil
+}
+
+// ensureDir makes a directory that is missing, with an owner; those above it
+// are root's.
+func (t *tree) ensureDir(dir string, uid, gid, mode uint32) error {
+	fail := func(err error) error { return fmt.Errorf("make directory %s in the container: %w", dir, err) }
+	if n, _, err := t.lookup(dir, true); err != unix.ENOENT {
+		if err != nil {
+			return fail(err)
+		}
+		t.forget(n)
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if err := t.makeDirs(parent); err != nil {
+		return err
+	}
+	n, _, err := t.lookup(parent, true)
+	if err != nil {
+		return fail(err)
+	}
+	defer t.forget(n)
+	made, err := t.union.Create(cow.Caller{UID: uid, GID: gid}, n, filepath.Base(dir), cow.NewObject{Mode: unix.S_IFDIR | mode}, nil)
+	if err != nil {
+		return fail(err)
+	}
+	t.forget(made)
 	return nil
 }

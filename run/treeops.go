@@ -2,171 +2,17 @@ package run
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"path"
-	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"mica/cow"
-	"mica/layerstore"
 	"mica/run/control"
 	"mica/run/record"
 )
 
 // The operations on a container's filesystem, whether it runs or not. The
 // supervisor does them for its own container; see [Engine.withTree].
-
-// statPath describes one path; nil where there is none.
-func (t *tree) statPath(p string, follow bool) (*control.PathStat, error) {
-	n, attr, err := t.lookup(p, follow)
-	if err == unix.ENOENT || err == unix.ENOTDIR {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open %s in the container: %w", p, err)
-	}
-	defer t.forget(n)
-	st := &control.PathStat{
-		Name: path.Base(path.Clean("/" + p)), Mode: attr.Mode, Size: attr.Size,
-		Mtime: time.Unix(attr.Mtime.Sec, int64(attr.Mtime.Nsec)).UTC(),
-	}
-	if attr.Mode&unix.S_IFMT == unix.S_IFLNK {
-		if st.Target, err = t.union.Readlink(n); err != nil {
-			return nil, fmt.Errorf("read symlink %s in the container: %w", p, err)
-		}
-	}
-	return st, nil
-}
-
-// diff calls fn for every changed path.
-func (t *tree) diff(ctx context.Context, fn func(control.DiffItem) error) error {
-	return t.union.Changes(ctx, func(c *cow.Change) error {
-		if c.Path == "." {
-			return nil
-		}
-		return fn(control.DiffItem{Kind: c.Kind.String(), Path: "/" + c.Path})
-	})
-}
-
-// upperSize sums the bytes of the files that the container has changed.
-func (t *tree) upperSize(ctx context.Context) (int64, error) {
-	var sum int64
-	err := t.union.Changes(ctx, func(c *cow.Change) error {
-		if c.Kind != cow.Deleted && c.LinkTo == "" && c.Meta.Mode&unix.S_IFMT == unix.S_IFREG {
-			sum += c.Size
-		}
-		return nil
-	})
-	return sum, err
-}
-
-// commit makes an image of the container's changes over its image.
-func (t *tree) commit(ctx context.Context, e *Engine, cfg *record.Config, opt layerstore.CommitOptions) (string, error) {
-	s, err := e.Store()
-	if err != nil {
-		return "", err
-	}
-	var parent *layerstore.Image
-	if cfg.ImageID != "" {
-		if parent, err = s.Resolve(cfg.ImageID); err != nil {
-			return "", fmt.Errorf("find the container's image %s: %w", cfg.Image, err)
-		}
-	}
-	base := cfg.Container
-	base.Hostname, base.Domainname = "", ""
-	if cfg.HostBase && base.Labels[baseLabel] == "" {
-		labels := map[string]string{baseLabel: HostImage}
-		for k, v := range base.Labels {
-			labels[k] = v
-		}
-		base.Labels = labels
-	}
-	opt.Config, opt.OverHost = &base, cfg.HostBase
-	if opt.CreatedBy == "" {
-		opt.CreatedBy = strings.Join(cfg.Container.Cmd, " ")
-	}
-	img, err := s.Commit(ctx, parent, t.union.Changes, opt)
-	if err != nil {
-		return "", err
-	}
-	return img.ID, nil
-}
-
-// handleTree does the requests that concern the filesystem.
-func (s *supervisor) handleTree(ctx context.Context, conn *control.Conn, req *control.Request) error {
-	sess, err := s.current()
-	if err != nil {
-		return err
-	}
-	t := sess.tree
-	opt := control.CopyOptions{}
-	if req.Copy != nil {
-		opt = *req.Copy
-	}
-	switch req.Op {
-	case control.OpStat:
-		st, err := t.statPath(req.Path, opt.FollowLink)
-		if err != nil {
-			return err
-		}
-		return conn.SendJSON(control.KindOK, st)
-	case control.OpSync:
-		sess.box.Sync()
-		return conn.SendJSON(control.KindOK, nil)
-	case control.OpSize:
-		sess.box.Sync()
-		n, err := t.upperSize(ctx)
-		if err != nil {
-			return err
-		}
-		return conn.SendJSON(control.KindOK, control.SizeResult{Upper: n})
-	case control.OpDiff:
-		sess.box.Sync()
-		err := t.diff(ctx, func(i control.DiffItem) error { return conn.SendJSON(control.KindItem, i) })
-		if err != nil {
-			return err
-		}
-		return conn.Send(control.KindEnd, nil)
-	case control.OpCopyOut:
-		sess.box.Sync()
-		err := t.writeArchive(ctx, control.StreamWriter{Conn: conn, Kind: control.KindData}, req.Path, opt.Name, opt.FollowLink)
-		if err != nil {
-			return err
-		}
-		return conn.Send(control.KindEnd, nil)
-	case control.OpCopyIn:
-		if err := conn.SendJSON(control.KindOK, nil); err != nil {
-			return err
-		}
-		stream := &control.StreamReader{Conn: conn}
-		if err := t.readArchive(stream, req.Path, opt.Archive, sess.changed); err != nil {
-			return err
-		}
-		// An archive ends before its stream does, with padding.
-		if _, err := io.Copy(io.Discard, stream); err != nil {
-			return err
-		}
-		return conn.Send(control.KindEnd, nil)
-	case control.OpCommit:
-		if req.Commit == nil {
-			return fmt.Errorf("commit: no options")
-		}
-		if s.isPaused() {
-			req.Commit.Pause = false // it stands still already, and goes on doing so
-		}
-		id, err := sess.commit(ctx, s.engine, req.Commit)
-		if err != nil {
-			return err
-		}
-		return conn.SendJSON(control.KindOK, control.CommitResult{ID: id})
-	}
-	return fmt.Errorf("the supervisor does not know the request %q: it was started by another version of mica", req.Op)
-}
 
 // withTree runs running with a connection to the supervisor if there is one,
 // and stopped with the tree and under the container's lock if there is none.
@@ -255,22 +101,6 @@ func (e *Engine) mountedForWriting(c *record.Container) string {
 	return ""
 }
 
-// Commit makes an image of a container and gives its ID.
-func (e *Engine) Commit(ctx context.Context, c *record.Container, req control.Commit) (id string, err error) {
-	err = e.withTree(ctx, c, true, func(conn *control.Conn) error {
-		var res control.CommitResult
-		if err := ask(conn, control.Request{Op: control.OpCommit, Commit: &req}, &res); err != nil {
-			return err
-		}
-		id = res.ID
-		return nil
-	}, func(t *tree) error {
-		id, err = t.commit(ctx, e, c.Config, req.Options)
-		return err
-	})
-	return id, err
-}
-
 // Diff calls fn for every path that the container has changed.
 func (e *Engine) Diff(ctx context.Context, c *record.Container, fn func(control.DiffItem) error) error {
 	return e.withTree(ctx, c, true, func(conn *control.Conn) error {
@@ -279,7 +109,7 @@ func (e *Engine) Diff(ctx context.Context, c *record.Container, fn func(control.
 		}
 		return conn.Items(func(payload []byte) error {
 			var item control.DiffItem
-			if err := decode(payload, &item); err != nil {
+			if err := control.Decode(payload, &item); err != nil {
 				return err
 			}
 			return fn(item)
@@ -291,7 +121,7 @@ func (e *Engine) Diff(ctx context.Context, c *record.Container, fn func(control.
 func (e *Engine) Size(ctx context.Context, c *record.Container) (n int64, err error) {
 	err = e.withTree(ctx, c, true, func(conn *control.Conn) error {
 		var res control.SizeResult
-		err := ask(conn, control.Request{Op: control.OpSize}, &res)
+		err := conn.Ask(control.Request{Op: control.OpSize}, &res)
 		n = res.Upper
 		return err
 	}, func(t *tree) error {
@@ -304,7 +134,7 @@ func (e *Engine) Size(ctx context.Context, c *record.Container) (n int64, err er
 // Stat describes a path in the container, nil where there is none.
 func (e *Engine) Stat(ctx context.Context, c *record.Container, p string, follow bool) (st *control.PathStat, err error) {
 	if h := mountedAt(c.Config, p); h != nil {
-		return h.runStat(c.Config, follow)
+		return h.Stat(follow)
 	}
 	f, err := generatedAt(c.Config, p)
 	if err != nil {
@@ -314,7 +144,7 @@ func (e *Engine) Stat(ctx context.Context, c *record.Container, p string, follow
 		return generatedStat(c, f), nil
 	}
 	err = e.withTree(ctx, c, true, func(conn *control.Conn) error {
-		return ask(conn, control.Request{Op: control.OpStat, Path: p, Copy: &control.CopyOptions{FollowLink: follow}}, &st)
+		return conn.Ask(control.Request{Op: control.OpStat, Path: p, Copy: &control.CopyOptions{FollowLink: follow}}, &st)
 	}, func(t *tree) error {
 		st, err = t.statPath(p, follow)
 		return err
@@ -347,7 +177,7 @@ func (e *Engine) CopyOut(ctx context.Context, c *record.Container, p, name strin
 // copyOut leaves out what is mounted below the path.
 func (e *Engine) copyOut(ctx context.Context, c *record.Container, p, name string, follow bool, w io.Writer) error {
 	if h := mountedAt(c.Config, p); h != nil {
-		return h.run(c.Config, nil, w, "pack", name, follow)
+		return h.Pack(w, name, follow)
 	}
 	return e.withTree(ctx, c, true, func(conn *control.Conn) error {
 		req := control.Request{Op: control.OpCopyOut, Path: p, Copy: &control.CopyOptions{Name: name, FollowLink: follow}}
@@ -388,14 +218,14 @@ func (e *Engine) copyIn(ctx context.Context, c *record.Container, dir string, ke
 		if h.readOnly {
 			return fmt.Errorf("write %s in the container: it lies on a read-only mount", dir)
 		}
-		return h.run(c.Config, r, nil, "unpack", "", keepOwners)
+		return h.Unpack(r, keepOwners)
 	}
 	if err := treeShows(c.Config, dir); err != nil {
 		return err
 	}
 	return e.withTree(ctx, c, false, func(conn *control.Conn) error {
 		req := control.Request{Op: control.OpCopyIn, Path: dir, Copy: &control.CopyOptions{Archive: keepOwners}}
-		if err := ask(conn, req, nil); err != nil {
+		if err := conn.Ask(req, nil); err != nil {
 			return err
 		}
 		noted := &notedReader{r: r}
@@ -412,30 +242,4 @@ func (e *Engine) copyIn(ctx context.Context, c *record.Container, dir string, ke
 		}
 		return err
 	}, func(t *tree) error { return t.readArchive(r, dir, keepOwners, nil) })
-}
-
-// ask sends a request and waits for its OK.
-func ask(conn *control.Conn, req control.Request, result any) error {
-	payload, err := json.Marshal(req)
-	if err != nil {
-		return fmt.Errorf("ask the supervisor: %w", err)
-	}
-	if err := conn.Send(control.KindRequest, payload); err != nil {
-		return control.Gone(err)
-	}
-	return conn.Expect(control.KindOK, result)
-}
-
-// notedReader keeps the error of a reader, for which a writer's own may be taken otherwise.
-type notedReader struct {
-	r   io.Reader
-	err error
-}
-
-func (n *notedReader) Read(p []byte) (int, error) {
-	got, err := n.r.Read(p)
-	if err != nil && err != io.EOF && n.err == nil {
-		n.err = err
-	}
-	return got, err
 }

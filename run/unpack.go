@@ -183,7 +183,7 @@ func (u *unpacker) content(name string, r io.Reader, size int64) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(&sparseWriter{f: f}, r)
+	_, err = io.Copy(&sys.SparseWriter{File: f}, r)
 	if err == nil {
 		err = f.Truncate(size)
 	}
@@ -267,3 +267,14 @@ func (u *unpacker) xattrs(f *os.File, h *tar.Header) error {
 	}
 	return nil
 }
+
+// entryPath is where an entry lies below the directory that an archive is unpacked into; absolute names begin there, too.
+func entryPath(name string) (string, error) {
+	p := path.Clean(strings.TrimLeft(name, "/"))
+	if p == ".." || strings.HasPrefix(p, "../") {
+		return "", errEscapes
+	}
+	return p, nil
+}
+
+var errEscapes = errors.New("the name leads out of the directory")

@@ -44,7 +44,7 @@ func (e *Engine) Usage(c *record.Container) (*Usage, error) {
 	for _, pid := range append(pids, c.State.PID) {
 		u.add(fmt.Sprintf("/proc/%d/", pid), pid == c.State.PID)
 	}
-	if u.OwnNetwork = !usesHostNetwork(c.Config); u.OwnNetwork {
+	if u.OwnNetwork = !c.Config.Host.SharesNetwork(); u.OwnNetwork {
 		u.addNetwork(fmt.Sprintf("/proc/%d/net/dev", c.State.PID))
 	}
 	return u, nil

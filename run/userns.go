@@ -7,34 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-
-	"golang.org/x/sys/unix"
 
 	"mica/run/sandbox"
-	"mica/run/volume"
 )
 
 // helperFlag is the first argument of a process of this executable that works
 // on the machine's files with the ids that containers use; see inUserNamespace.
 const helperFlag = "--mica-helper"
-
-// helper does such a process's work.
-func helper(args []string) int {
-	signal.Ignore(unix.SIGHUP)
-	ops := map[string]func(dir string) error{"remove": os.RemoveAll, "settle": volume.Settle, "restore": volume.Restore}
-	var err error
-	if op := ops[args[0]]; op != nil && len(args) == 2 {
-		err = op(args[1])
-	} else {
-		err = hostOp(os.Stdin, os.Stdout, args)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
-}
 
 // inUserNamespace does a helper's work as root of a user namespace in which
 // the ids of containers exist. in and out may be nil.

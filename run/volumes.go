@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"mica/run/record"
-	"mica/run/sandbox"
 	"mica/run/volume"
 )
 
@@ -75,16 +74,6 @@ func resolveSources(mounts []record.Mount) (err error) {
 		}
 	}
 	return nil
-}
-
-// sourceOf is where something mounted lies, a path without symlinks: only the way to the store may have some.
-func sourceOf(m *record.Mount) string {
-	if m.Type == record.MountVolume {
-		if real, err := filepath.EvalSymlinks(m.Source); err == nil {
-			return real
-		}
-	}
-	return m.Source
 }
 
 // takeMounts adds the volumes and host paths of other containers ("NAME[:ro]") where nothing else is mounted.
@@ -155,8 +144,8 @@ func (e *Engine) unused(name string) error {
 	return nil
 }
 
-// removeAnonymous deletes the volumes that were made for this container, which is gone, and that no other one has taken over.
-func (e *Engine) removeAnonymous(cfg *record.Config) error {
+// RemoveAnonymous deletes the volumes that were made for this container, which is gone, and that no other one has taken over.
+func (e *Engine) RemoveAnonymous(cfg *record.Config) error {
 	for _, m := range cfg.Host.Mounts {
 		if m.Type != record.MountVolume || !m.Anonymous {
 			continue
@@ -170,52 +159,6 @@ func (e *Engine) removeAnonymous(cfg *record.Config) error {
 		}
 	}
 	return nil
-}
-
-func volumeOf(m *record.Mount) *volume.Volume { return &volume.Volume{Name: m.Volume, Data: m.Source} }
-
-// holdVolumes takes the volumes of the container into use, unless it has one id where others have more: those that it finds
-// are the user's as long as it is alone.
-func (sess *session) holdVolumes() error {
-	isVolume := func(m record.Mount) bool { return m.Type == record.MountVolume }
-	if !slices.ContainsFunc(sess.cfg.Host.Mounts, isVolume) {
-		return nil
-	}
-	if hold, err := holdsVolumes(sess.cfg); !hold {
-		return err
-	}
-	for i := range sess.cfg.Host.Mounts {
-		m := &sess.cfg.Host.Mounts[i]
-		if !isVolume(*m) {
-			continue
-		}
-		hold, err := volumeOf(m).Hold(withContainerIDs)
-		if err != nil {
-			return err
-		}
-		sess.volumes = append(sess.volumes, hold)
-	}
-	return nil
-}
-
-// holdsVolumes tells whether a container has the ids that its user's containers have by default.
-func holdsVolumes(cfg *record.Config) (bool, error) {
-	ids, err := idMap(cfg.Host.UserNS)
-	if err != nil {
-		return false, err
-	}
-	usual, err := sandbox.ResolveIDs(sandbox.IDsAuto)
-	return err == nil && ids.Helpers == usual.Helpers, err
-}
-
-// releaseVolumes ends that. Nothing of the container may run any more.
-func (sess *session) releaseVolumes() {
-	for _, hold := range sess.volumes {
-		if err := hold.Release(withContainerIDs); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-	}
-	sess.volumes = nil
 }
 
 // settleVolumes does what a supervisor that was killed could not do at its end.
@@ -233,36 +176,4 @@ func (e *Engine) settleVolumes(cfg *record.Config) error {
 		}
 	}
 	return err
-}
-
-// sandboxMounts puts mounts in the terms of the sandbox, those nearer to the
-// root first.
-func sandboxMounts(mounts []record.Mount) ([]sandbox.Mount, error) {
-	sorted := append([]record.Mount(nil), mounts...)
-	sort.SliceStable(sorted, func(i, j int) bool { return depth(sorted[i].Target) < depth(sorted[j].Target) })
-	var out []sandbox.Mount
-	for _, m := range sorted {
-		sm := sandbox.Mount{Target: m.Target, ReadOnly: m.ReadOnly, NoExec: m.NoExec, NoSuid: m.NoSuid, NoDev: m.NoDev}
-		switch m.Type {
-		case record.MountTmpfs:
-			sm.Kind, sm.Options = sandbox.MountTmpfs, m.Options
-		default:
-			sm.Kind, sm.Source, sm.Straight = sandbox.MountBind, m.Source, m.Type == record.MountBind
-			if _, err := os.Stat(m.Source); err != nil {
-				return nil, fmt.Errorf("mount at %s: %w", m.Target, err)
-			}
-		}
-		out = append(out, sm)
-	}
-	return out, nil
-}
-
-func depth(p string) int {
-	n := 0
-	for _, c := range path.Clean(p) {
-		if c == '/' {
-			n++
-		}
-	}
-	return n
 }

@@ -11,6 +11,7 @@ import (
 
 	"mica/internal/format"
 	"mica/layerstore"
+	"mica/run"
 	"mica/run/control"
 )
 
@@ -153,7 +154,7 @@ func (a *app) newDiffCommand() *cobra.Command {
 			}
 			diff := e.Diff
 			if home {
-				diff = e.HomeDiff
+				diff = run.HomeDiff
 			}
 			if err := diff(c.Context(), ct, func(i control.DiffItem) error {
 				_, err := fmt.Fprintln(out, i.Kind, shown(i.Path))

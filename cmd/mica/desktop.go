@@ -80,13 +80,12 @@ func (a *app) homeGroup() *cobra.Command {
 }
 
 // homeOf finds a container for a command on its home directory.
-func (a *app) homeOf(ref string) (*run.Engine, *record.Container, error) {
+func (a *app) homeOf(ref string) (*record.Container, error) {
 	e, err := a.open()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	c, err := e.Containers.Find(ref)
-	return e, c, err
+	return e.Containers.Find(ref)
 }
 
 func (a *app) newHomeDiscardCommand() *cobra.Command {
@@ -99,11 +98,11 @@ sees your home directory as it is then.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeContainers(stoppedOnly, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			e, c, err := a.homeOf(args[0])
+			c, err := a.homeOf(args[0])
 			if err != nil {
 				return err
 			}
-			if err := e.HomeDiscard(c); err != nil {
+			if err := run.HomeDiscard(c); err != nil {
 				return err
 			}
 			fmt.Fprintln(stdout, args[0])
@@ -131,7 +130,7 @@ overwritten, unless --force says so.`,
 	fl.BoolVar(&dryRun, "dry-run", false, "show what would be written, and stop")
 	fl.BoolVar(&opt.Force, "force", false, "overwrite what you have changed since")
 	c.RunE = tidily(func(c *cobra.Command, args []string) error {
-		e, ct, err := a.homeOf(args[0])
+		ct, err := a.homeOf(args[0])
 		if err != nil {
 			return err
 		}
@@ -148,7 +147,7 @@ overwritten, unless --force says so.`,
 			}
 			return ask(c.Context(), "This writes these changes to "+s.Dir+".", "add -y to go ahead", "nothing was written")
 		}
-		if err := e.HomeApply(c.Context(), ct, opt); err != nil && !errors.Is(err, run.ErrNotApplied) {
+		if err := run.HomeApply(c.Context(), ct, opt); err != nil && !errors.Is(err, run.ErrNotApplied) {
 			return err
 		}
 		return nil

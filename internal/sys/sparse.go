@@ -1,6 +1,9 @@
 package sys
 
-import "bytes"
+import (
+	"bytes"
+	"os"
+)
 
 // sparseBlock is the unit in which zeros become holes.
 const sparseBlock = 4 << 10
@@ -23,4 +26,18 @@ func WriteSparse(fd int, b []byte, off int64) error {
 		start, i = end, end
 	}
 	return PwriteFull(fd, b[start:], off+int64(start))
+}
+
+// SparseWriter writes to a new file, but leaves out what is zero.
+type SparseWriter struct {
+	File *os.File
+	off  int64
+}
+
+func (w *SparseWriter) Write(p []byte) (int, error) {
+	if err := WriteSparse(int(w.File.Fd()), p, w.off); err != nil {
+		return 0, &os.PathError{Op: "write", Path: w.File.Name(), Err: err}
+	}
+	w.off += int64(len(p))
+	return len(p), nil
 }

@@ -166,6 +166,26 @@ func (c *Conn) Expect(kind Kind, v any) error {
 	return nil
 }
 
+// Ask sends a request and waits for its OK, with what that says; result may be nil.
+func (c *Conn) Ask(req Request, result any) error {
+	payload, err := json.Marshal(req)
+	if err != nil {
+		return fmt.Errorf("ask the supervisor: %w", err)
+	}
+	if err := c.Send(KindRequest, payload); err != nil {
+		return Gone(err)
+	}
+	return c.Expect(KindOK, result)
+}
+
+// Decode reads the JSON of a request or an item.
+func Decode(payload []byte, v any) error {
+	if err := json.Unmarshal(payload, v); err != nil {
+		return fmt.Errorf("read the request: %w", err)
+	}
+	return nil
+}
+
 func decodeError(payload []byte) error {
 	e := new(Error)
 	if err := json.Unmarshal(payload, e); err != nil {

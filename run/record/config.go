@@ -129,6 +129,9 @@ func (p RestartPolicy) String() string {
 	return p.Name
 }
 
+// SharesNetwork tells whether the network is the machine's own.
+func (h *HostConfig) SharesNetwork() bool { return h.Network == "" || h.Network == "host" }
+
 // Args is the command line of the main process: entry point, then command.
 func (c *Config) Args() []string {
 	args := make([]string, 0, len(c.Container.Entrypoint)+len(c.Container.Cmd))

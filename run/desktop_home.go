@@ -1,0 +1,61 @@
+package run
+
+import (
+	"path/filepath"
+	"slices"
+
+	"mica/run/record"
+	"mica/run/sandbox"
+)
+
+// setHome puts the home directory at its place. The tree in which directories
+// below it can be made is nil where they exist for others too.
+func (d *gatherer) setHome() (*tree, error) {
+	home := d.cfg.HomeDir
+	mount := sandbox.Mount{Target: home, NoSuid: true, NoDev: true}
+	var t *tree
+	switch {
+	case homeIsUnion(d.c.Config):
+		var err error
+		if t, err = startHome(d.c); err != nil {
+			return nil, err
+		}
+		d.home = t
+		server := newHomeServer(t.union, d.ids)
+		mount.Kind, mount.Serve = sandbox.MountFUSE, server.Serve
+		mount.Abandon = func() { server.AbandonWhenIdle(abandonAfter) }
+		d.mounts = append(d.mounts, mount)
+	case d.cfg.Home == record.HomeShared:
+		mount.Kind, mount.Source = sandbox.MountBind, home
+		d.mounts = append(d.mounts, mount)
+	default:
+		if err := d.tree.ensureDir(home, d.uid, d.gid, 0o700); err != nil {
+			return nil, err
+		}
+		t = d.tree
+	}
+	d.hideStore()
+	if d.cfg.Home == record.HomePrivate {
+		return t, nil
+	}
+	return nil, nil
+}
+
+// hideStore covers the store where it lies in the home directory that shows.
+func (d *gatherer) hideStore() {
+	rel, ok := storeIn(d.c)
+	if !ok {
+		return
+	}
+	target := filepath.Join(d.cfg.HomeDir, rel)
+	if d.cfg.Home == record.HomePrivate {
+		// It is not there, and a mount point would be.
+		d.box.Mounts = slices.DeleteFunc(d.box.Mounts, func(m sandbox.Mount) bool {
+			return m.Target == target && m.Kind == sandbox.MountTmpfs
+		})
+		return
+	}
+	if !slices.ContainsFunc(d.box.Mounts, func(m sandbox.Mount) bool { return m.Target == target }) {
+		d.mounts = append(d.mounts, storeCover(target))
+	}
+}

@@ -1,0 +1,99 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mica/cow"
+	"mica/run/control"
+)
+
+// statPath describes one path; nil where there is none.
+func (t *tree) statPath(p string, follow bool) (*control.PathStat, error) {
+	n, attr, err := t.lookup(p, follow)
+	if err == unix.ENOENT || err == unix.ENOTDIR {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s in the container: %w", p, err)
+	}
+	defer t.forget(n)
+	st := &control.PathStat{
+		Name: path.Base(path.Clean("/" + p)), Mode: attr.Mode, Size: attr.Size,
+		Mtime: time.Unix(attr.Mtime.Sec, int64(attr.Mtime.Nsec)).UTC(),
+	}
+	if attr.Mode&unix.S_IFMT == unix.S_IFLNK {
+		if st.Target, err = t.union.Readlink(n); err != nil {
+			return nil, fmt.Errorf("read symlink %s in the container: %w", p, err)
+		}
+	}
+	return st, nil
+}
+
+// diff calls fn for every changed path.
+func (t *tree) diff(ctx context.Context, fn func(control.DiffItem) error) error {
+	return t.union.Changes(ctx, func(c *cow.Change) error {
+		if c.Path == "." {
+			return nil
+		}
+		return fn(control.DiffItem{Kind: c.Kind.String(), Path: "/" + c.Path})
+	})
+}
+
+// upperSize sums the bytes of the files that the container has changed.
+func (t *tree) upperSize(ctx context.Context) (int64, error) {
+	var sum int64
+	err := t.union.Changes(ctx, func(c *cow.Change) error {
+		if c.Kind != cow.Deleted && c.LinkTo == "" && c.Meta.Mode&unix.S_IFMT == unix.S_IFREG {
+			sum += c.Size
+		}
+		return nil
+	})
+	return sum, err
+}
+
+// ownedByRoot tells whether a directory and all in it belong to 0:0.
+func (t *tree) ownedByRoot(p string) (bool, error) {
+	n, attr, err := t.lookup(p, true)
+	if err != nil {
+		return false, fmt.Errorf("open %s in the container: %w", p, err)
+	}
+	defer t.forget(n)
+	return t.nodeOwnedByRoot(n, &attr)
+}
+
+func (t *tree) nodeOwnedByRoot(n *cow.Node, attr *cow.Attr) (bool, error) {
+	if attr.UID != 0 || attr.GID != 0 {
+		return false, nil
+	}
+	if !n.IsDir() {
+		return true, nil
+	}
+	var names []string
+	err := t.union.ReadDir(n, 0, func(e cow.DirEntry) bool {
+		if e.Name != "." && e.Name != ".." {
+			names = append(names, e.Name)
+		}
+		return true
+	})
+	if err != nil {
+		return false, err
+	}
+	for _, name := range names {
+		var childAttr cow.Attr
+		child, err := t.union.Lookup(n, name, &childAttr)
+		if err != nil {
+			return false, err
+		}
+		all, err := t.nodeOwnedByRoot(child, &childAttr)
+		t.forget(child)
+		if err != nil || !all {
+			return false, err
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,88 @@
+package run
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"sort"
+
+	"mica/run/record"
+	"mica/run/sandbox"
+	"mica/run/volume"
+)
+
+// hostImageMounts hide what must not be seen through the machine's root: the
+// store, which would hold itself, and the sockets and state of the machine's services.
+func hostImageMounts(store string) []sandbox.Mount {
+	return []sandbox.Mount{
+		{Kind: sandbox.MountTmpfs, Target: "/run", Options: "mode=755", NoSuid: true, NoDev: true},
+		storeCover(store),
+	}
+}
+
+// storeCover hides the store at its path in a container.
+func storeCover(target string) sandbox.Mount {
+	return sandbox.Mount{Kind: sandbox.MountTmpfs, Target: target, Options: "mode=700,size=64k", NoSuid: true, NoDev: true, NoExec: true}
+}
+
+// sandboxMounts puts mounts in the terms of the sandbox, those nearer to the
+// root first.
+func sandboxMounts(mounts []record.Mount) ([]sandbox.Mount, error) {
+	sorted := append([]record.Mount(nil), mounts...)
+	sort.SliceStable(sorted, func(i, j int) bool { return depth(sorted[i].Target) < depth(sorted[j].Target) })
+	var out []sandbox.Mount
+	for _, m := range sorted {
+		sm := sandbox.Mount{Target: m.Target, ReadOnly: m.ReadOnly, NoExec: m.NoExec, NoSuid: m.NoSuid, NoDev: m.NoDev}
+		switch m.Type {
+		case record.MountTmpfs:
+			sm.Kind, sm.Options = sandbox.MountTmpfs, m.Options
+		default:
+			sm.Kind, sm.Source, sm.Straight = sandbox.MountBind, m.Source, m.Type == record.MountBind
+			if _, err := os.Stat(m.Source); err != nil {
+				return nil, fmt.Errorf("mount at %s: %w", m.Target, err)
+			}
+		}
+		out = append(out, sm)
+	}
+	return out, nil
+}
+
+func depth(p string) int {
+	n := 0
+	for _, c := range path.Clean(p) {
+		if c == '/' {
+			n++
+		}
+	}
+	return n
+}
+
+// sourceOf is where something mounted lies, a path without symlinks: only the way to the store may have some.
+func sourceOf(m *record.Mount) string {
+	if m.Type == record.MountVolume {
+		if real, err := filepath.EvalSymlinks(m.Source); err == nil {
+			return real
+		}
+	}
+	return m.Source
+}
+
+func volumeOf(m *record.Mount) *volume.Volume { return &volume.Volume{Name: m.Volume, Data: m.Source} }
+
+// holdsVolumes tells whether a container has the ids that its user's containers have by default.
+func holdsVolumes(cfg *record.Config) (bool, error) {
+	ids, err := idMap(cfg.Host.UserNS)
+	if err != nil {
+		return false, err
+	}
+	usual, err := sandbox.ResolveIDs(sandbox.IDsAuto)
+	return err == nil && ids.Helpers == usual.Helpers, err
+}
+
+// orderMounts sorts mounts so that none covers another that was meant to be
+// seen: those nearer to the root come first, and otherwise the order stays.
+func orderMounts(mounts []sandbox.Mount) []sandbox.Mount {
+	sort.SliceStable(mounts, func(i, j int) bool { return depth(mounts[i].Target) < depth(mounts[j].Target) })
+	return mounts
+}

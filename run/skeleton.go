@@ -1,0 +1,54 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"mica/run/record"
+)
+
+// skeletonLayers are the layers of a container that lie below all others, topmost first: they have the mount points that
+// its image may lack, so that those are no change of the container's.
+func skeletonLayers(c *record.Container) ([]string, error) {
+	containers := filepath.Dir(c.Path())
+	dir, err := skeletonDir(containers)
+	if err != nil {
+		return nil, err
+	}
+	layers := []string{dir}
+	if d := c.Config.Host.Desktop; d != nil {
+		if dir, err = desktopSkeleton(containers, d); err != nil {
+			return nil, err
+		}
+		layers = append(layers, dir)
+	}
+	return layers, nil
+}
+
+// skeletonDir is a layer that has nothing but the mount points that every
+// container needs. It is made once for all containers.
+func skeletonDir(containers string) (string, error) {
+	dir := filepath.Join(containers, "skeleton")
+	if _, err := os.Lstat(filepath.Join(dir, "sys")); err == nil { // made last
+		return dir, nil
+	}
+	fail := func(err error) (string, error) { return "", fmt.Errorf("make the mount points: %w", err) }
+	for _, sub := range []string{"etc", "dev", "proc"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return fail(err)
+		}
+	}
+	for _, name := range []string{"hostname", "hosts", "resolv.conf"} {
+		f, err := os.OpenFile(filepath.Join(dir, "etc", name), os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			return fail(err)
+		}
+		f.Close()
+	}
+	if err := os.Mkdir(filepath.Join(dir, "sys"), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return fail(err)
+	}
+	return dir, nil
+}

@@ -1,0 +1,80 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"mica/run/control"
+)
+
+// handleTree does the requests that concern the filesystem.
+func (s *supervisor) handleTree(ctx context.Context, conn *control.Conn, req *control.Request) error {
+	sess, err := s.current()
+	if err != nil {
+		return err
+	}
+	t := sess.tree
+	opt := control.CopyOptions{}
+	if req.Copy != nil {
+		opt = *req.Copy
+	}
+	switch req.Op {
+	case control.OpStat:
+		st, err := t.statPath(req.Path, opt.FollowLink)
+		if err != nil {
+			return err
+		}
+		return conn.SendJSON(control.KindOK, st)
+	case control.OpSync:
+		sess.box.Sync()
+		return conn.SendJSON(control.KindOK, nil)
+	case control.OpSize:
+		sess.box.Sync()
+		n, err := t.upperSize(ctx)
+		if err != nil {
+			return err
+		}
+		return conn.SendJSON(control.KindOK, control.SizeResult{Upper: n})
+	case control.OpDiff:
+		sess.box.Sync()
+		err := t.diff(ctx, func(i control.DiffItem) error { return conn.SendJSON(control.KindItem, i) })
+		if err != nil {
+			return err
+		}
+		return conn.Send(control.KindEnd, nil)
+	case control.OpCopyOut:
+		sess.box.Sync()
+		err := t.writeArchive(ctx, control.StreamWriter{Conn: conn, Kind: control.KindData}, req.Path, opt.Name, opt.FollowLink)
+		if err != nil {
+			return err
+		}
+		return conn.Send(control.KindEnd, nil)
+	case control.OpCopyIn:
+		if err := conn.SendJSON(control.KindOK, nil); err != nil {
+			return err
+		}
+		stream := &control.StreamReader{Conn: conn}
+		if err := t.readArchive(stream, req.Path, opt.Archive, sess.changed); err != nil {
+			return err
+		}
+		// An archive ends before its stream does, with padding.
+		if _, err := io.Copy(io.Discard, stream); err != nil {
+			return err
+		}
+		return conn.Send(control.KindEnd, nil)
+	case control.OpCommit:
+		if req.Commit == nil {
+			return fmt.Errorf("commit: no options")
+		}
+		if s.isPaused() {
+			req.Commit.Pause = false // it stands still already, and goes on doing so
+		}
+		id, err := sess.commit(ctx, s.engine, req.Commit)
+		if err != nil {
+			return err
+		}
+		return conn.SendJSON(control.KindOK, control.CommitResult{ID: id})
+	}
+	return fmt.Errorf("the supervisor does not know the request %q: it was started by another version of mica", req.Op)
+}
