@@ -13,6 +13,7 @@ import (
 	"mica/cow"
 	"mica/internal/ondisk"
 	"mica/internal/sys"
+	"mica/run/archive"
 )
 
 // unarchiver writes the entries of a tar stream into a tree.
@@ -65,7 +66,7 @@ func (t *tree) readArchive(r io.Reader, base string, keepOwners bool, changed ch
 }
 
 func (u *unarchiver) entry(h *tar.Header, content io.Reader) error {
-	name, err := entryPath(h.Name)
+	name, err := archive.EntryPath(h.Name)
 	if err != nil {
 		return err
 	}
@@ -214,7 +215,7 @@ func (u *unarchiver) attributes(n *cow.Node, h *tar.Header, mode uint32, attr *c
 const noID = 1<<32 - 1
 
 func (u *unarchiver) link(h *tar.Header, parent *cow.Node, name string) error {
-	target, err := entryPath(h.Linkname)
+	target, err := archive.EntryPath(h.Linkname)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/run/archive"
 	"mica/run/control"
 	"mica/run/record"
 )
@@ -70,7 +71,7 @@ func (e *Engine) CopyToHost(ctx context.Context, c *record.Container, src, dst s
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(e.CopyOut(ctx, c, src, name, follow, w)) }()
 	defer r.Close()
-	return unpack(r, root, root.Name(), opt.Archive && os.Geteuid() == 0, false)
+	return archive.Unpack(r, root, root.Name(), opt.Archive && os.Geteuid() == 0, false)
 }
 
 // enter makes a directory, if there is none, and opens it.
@@ -114,7 +115,7 @@ func (e *Engine) CopyFromHost(ctx context.Context, c *record.Container, src, dst
 		}
 	}
 	r, w := io.Pipe()
-	go func() { w.CloseWithError(packHost(w, abs, name)) }()
+	go func() { w.CloseWithError(archive.Pack(w, abs, name)) }()
 	defer r.Close()
 	return e.CopyIn(ctx, c, dir, opt.Archive, r)
 }

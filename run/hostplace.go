@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"mica/internal/sys"
+	"mica/run/archive"
 	"mica/run/control"
 	"mica/run/record"
 	"mica/run/sandbox"
@@ -230,10 +231,10 @@ func (h *spot) pack(w io.Writer, name string, follow bool) error {
 		return err
 	}
 	defer root.Close()
-	return packRoot(w, root, h.path, name, follow)
+	return archive.PackRoot(w, root, h.path, name, follow)
 }
 
-// unpack unpacks a tar stream into the place, a directory.
+// archive.Unpack unpacks a tar stream into the place, a directory.
 func (h *spot) unpack(r io.Reader, owners bool) error {
 	root, err := h.open()
 	if err != nil {
@@ -248,5 +249,5 @@ func (h *spot) unpack(r io.Reader, owners bool) error {
 		return err
 	}
 	defer sub.Close()
-	return unpack(r, sub, filepath.Join(h.dir, h.path), owners, true)
+	return archive.Unpack(r, sub, filepath.Join(h.dir, h.path), owners, true)
 }

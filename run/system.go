@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/run/archive"
 	"mica/run/record"
 	"mica/run/sandbox"
 )
@@ -22,13 +23,13 @@ import (
 // be read.
 func DiskUsage(dir string) int64 {
 	var sum int64
-	links := make(hostLinks)
+	links := make(archive.Links)
 	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return nil
 		}
 		if fi, err := d.Info(); err == nil {
-			if _, again := links.seen(fi, p); !again {
+			if _, again := links.Seen(fi, p); !again {
 				sum += fi.Sys().(*syscall.Stat_t).Blocks * 512
 			}
 		}

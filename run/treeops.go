@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"mica/run/archive"
 	"mica/run/control"
 	"mica/run/record"
 )
@@ -197,10 +198,10 @@ func (e *Engine) Export(ctx context.Context, c *record.Container, w io.Writer) e
 // CopyIn unpacks a tar stream into a directory of the container. Without
 // keepOwners all of it belongs to root.
 func (e *Engine) CopyIn(ctx context.Context, c *record.Container, dir string, keepOwners bool, r io.Reader) error {
-	src := &notedReader{r: r}
+	src := &archive.NotedReader{Reader: r}
 	err := e.copyInAll(ctx, c, dir, keepOwners, src)
-	if src.err != nil {
-		return src.err // what came of it says less
+	if src.Err != nil {
+		return src.Err // what came of it says less
 	}
 	return err
 }
@@ -228,10 +229,10 @@ func (e *Engine) copyIn(ctx context.Context, c *record.Container, dir string, ke
 		if err := conn.Ask(req, nil); err != nil {
 			return err
 		}
-		noted := &notedReader{r: r}
+		noted := &archive.NotedReader{Reader: r}
 		_, err := io.Copy(control.StreamWriter{Conn: conn, Kind: control.KindData}, noted)
-		if noted.err != nil {
-			return noted.err // the supervisor gives up when the connection closes
+		if noted.Err != nil {
+			return noted.Err // the supervisor gives up when the connection closes
 		}
 		if err == nil {
 			err = conn.Send(control.KindEnd, nil)

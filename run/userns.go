@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 
+	"mica/run/archive"
 	"mica/run/sandbox"
 )
 
@@ -87,10 +88,10 @@ func inUserNamespace(ids sandbox.IDMap, in io.Reader, out io.Writer, args ...str
 func feed(w *os.File, in io.Reader) <-chan error {
 	failed := make(chan error, 1)
 	go func() {
-		noted := &notedReader{r: in}
+		noted := &archive.NotedReader{Reader: in}
 		_, _ = io.Copy(w, noted) // the reader may have enough
-		if noted.err != nil {
-			failed <- noted.err
+		if noted.Err != nil {
+			failed <- noted.Err
 		}
 		w.Close()
 	}()

@@ -1,4 +1,4 @@
-package run
+package archive
 
 import (
 	"archive/tar"
@@ -52,7 +52,7 @@ func unpackInto(t *testing.T, b *bytes.Buffer, make func(dir string) error) (str
 		t.Fatal(err)
 	}
 	defer root.Close()
-	return dir, unpack(b, root, dir, false, false)
+	return dir, Unpack(b, root, dir, false, false)
 }
 
 // TestUnpackKeeps what a copy of a tree is to have beside content.

@@ -1,4 +1,4 @@
-package run
+package archive
 
 import (
 	"archive/tar"
@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// packRoot writes what lies at a path below a directory of the host, and all below it, as a tar stream in which it is called name;
+// PackRoot writes what lies at a path below a directory of the host, and all below it, as a tar stream in which it is called name;
 // with the empty name a directory's content stands at the top. Symlinks are followed inside of the directory only.
-func packRoot(w io.Writer, root *os.Root, start, name string, follow bool) error {
+func PackRoot(w io.Writer, root *os.Root, start, name string, follow bool) error {
 	look := root.Lstat
 	if follow || name == "" {
 		look = root.Stat
@@ -30,7 +30,7 @@ func packRoot(w io.Writer, root *os.Root, start, name string, follow bool) error
 		root, start = sub, "."
 	}
 	tw := tar.NewWriter(w)
-	if err := packTree(tw, root, start, name, follow, make(hostLinks)); err != nil {
+	if err := packTree(tw, root, start, name, follow, make(Links)); err != nil {
 		return err
 	}
 	return tw.Close()
@@ -38,7 +38,7 @@ func packRoot(w io.Writer, root *os.Root, start, name string, follow bool) error
 
 // packTree writes an object, under a name unless that is empty, and all below it. Package fs cannot walk here: it refuses
 // names that are not UTF-8.
-func packTree(tw *tar.Writer, root *os.Root, p, name string, follow bool, links hostLinks) error {
+func packTree(tw *tar.Writer, root *os.Root, p, name string, follow bool, links Links) error {
 	if name != "" {
 		if err := packRooted(tw, root, p, name, follow, links); err != nil {
 			return err
@@ -74,7 +74,7 @@ func packTree(tw *tar.Writer, root *os.Root, p, name string, follow bool, links 
 }
 
 // packRooted writes one object.
-func packRooted(tw *tar.Writer, root *os.Root, p, name string, follow bool, links hostLinks) error {
+func packRooted(tw *tar.Writer, root *os.Root, p, name string, follow bool, links Links) error {
 	look := root.Lstat
 	if follow {
 		look = root.Stat

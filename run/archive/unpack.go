@@ -1,4 +1,7 @@
-package run
+// Package archive packs files of the host as tar streams, and unpacks such streams below a directory of the host. It is what a
+// container copies to and from outside of its own tree: a stream may come from the container, and what lies in the directory
+// may change meanwhile, so nothing is reached but by way of an open directory that bounds it.
+package archive
 
 import (
 	"archive/tar"
@@ -17,10 +20,10 @@ import (
 	"mica/internal/sys"
 )
 
-// unpack unpacks a tar stream into an existing directory of the host, which is called dir, with the owners that it names if owners is set.
+// Unpack unpacks a tar stream into an existing directory of the host, which is called dir, with the owners that it names if owners is set.
 // Symlinks are followed inside the directory only.
 // A file that is there is written over if inPlace is set, since it may be mounted somewhere, and replaced if not.
-func unpack(r io.Reader, root *os.Root, dir string, owners, inPlace bool) error {
+func Unpack(r io.Reader, root *os.Root, dir string, owners, inPlace bool) error {
 	u := &unpacker{root: root, dir: dir, owners: owners, inPlace: inPlace, skipped: make(map[string]bool)}
 	err := u.entries(tar.NewReader(r))
 	finishErr := u.finish() // also of what an error has cut off
@@ -77,7 +80,7 @@ func (u *unpacker) named(name string, err error) error {
 }
 
 func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
-	name, err := entryPath(h.Name)
+	name, err := EntryPath(h.Name)
 	if err != nil {
 		return err
 	}
@@ -88,7 +91,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	}
 	target := ""
 	if kind == tar.TypeLink {
-		if target, err = entryPath(h.Linkname); err != nil || target == name || u.skipped[target] {
+		if target, err = EntryPath(h.Linkname); err != nil || target == name || u.skipped[target] {
 			return err
 		}
 		if _, err := u.root.Lstat(target); err != nil {
@@ -268,8 +271,8 @@ func (u *unpacker) xattrs(f *os.File, h *tar.Header) error {
 	return nil
 }
 
-// entryPath is where an entry lies below the directory that an archive is unpacked into; absolute names begin there, too.
-func entryPath(name string) (string, error) {
+// EntryPath is where an entry lies below the directory that an archive is unpacked into; absolute names begin there, too.
+func EntryPath(name string) (string, error) {
 	p := path.Clean(strings.TrimLeft(name, "/"))
 	if p == ".." || strings.HasPrefix(p, "../") {
 		return "", errEscapes

@@ -1,4 +1,4 @@
-package run
+package archive
 
 import (
 	"archive/tar"
@@ -12,11 +12,11 @@ import (
 	"syscall"
 )
 
-// packHost writes a file or directory of the host as a tar stream in which it
+// Pack writes a file or directory of the host as a tar stream in which it
 // is called name; with the empty name a directory's content stands at the top.
-func packHost(w io.Writer, src, name string) error {
+func Pack(w io.Writer, src, name string) error {
 	tw := tar.NewWriter(w)
-	links := make(hostLinks)
+	links := make(Links)
 	err := filepath.WalkDir(src, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -37,11 +37,11 @@ func packHost(w io.Writer, src, name string) error {
 	return tw.Close()
 }
 
-// hostLinks are the names in an archive of files of the host that have several.
-type hostLinks map[[2]uint64]string
+// Links are the names in an archive of files of the host that have several.
+type Links map[[2]uint64]string
 
-// seen tells under which name a file is in the archive already; if it is not, its name is noted.
-func (l hostLinks) seen(fi fs.FileInfo, name string) (first string, ok bool) {
+// Seen tells under which name a file is in the archive already; if it is not, its name is noted.
+func (l Links) Seen(fi fs.FileInfo, name string) (first string, ok bool) {
 	st, isStat := fi.Sys().(*syscall.Stat_t)
 	if !isStat || fi.IsDir() || st.Nlink < 2 {
 		return "", false
@@ -53,7 +53,7 @@ func (l hostLinks) seen(fi fs.FileInfo, name string) (first string, ok bool) {
 	return first, ok
 }
 
-func packEntry(tw *tar.Writer, p, name string, links hostLinks) error {
+func packEntry(tw *tar.Writer, p, name string, links Links) error {
 	fi, err := os.Lstat(p)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -77,7 +77,7 @@ func packEntry(tw *tar.Writer, p, name string, links hostLinks) error {
 }
 
 // hostHeader describes a file of the host as an entry of an archive, nil for a socket.
-func hostHeader(fi fs.FileInfo, name string, links hostLinks, readlink func() (string, error)) (*tar.Header, error) {
+func hostHeader(fi fs.FileInfo, name string, links Links, readlink func() (string, error)) (*tar.Header, error) {
 	if fi.Mode()&fs.ModeSocket != 0 {
 		return nil, nil
 	}
@@ -95,7 +95,7 @@ func hostHeader(fi fs.FileInfo, name string, links hostLinks, readlink func() (s
 	h.Name, h.Format, h.Uname, h.Gname = name, tar.FormatPAX, "", ""
 	if fi.IsDir() {
 		h.Name += "/"
-	} else if first, ok := links.seen(fi, name); ok {
+	} else if first, ok := links.Seen(fi, name); ok {
 		h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
 	}
 	return h, nil
@@ -112,16 +112,16 @@ func packContent(tw *tar.Writer, h *tar.Header, f *os.File) error {
 	return nil
 }
 
-// notedReader keeps the error of a reader, for which a writer's own may be taken otherwise.
-type notedReader struct {
-	r   io.Reader
-	err error
+// NotedReader keeps the error of a reader, for which a writer's own may be taken otherwise.
+type NotedReader struct {
+	Reader io.Reader
+	Err    error
 }
 
-func (n *notedReader) Read(p []byte) (int, error) {
-	got, err := n.r.Read(p)
-	if err != nil && err != io.EOF && n.err == nil {
-		n.err = err
+func (n *NotedReader) Read(p []byte) (int, error) {
+	got, err := n.Reader.Read(p)
+	if err != nil && err != io.EOF && n.Err == nil {
+		n.Err = err
 	}
 	return got, err
 }
