@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mica/run/sandbox"
+	"mica/run/userns"
 )
 
 // In a process that was started as a part of a container, initialization does
@@ -31,7 +32,7 @@ func init() {
 		})
 	case len(args) == 1 && args[0] == mountServerName:
 		apart(serveMount)
-	case len(args) > 2 && args[1] == helperFlag:
+	case len(args) > 2 && args[1] == userns.Flag:
 		os.Exit(helper(args[2:]))
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"mica/cow"
 	"mica/run/record"
+	"mica/run/userns"
 )
 
 // ContainerProblem is one thing wrong among the containers.
@@ -70,7 +71,7 @@ func (e *Engine) checkVolumes(repair bool) (list []ContainerProblem, err error) 
 		due, err := v.Unsettled()
 		if err == nil && due {
 			if repair {
-				err = v.Settle(withContainerIDs)
+				err = v.Settle(userns.RunDefault)
 			}
 			found("directories in it are not yours, though no container has it", repair && err == nil)
 		}

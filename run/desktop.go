@@ -11,6 +11,7 @@ import (
 	"mica/run/control"
 	"mica/run/record"
 	"mica/run/sandbox"
+	"mica/run/userns"
 )
 
 // Desktop is what a container has got of its user's desktop.
@@ -43,7 +44,7 @@ func addToSandbox(box *sandbox.Config, c *record.Container, t *tree) (*Desktop, 
 		return nil, nil
 	}
 	d := &gatherer{c: c, cfg: cfg, tree: t, box: box, ids: box.IDs}
-	d.uid, d.gid = ownIDs(box.IDs)
+	d.uid, d.gid = userns.Own(box.IDs)
 	d.runtime = "/run/user/" + strconv.Itoa(int(d.uid))
 	err := d.gather()
 	got := &Desktop{cfg: c.Config, home: d.home, env: d.env}

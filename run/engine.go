@@ -9,6 +9,7 @@ import (
 
 	"mica/layerstore"
 	"mica/run/record"
+	"mica/run/userns"
 )
 
 // HostImage is the name of the built-in image: the machine's own root.
@@ -39,7 +40,7 @@ func Open(root string) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.Volumes().Tidy(discardTree); err != nil {
+	if err := e.Volumes().Tidy(userns.RemoveAll); err != nil {
 		return nil, err
 	}
 	return e, nil

@@ -11,6 +11,7 @@ import (
 	"mica/fs"
 	"mica/run/record"
 	"mica/run/sandbox"
+	"mica/run/userns"
 )
 
 // A container that belongs to a desktop has its user's home directory at the
@@ -101,10 +102,10 @@ func ownRoot(u *cow.FS) error {
 func newHomeServer(u *cow.FS, ids sandbox.IDMap) *fs.Server {
 	return fs.New(u, fs.Options{
 		Permissions: true,
-		ShowUID:     func(id uint32) uint32 { return idInside(ids.UIDs, id) },
-		ShowGID:     func(id uint32) uint32 { return idInside(ids.GIDs, id) },
-		StoreUID:    func(id uint32) uint32 { return idOutside(ids.UIDs, id) },
-		StoreGID:    func(id uint32) uint32 { return idOutside(ids.GIDs, id) },
+		ShowUID:     func(id uint32) uint32 { return userns.Inside(ids.UIDs, id) },
+		ShowGID:     func(id uint32) uint32 { return userns.Inside(ids.GIDs, id) },
+		StoreUID:    func(id uint32) uint32 { return userns.Outside(ids.UIDs, id) },
+		StoreGID:    func(id uint32) uint32 { return userns.Outside(ids.GIDs, id) },
 	})
 }
 

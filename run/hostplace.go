@@ -18,6 +18,7 @@ import (
 	"mica/run/control"
 	"mica/run/record"
 	"mica/run/sandbox"
+	"mica/run/userns"
 	"mica/run/volume"
 )
 
@@ -98,12 +99,12 @@ func (h *spot) args(op, name string, flag bool) []string {
 
 // run does an operation with the ids that the container uses.
 func (h *hostPlace) run(in io.Reader, out io.Writer, op, name string, flag bool) error {
-	ids, err := idMap(h.userNS)
+	ids, err := userns.IDs(h.userNS)
 	if err != nil {
 		return err
 	}
 	if ids.Helpers {
-		err = h.withOwners(func() error { return inUserNamespace(ids, in, out, h.args(op, name, flag)...) })
+		err = h.withOwners(func() error { return userns.Run(ids, in, out, h.args(op, name, flag)...) })
 	} else {
 		err = hostOp(in, out, h.args(op, name, flag && op != "unpack")) // there is one owner
 	}
@@ -118,11 +119,11 @@ func (h *hostPlace) withOwners(do func() error) error {
 	if h.volume == nil {
 		return do()
 	}
-	hold, err := h.volume.Hold(withContainerIDs)
+	hold, err := h.volume.Hold(userns.RunDefault)
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(), hold.Release(withContainerIDs))
+	return errors.Join(do(), hold.Release(userns.RunDefault))
 }
 
 // Stat describes the place, nil where there is nothing.
@@ -160,7 +161,7 @@ func fillFrom(r io.Reader, m *record.Mount, ids sandbox.IDMap, oneOwner bool) er
 	if oneOwner {
 		return h.unpack(r, false)
 	}
-	return inUserNamespace(ids, r, nil, h.args("unpack", "", true)...)
+	return userns.Run(ids, r, nil, h.args("unpack", "", true)...)
 }
 
 // hostOp does what args ask for: stat, pack or unpack.

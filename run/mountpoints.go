@@ -9,6 +9,7 @@ import (
 
 	"mica/run/record"
 	"mica/run/sandbox"
+	"mica/run/userns"
 	"mica/run/volume"
 )
 
@@ -72,7 +73,7 @@ func volumeOf(m *record.Mount) *volume.Volume { return &volume.Volume{Name: m.Vo
 
 // holdsVolumes tells whether a container has the ids that its user's containers have by default.
 func holdsVolumes(cfg *record.Config) (bool, error) {
-	ids, err := idMap(cfg.Host.UserNS)
+	ids, err := userns.IDs(cfg.Host.UserNS)
 	if err != nil {
 		return false, err
 	}

@@ -14,6 +14,7 @@ import (
 	"mica/run/control"
 	"mica/run/record"
 	"mica/run/sandbox"
+	"mica/run/userns"
 	"mica/run/volume"
 )
 
@@ -171,7 +172,7 @@ func codedError(err error) error {
 // sandbox.
 func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	cfg, h := sess.cfg, &sess.cfg.Host
-	ids, err := idMap(h.UserNS)
+	ids, err := userns.IDs(h.UserNS)
 	if err != nil {
 		return nil, err
 	}
@@ -248,7 +249,7 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 // calling user, where nobody else is named.
 func (sess *session) userSpec(spec string) string {
 	if d := sess.cfg.Host.Desktop; d != nil && d.AsUser {
-		uid, gid := ownIDs(sess.tree.ids)
+		uid, gid := userns.Own(sess.tree.ids)
 		return fmt.Sprintf("%d:%d", uid, gid)
 	}
 	if spec == "" && sess.cfg.Host.UserNS == "keep-id" {

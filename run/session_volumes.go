@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"mica/run/record"
+	"mica/run/userns"
 )
 
 // holdVolumes takes the volumes of the container into use, unless it has one id where others have more: those that it finds
@@ -23,7 +24,7 @@ func (sess *session) holdVolumes() error {
 		if !isVolume(*m) {
 			continue
 		}
-		hold, err := volumeOf(m).Hold(withContainerIDs)
+		hold, err := volumeOf(m).Hold(userns.RunDefault)
 		if err != nil {
 			return err
 		}
@@ -35,7 +36,7 @@ func (sess *session) holdVolumes() error {
 // releaseVolumes ends that. Nothing of the container may run any more.
 func (sess *session) releaseVolumes() {
 	for _, hold := range sess.volumes {
-		if err := hold.Release(withContainerIDs); err != nil {
+		if err := hold.Release(userns.RunDefault); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}

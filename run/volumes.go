@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"mica/run/record"
+	"mica/run/userns"
 	"mica/run/volume"
 )
 
@@ -129,7 +130,7 @@ func (e *Engine) RemoveVolume(name string) error {
 	if err != nil {
 		return err
 	}
-	return e.Volumes().Remove(v, func() error { return e.unused(name) }, discardTree)
+	return e.Volumes().Remove(v, func() error { return e.unused(name) }, userns.RemoveAll)
 }
 
 // unused is an error where a container uses a volume, or that is not known.
@@ -172,7 +173,7 @@ func (e *Engine) settleVolumes(cfg *record.Config) error {
 			continue
 		}
 		if v, getErr := e.Volumes().Get(m.Volume); getErr == nil {
-			err = errors.Join(err, v.Settle(withContainerIDs))
+			err = errors.Join(err, v.Settle(userns.RunDefault))
 		}
 	}
 	return err

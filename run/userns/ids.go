@@ -1,4 +1,4 @@
-package run
+package userns
 
 import (
 	"fmt"
@@ -7,8 +7,8 @@ import (
 	"mica/run/sandbox"
 )
 
-// idMap resolves --userns.
-func idMap(mode string) (sandbox.IDMap, error) {
+// IDs resolves --userns.
+func IDs(mode string) (sandbox.IDMap, error) {
 	modes := map[string]sandbox.IDMode{
 		"": sandbox.IDsAuto, "auto": sandbox.IDsAuto, "full": sandbox.IDsFull, "single": sandbox.IDsSingle, "keep-id": sandbox.IDsKeep,
 	}
@@ -22,8 +22,8 @@ func idMap(mode string) (sandbox.IDMap, error) {
 // overflowID is what the kernel shows for an id that a namespace has not.
 const overflowID = 65534
 
-// idInside is what a container calls an id of the machine.
-func idInside(ranges []sandbox.IDRange, id uint32) uint32 {
+// Inside is what a container calls an id of the machine.
+func Inside(ranges []sandbox.IDRange, id uint32) uint32 {
 	for _, r := range ranges {
 		if id >= r.Outside && id-r.Outside < r.Size {
 			return r.Inside + id - r.Outside
@@ -32,8 +32,8 @@ func idInside(ranges []sandbox.IDRange, id uint32) uint32 {
 	return overflowID
 }
 
-// idOutside is the reverse. An id that is emulated has none: its files are the user's.
-func idOutside(ranges []sandbox.IDRange, id uint32) uint32 {
+// Outside is the reverse. An id that is emulated has none: its files are the user's.
+func Outside(ranges []sandbox.IDRange, id uint32) uint32 {
 	for _, r := range ranges {
 		if id >= r.Inside && id-r.Inside < r.Size {
 			return r.Outside + id - r.Inside
@@ -42,7 +42,7 @@ func idOutside(ranges []sandbox.IDRange, id uint32) uint32 {
 	return ranges[0].Outside
 }
 
-// ownIDs is what a container calls the calling user and group.
-func ownIDs(ids sandbox.IDMap) (uid, gid uint32) {
-	return idInside(ids.UIDs, uint32(os.Getuid())), idInside(ids.GIDs, uint32(os.Getgid()))
+// Own is what a container calls the calling user and group.
+func Own(ids sandbox.IDMap) (uid, gid uint32) {
+	return Inside(ids.UIDs, uint32(os.Getuid())), Inside(ids.GIDs, uint32(os.Getgid()))
 }

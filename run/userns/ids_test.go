@@ -1,4 +1,4 @@
-package run
+package userns
 
 import (
 	"testing"
@@ -9,11 +9,11 @@ import (
 func TestIDs(t *testing.T) {
 	ranges := []sandbox.IDRange{{Inside: 0, Outside: 100000, Size: 1000}, {Inside: 1000, Outside: 1000, Size: 1}, {Inside: 1001, Outside: 101000, Size: 64535}}
 	for outside, inside := range map[uint32]uint32{1000: 1000, 100000: 0, 100999: 999, 101000: 1001, 0: overflowID, 999: overflowID} {
-		if got := idInside(ranges, outside); got != inside {
+		if got := Inside(ranges, outside); got != inside {
 			t.Errorf("%d of the machine is %d inside, want %d", outside, got, inside)
 		}
 		if inside != overflowID {
-			if got := idOutside(ranges, inside); got != outside {
+			if got := Outside(ranges, inside); got != outside {
 				t.Errorf("%d inside is %d of the machine, want %d", inside, got, outside)
 			}
 		}

@@ -1,4 +1,4 @@
-package run
+package userns
 
 import (
 	"errors"
@@ -6,12 +6,12 @@ import (
 	"os"
 )
 
-// discardTree deletes a directory tree in which processes of containers may
+// RemoveAll deletes a directory tree in which processes of containers may
 // have made files with subordinate ids.
-func discardTree(dir string) error {
+func RemoveAll(dir string) error {
 	err := os.RemoveAll(dir)
 	if errors.Is(err, os.ErrPermission) {
-		err = withContainerIDs("remove", dir)
+		err = RunDefault("remove", dir)
 	}
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", dir, err)

@@ -1,4 +1,6 @@
-package run
+// Package userns works on files of the host as containers see their owners: by processes of this executable that are root of a user
+// namespace with the ids of containers, where the calling user may do to subordinate owners what root may.
+package userns
 
 import (
 	"bytes"
@@ -12,13 +14,13 @@ import (
 	"mica/run/sandbox"
 )
 
-// helperFlag is the first argument of a process of this executable that works
-// on the machine's files with the ids that containers use; see inUserNamespace.
-const helperFlag = "--mica-helper"
+// Flag is the first argument of a process of this executable that works
+// on the machine's files with the ids that containers use; see Run.
+const Flag = "--mica-helper"
 
-// inUserNamespace does a helper's work as root of a user namespace in which
+// Run does a helper's work as root of a user namespace in which
 // the ids of containers exist. in and out may be nil.
-func inUserNamespace(ids sandbox.IDMap, in io.Reader, out io.Writer, args ...string) error {
+func Run(ids sandbox.IDMap, in io.Reader, out io.Writer, args ...string) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the own executable: %w", err)
@@ -58,7 +60,7 @@ func inUserNamespace(ids sandbox.IDMap, in io.Reader, out io.Writer, args ...str
 	box, err := sandbox.Start(context.Background(), &sandbox.Config{
 		IDs: ids, Root: sandbox.Root{Dir: "/"}, MaskedPaths: []string{}, ReadOnlyPaths: []string{},
 		Seccomp: sandbox.Seccomp{Mode: sandbox.SeccompUnconfined},
-		Process: sandbox.Spec{Args: append([]string{exe, helperFlag}, args...), Stdin: stdin, Stdout: stdout, Stderr: errWrite},
+		Process: sandbox.Spec{Args: append([]string{exe, Flag}, args...), Stdin: stdin, Stdout: stdout, Stderr: errWrite},
 	})
 	errWrite.Close()
 	if stdout != nil {
@@ -98,11 +100,11 @@ func feed(w *os.File, in io.Reader) <-chan error {
 	return failed
 }
 
-// withContainerIDs does a helper's work on a directory with the ids that containers use by default.
-func withContainerIDs(op, dir string) error {
+// RunDefault does a helper's work on a directory with the ids that containers use by default.
+func RunDefault(op, dir string) error {
 	ids, err := sandbox.ResolveIDs(sandbox.IDsAuto)
 	if err != nil {
 		return err
 	}
-	return inUserNamespace(ids, nil, nil, op, dir)
+	return Run(ids, nil, nil, op, dir)
 }
