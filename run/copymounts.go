@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"mica/run/mounted"
 	"mica/run/record"
 	"mica/run/sandbox"
 )
@@ -21,8 +22,8 @@ import (
 
 // below is a mount below a directory that is copied.
 type below struct {
-	*hostPlace        // nil for one in memory
-	rel        string // its place, from that directory
+	*mounted.Place        // nil for one in memory
+	rel            string // its place, from that directory
 }
 
 // mountsBelow lists the mounts below a directory, the nearer ones first.
@@ -32,7 +33,7 @@ func mountsBelow(cfg *record.Config, dir string) []below {
 	for _, m := range cfg.Host.Mounts {
 		at := path.Clean(m.Target)
 		if rel, ok := strings.CutPrefix(at, prefix); ok && rel != "" {
-			list = append(list, below{mountedAt(cfg, at), rel})
+			list = append(list, below{mounted.At(cfg, at), rel})
 		}
 	}
 	slices.SortStableFunc(list, func(a, b below) int { return cmp.Compare(strings.Count(a.rel, "/"), strings.Count(b.rel, "/")) })
@@ -46,7 +47,7 @@ func (e *Engine) copyOutWith(ctx context.Context, c *record.Container, p, name s
 		return err
 	}
 	for _, m := range mounts {
-		if m.hostPlace == nil {
+		if m.Place == nil {
 			continue
 		}
 		if err := joined.another(); err != nil {
@@ -129,19 +130,19 @@ func (e *Engine) copyInWith(ctx context.Context, c *record.Container, dir string
 		if i, name := within(mounts, h.Name); i >= 0 {
 			m := mounts[i]
 			switch {
-			case m.hostPlace == nil && name == "." && h.Typeflag == tar.TypeDir:
+			case m.Place == nil && name == "." && h.Typeflag == tar.TypeDir:
 				continue // what is mounted there has a directory of its own
-			case m.hostPlace == nil:
-				return errInMemory(path.Join(dir, h.Name))
-			case m.readOnly:
+			case m.Place == nil:
+				return mounted.ErrInMemory(path.Join(dir, h.Name))
+			case m.ReadOnly:
 				return fmt.Errorf("write %s in the container: it lies on a read-only mount", path.Join(dir, h.Name))
 			}
 			if open[i] == nil {
-				open[i] = begin(func(r io.Reader) error { return m.holder().Unpack(r, keepOwners) })
+				open[i] = begin(func(r io.Reader) error { return m.Holder().Unpack(r, keepOwners) })
 			}
-			to, h.Name = open[i], path.Join(m.path, name)
+			to, h.Name = open[i], path.Join(m.Path, name)
 			if _, target := within(mounts[i:i+1], h.Linkname); h.Typeflag == tar.TypeLink {
-				h.Linkname = path.Join(m.path, target)
+				h.Linkname = path.Join(m.Path, target)
 			}
 		}
 		if err := to.entry(h, in); err != nil {

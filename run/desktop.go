@@ -9,6 +9,7 @@ import (
 
 	"mica/internal/environ"
 	"mica/run/control"
+	"mica/run/mounted"
 	"mica/run/record"
 	"mica/run/sandbox"
 	"mica/run/userns"
@@ -52,7 +53,7 @@ func addToSandbox(box *sandbox.Config, c *record.Container, t *tree) (*Desktop, 
 		got.Close()
 		return nil, err
 	}
-	box.Mounts = orderMounts(append(d.mounts, box.Mounts...))
+	box.Mounts = mounted.Order(append(d.mounts, box.Mounts...))
 	box.Process.Env = got.environment(box.Process.Env, nil)
 	return got, nil
 }

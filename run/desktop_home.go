@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"mica/run/mounted"
 	"mica/run/record"
 	"mica/run/sandbox"
 )
@@ -56,6 +57,6 @@ func (d *gatherer) hideStore() {
 		return
 	}
 	if !slices.ContainsFunc(d.box.Mounts, func(m sandbox.Mount) bool { return m.Target == target }) {
-		d.mounts = append(d.mounts, storeCover(target))
+		d.mounts = append(d.mounts, mounted.CoverStore(target))
 	}
 }

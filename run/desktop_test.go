@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"mica/run/mounted"
 	"mica/run/sandbox"
 )
 
@@ -125,7 +126,7 @@ func TestOrderMounts(t *testing.T) {
 		mounts = append(mounts, sandbox.Mount{Target: target, Source: string(rune('a' + len(mounts)))})
 	}
 	var got []string
-	for _, m := range orderMounts(mounts) {
+	for _, m := range mounted.Order(mounts) {
 		got = append(got, m.Source+m.Target)
 	}
 	if want := "b/run c/home e/run f/ a/home/me d/home/me/x"; strings.Join(got, " ") != want {

@@ -7,13 +7,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/run/mounted"
 	"mica/run/record"
 )
 
 // fillVolume copies what the image has at the place of an empty volume into
 // it, with owners, as Docker does.
 func (sess *session) fillVolume(m record.Mount) error {
-	v := volumeOf(&m)
+	v := mounted.Volume(&m)
 	v.Anonymous = m.Anonymous
 	err := v.Fill(func() error { return sess.copyInto(m) })
 	if err != nil {
@@ -46,5 +47,5 @@ func (sess *session) copyInto(m record.Mount) error {
 			return err
 		}
 	}
-	return fillFrom(r, &m, sess.tree.ids, direct)
+	return mounted.Fill(r, &m, sess.tree.ids, direct)
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mica/run/control"
+	"mica/run/mounted"
 	"mica/run/record"
 	"mica/run/sandbox"
 )
@@ -20,7 +21,7 @@ import (
 // covers.
 func generatedBelow(cfg *record.Config, p string) ([]sandbox.File, error) {
 	p = path.Clean("/" + p)
-	if !atOrBelow("/etc", p) && !atOrBelow(p, "/etc") {
+	if !mounted.AtOrBelow("/etc", p) && !mounted.AtOrBelow(p, "/etc") {
 		return nil, nil
 	}
 	all, err := generatedFiles(cfg)
@@ -29,7 +30,7 @@ func generatedBelow(cfg *record.Config, p string) ([]sandbox.File, error) {
 	}
 	var list []sandbox.File
 	for _, f := range all {
-		if atOrBelow(f.Target, p) && mountOf(cfg, f.Target) == nil {
+		if mounted.AtOrBelow(f.Target, p) && mounted.Of(cfg, f.Target) == nil {
 			list = append(list, f)
 		}
 	}

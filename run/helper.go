@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/run/mounted"
 	"mica/run/volume"
 )
 
@@ -18,7 +19,7 @@ func helper(args []string) int {
 	if op := ops[args[0]]; op != nil && len(args) == 2 {
 		err = op(args[1])
 	} else {
-		err = hostOp(os.Stdin, os.Stdout, args)
+		err = mounted.Help(os.Stdin, os.Stdout, args)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -86,7 +86,7 @@ type homePlan struct {
 	c       *record.Container
 	home    int         // descriptor of the home directory
 	dir     string      // its path
-	store   string      // path of the store in it, empty if it is elsewhere
+	store   string      // Path of the store in it, empty if it is elsewhere
 	resumed bool        // an earlier apply was cut off: what it wrote is no conflict
 	tried   []span      // likewise what was written then, and taken back
 	starts  []time.Time // of the container's runs

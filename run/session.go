@@ -12,6 +12,7 @@ import (
 	"mica/fs"
 	"mica/internal/idcall"
 	"mica/run/control"
+	"mica/run/mounted"
 	"mica/run/record"
 	"mica/run/sandbox"
 	"mica/run/userns"
@@ -200,12 +201,12 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 			}
 		}
 	}
-	mounts, err := sandboxMounts(h.Mounts)
+	mounts, err := mounted.ForSandbox(h.Mounts)
 	if err != nil {
 		return nil, err
 	}
 	if cfg.HostBase {
-		mounts = append(hostImageMounts(s.start.Root), mounts...)
+		mounts = append(mounted.OverHost(s.start.Root), mounts...)
 	}
 	cwd := cfg.Container.WorkingDir
 	if cwd == "" {
@@ -225,7 +226,7 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	if sess.desktop, err = addToSandbox(box, s.c, sess.tree); err != nil {
 		return nil, err
 	}
-	over := func(m record.Mount) bool { return atOrBelow(cwd, m.Target) }
+	over := func(m record.Mount) bool { return mounted.AtOrBelow(cwd, m.Target) }
 	if !slices.ContainsFunc(slices.Concat(h.Mounts, sess.homeMounts()), over) {
 		if err := sess.tree.makeWorkingDir(cwd); err != nil {
 			return nil, err

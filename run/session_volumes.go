@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 
+	"mica/run/mounted"
 	"mica/run/record"
 	"mica/run/userns"
 )
@@ -16,7 +17,7 @@ func (sess *session) holdVolumes() error {
 	if !slices.ContainsFunc(sess.cfg.Host.Mounts, isVolume) {
 		return nil
 	}
-	if hold, err := holdsVolumes(sess.cfg); !hold {
+	if hold, err := mounted.HoldsVolumes(sess.cfg); !hold {
 		return err
 	}
 	for i := range sess.cfg.Host.Mounts {
@@ -24,7 +25,7 @@ func (sess *session) holdVolumes() error {
 		if !isVolume(*m) {
 			continue
 		}
-		hold, err := volumeOf(m).Hold(userns.RunDefault)
+		hold, err := mounted.Volume(m).Hold(userns.RunDefault)
 		if err != nil {
 			return err
 		}

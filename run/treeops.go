@@ -9,6 +9,7 @@ import (
 
 	"mica/run/archive"
 	"mica/run/control"
+	"mica/run/mounted"
 	"mica/run/record"
 )
 
@@ -134,7 +135,7 @@ func (e *Engine) Size(ctx context.Context, c *record.Container) (n int64, err er
 
 // Stat describes a path in the container, nil where there is none.
 func (e *Engine) Stat(ctx context.Context, c *record.Container, p string, follow bool) (st *control.PathStat, err error) {
-	if h := mountedAt(c.Config, p); h != nil {
+	if h := mounted.At(c.Config, p); h != nil {
 		return h.Stat(follow)
 	}
 	f, err := generatedAt(c.Config, p)
@@ -177,7 +178,7 @@ func (e *Engine) CopyOut(ctx context.Context, c *record.Container, p, name strin
 
 // copyOut leaves out what is mounted below the path.
 func (e *Engine) copyOut(ctx context.Context, c *record.Container, p, name string, follow bool, w io.Writer) error {
-	if h := mountedAt(c.Config, p); h != nil {
+	if h := mounted.At(c.Config, p); h != nil {
 		return h.Pack(w, name, follow)
 	}
 	return e.withTree(ctx, c, true, func(conn *control.Conn) error {
@@ -215,13 +216,13 @@ func (e *Engine) copyInAll(ctx context.Context, c *record.Container, dir string,
 
 // copyIn writes below what is mounted below the directory.
 func (e *Engine) copyIn(ctx context.Context, c *record.Container, dir string, keepOwners bool, r io.Reader) error {
-	if h := mountedAt(c.Config, dir); h != nil {
-		if h.readOnly {
+	if h := mounted.At(c.Config, dir); h != nil {
+		if h.ReadOnly {
 			return fmt.Errorf("write %s in the container: it lies on a read-only mount", dir)
 		}
 		return h.Unpack(r, keepOwners)
 	}
-	if err := treeShows(c.Config, dir); err != nil {
+	if err := mounted.CheckTree(c.Config, dir); err != nil {
 		return err
 	}
 	return e.withTree(ctx, c, false, func(conn *control.Conn) error {

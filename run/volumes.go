@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strings"
 
+	"mica/run/mounted"
 	"mica/run/record"
 	"mica/run/userns"
 	"mica/run/volume"
@@ -164,7 +165,7 @@ func (e *Engine) RemoveAnonymous(cfg *record.Config) error {
 
 // settleVolumes does what a supervisor that was killed could not do at its end.
 func (e *Engine) settleVolumes(cfg *record.Config) error {
-	hold, err := holdsVolumes(cfg)
+	hold, err := mounted.HoldsVolumes(cfg)
 	if !hold {
 		return err
 	}

@@ -1,4 +1,6 @@
-package run
+// Package mounted is what the host lends a container: volumes and paths that are mounted in it, in the terms of the sandbox,
+// and reached from outside ([At]) by what copies to and from the container.
+package mounted
 
 import (
 	"fmt"
@@ -13,23 +15,23 @@ import (
 	"mica/run/volume"
 )
 
-// hostImageMounts hide what must not be seen through the machine's root: the
+// OverHost hide what must not be seen through the machine's root: the
 // store, which would hold itself, and the sockets and state of the machine's services.
-func hostImageMounts(store string) []sandbox.Mount {
+func OverHost(store string) []sandbox.Mount {
 	return []sandbox.Mount{
 		{Kind: sandbox.MountTmpfs, Target: "/run", Options: "mode=755", NoSuid: true, NoDev: true},
-		storeCover(store),
+		CoverStore(store),
 	}
 }
 
-// storeCover hides the store at its path in a container.
-func storeCover(target string) sandbox.Mount {
+// CoverStore hides the store at its path in a container.
+func CoverStore(target string) sandbox.Mount {
 	return sandbox.Mount{Kind: sandbox.MountTmpfs, Target: target, Options: "mode=700,size=64k", NoSuid: true, NoDev: true, NoExec: true}
 }
 
-// sandboxMounts puts mounts in the terms of the sandbox, those nearer to the
+// ForSandbox puts mounts in the terms of the sandbox, those nearer to the
 // root first.
-func sandboxMounts(mounts []record.Mount) ([]sandbox.Mount, error) {
+func ForSandbox(mounts []record.Mount) ([]sandbox.Mount, error) {
 	sorted := append([]record.Mount(nil), mounts...)
 	sort.SliceStable(sorted, func(i, j int) bool { return depth(sorted[i].Target) < depth(sorted[j].Target) })
 	var out []sandbox.Mount
@@ -59,8 +61,8 @@ func depth(p string) int {
 	return n
 }
 
-// sourceOf is where something mounted lies, a path without symlinks: only the way to the store may have some.
-func sourceOf(m *record.Mount) string {
+// source is where something mounted lies, a path without symlinks: only the way to the store may have some.
+func source(m *record.Mount) string {
 	if m.Type == record.MountVolume {
 		if real, err := filepath.EvalSymlinks(m.Source); err == nil {
 			return real
@@ -69,10 +71,10 @@ func sourceOf(m *record.Mount) string {
 	return m.Source
 }
 
-func volumeOf(m *record.Mount) *volume.Volume { return &volume.Volume{Name: m.Volume, Data: m.Source} }
+func Volume(m *record.Mount) *volume.Volume { return &volume.Volume{Name: m.Volume, Data: m.Source} }
 
-// holdsVolumes tells whether a container has the ids that its user's containers have by default.
-func holdsVolumes(cfg *record.Config) (bool, error) {
+// HoldsVolumes tells whether a container has the ids that its user's containers have by default.
+func HoldsVolumes(cfg *record.Config) (bool, error) {
 	ids, err := userns.IDs(cfg.Host.UserNS)
 	if err != nil {
 		return false, err
@@ -81,9 +83,9 @@ func holdsVolumes(cfg *record.Config) (bool, error) {
 	return err == nil && ids.Helpers == usual.Helpers, err
 }
 
-// orderMounts sorts mounts so that none covers another that was meant to be
+// Order sorts mounts so that none covers another that was meant to be
 // seen: those nearer to the root come first, and otherwise the order stays.
-func orderMounts(mounts []sandbox.Mount) []sandbox.Mount {
+func Order(mounts []sandbox.Mount) []sandbox.Mount {
 	sort.SliceStable(mounts, func(i, j int) bool { return depth(mounts[i].Target) < depth(mounts[j].Target) })
 	return mounts
 }

@@ -1,4 +1,4 @@
-package run
+package mounted
 
 import (
 	"bytes"
@@ -22,11 +22,11 @@ import (
 	"mica/run/volume"
 )
 
-// hostPlace is a path of a container that lies in a directory of the host, because a volume or a host path is mounted there.
+// Place is a path of a container that lies in a directory of the host, because a volume or a host path is mounted there.
 // Symlinks on the way are followed inside of that directory only: the container may have made them.
-type hostPlace struct {
+type Place struct {
 	spot
-	readOnly bool
+	ReadOnly bool
 	inside   string         // what the container calls it
 	volume   *volume.Volume // nil: none is mounted there
 	userNS   string         // of the container
@@ -35,52 +35,52 @@ type hostPlace struct {
 // spot is a path below a directory of the host.
 type spot struct {
 	dir  string
-	path string // "." is the directory itself
+	Path string // "." is the directory itself
 }
 
-// mountedAt is where a path of the container lies on the host, nil for what lies in its own tree (or in memory).
-func mountedAt(cfg *record.Config, p string) *hostPlace {
+// At is where a path of the container lies on the host, nil for what lies in its own tree (or in memory).
+func At(cfg *record.Config, p string) *Place {
 	p = path.Clean("/" + p)
-	best := mountOf(cfg, p)
+	best := Of(cfg, p)
 	if best == nil || best.Type == record.MountTmpfs {
 		return nil
 	}
-	source := sourceOf(best)
-	h := &hostPlace{
+	source := source(best)
+	h := &Place{
 		spot:     spot{source, path.Join(".", p[len(path.Clean(best.Target)):])},
-		readOnly: best.ReadOnly, inside: p, userNS: cfg.Host.UserNS,
+		ReadOnly: best.ReadOnly, inside: p, userNS: cfg.Host.UserNS,
 	}
 	if best.Type == record.MountVolume {
-		h.volume = volumeOf(best)
+		h.volume = Volume(best)
 	}
 	if fi, err := os.Stat(source); err == nil && !fi.IsDir() {
-		h.dir, h.path = filepath.Split(source)
+		h.dir, h.Path = filepath.Split(source)
 	}
 	return h
 }
 
-// mountOf is the mount of the user's in which a path of the container lies, nil if there is none.
-func mountOf(cfg *record.Config, p string) *record.Mount {
+// Of is the mount of the user's in which a path of the container lies, nil if there is none.
+func Of(cfg *record.Config, p string) *record.Mount {
 	var best *record.Mount
 	for i := range cfg.Host.Mounts {
 		m := &cfg.Host.Mounts[i]
-		if atOrBelow(p, m.Target) && (best == nil || len(path.Clean(m.Target)) > len(path.Clean(best.Target))) {
+		if AtOrBelow(p, m.Target) && (best == nil || len(path.Clean(m.Target)) > len(path.Clean(best.Target))) {
 			best = m
 		}
 	}
 	return best
 }
 
-// atOrBelow tells whether a clean path of a container is that of a mount's target, or leads through it.
-func atOrBelow(p, target string) bool {
+// AtOrBelow tells whether a clean path of a container is that of a mount's target, or leads through it.
+func AtOrBelow(p, target string) bool {
 	target = path.Clean(target)
 	return p == target || strings.HasPrefix(p, strings.TrimSuffix(target, "/")+"/")
 }
 
-// treeShows tells why what is written at a path of the container's own tree would not be seen there, or cannot be.
-func treeShows(cfg *record.Config, p string) error {
-	if mountOf(cfg, path.Clean("/"+p)) != nil {
-		return errInMemory(p)
+// CheckTree tells why what is written at a path of the container's own tree would not be seen there, or cannot be.
+func CheckTree(cfg *record.Config, p string) error {
+	if Of(cfg, path.Clean("/"+p)) != nil {
+		return ErrInMemory(p)
 	}
 	if cfg.Host.ReadOnly {
 		return fmt.Errorf("write %s in the container: its root filesystem is read-only", p)
@@ -88,17 +88,17 @@ func treeShows(cfg *record.Config, p string) error {
 	return nil
 }
 
-func errInMemory(p string) error {
+func ErrInMemory(p string) error {
 	return fmt.Errorf("write %s in the container: it lies on a tmpfs, which is reached only from inside: use mica exec", p)
 }
 
-// args are those of a helper for an operation; see hostOp.
+// args are those of a helper for an operation; see Help.
 func (h *spot) args(op, name string, flag bool) []string {
-	return []string{op, h.dir, h.path, name, fmt.Sprint(flag)}
+	return []string{op, h.dir, h.Path, name, fmt.Sprint(flag)}
 }
 
 // run does an operation with the ids that the container uses.
-func (h *hostPlace) run(in io.Reader, out io.Writer, op, name string, flag bool) error {
+func (h *Place) run(in io.Reader, out io.Writer, op, name string, flag bool) error {
 	ids, err := userns.IDs(h.userNS)
 	if err != nil {
 		return err
@@ -106,7 +106,7 @@ func (h *hostPlace) run(in io.Reader, out io.Writer, op, name string, flag bool)
 	if ids.Helpers {
 		err = h.withOwners(func() error { return userns.Run(ids, in, out, h.args(op, name, flag)...) })
 	} else {
-		err = hostOp(in, out, h.args(op, name, flag && op != "unpack")) // there is one owner
+		err = Help(in, out, h.args(op, name, flag && op != "unpack")) // there is one owner
 	}
 	if err != nil {
 		return fmt.Errorf("open %s in the container, where %s is mounted: %w", h.inside, h.dir, err)
@@ -115,7 +115,7 @@ func (h *hostPlace) run(in io.Reader, out io.Writer, op, name string, flag bool)
 }
 
 // withOwners does something while the directories of the volume, if it is one, belong to whom they do in containers.
-func (h *hostPlace) withOwners(do func() error) error {
+func (h *Place) withOwners(do func() error) error {
 	if h.volume == nil {
 		return do()
 	}
@@ -127,7 +127,7 @@ func (h *hostPlace) withOwners(do func() error) error {
 }
 
 // Stat describes the place, nil where there is nothing.
-func (h *hostPlace) Stat(follow bool) (*control.PathStat, error) {
+func (h *Place) Stat(follow bool) (*control.PathStat, error) {
 	var out bytes.Buffer
 	if err := h.run(nil, &out, "stat", "", follow); err != nil {
 		return nil, err
@@ -138,34 +138,34 @@ func (h *hostPlace) Stat(follow bool) (*control.PathStat, error) {
 
 // Pack writes the place and all below it as a tar stream in which it is called name; with the empty name a directory's
 // content stands at the top.
-func (h *hostPlace) Pack(w io.Writer, name string, follow bool) error {
+func (h *Place) Pack(w io.Writer, name string, follow bool) error {
 	return h.run(nil, w, "pack", name, follow)
 }
 
 // Unpack unpacks a tar stream into the place, a directory. Without keepOwners all of it belongs to root.
-func (h *hostPlace) Unpack(r io.Reader, keepOwners bool) error {
+func (h *Place) Unpack(r io.Reader, keepOwners bool) error {
 	return h.run(r, nil, "unpack", "", keepOwners)
 }
 
-// holder is the directory in which to unpack, where the place is called by its path: for a single file that is mounted, the
+// Holder is the directory in which to unpack, where the place is called by its path: for a single file that is mounted, the
 // one that has it.
-func (h *hostPlace) holder() *hostPlace {
+func (h *Place) Holder() *Place {
 	dir := *h
-	dir.path = "."
+	dir.Path = "."
 	return &dir
 }
 
-// fillFrom unpacks a tar stream into something that is mounted, with its owners unless they are all one.
-func fillFrom(r io.Reader, m *record.Mount, ids sandbox.IDMap, oneOwner bool) error {
-	h := spot{sourceOf(m), "."}
+// Fill unpacks a tar stream into something that is mounted, with its owners unless they are all one.
+func Fill(r io.Reader, m *record.Mount, ids sandbox.IDMap, oneOwner bool) error {
+	h := spot{source(m), "."}
 	if oneOwner {
 		return h.unpack(r, false)
 	}
 	return userns.Run(ids, r, nil, h.args("unpack", "", true)...)
 }
 
-// hostOp does what args ask for: stat, pack or unpack.
-func hostOp(in io.Reader, out io.Writer, args []string) error {
+// Help does what args ask for: stat, pack or unpack.
+func Help(in io.Reader, out io.Writer, args []string) error {
 	if len(args) != 5 {
 		return errors.New("unknown request")
 	}
@@ -207,19 +207,19 @@ func (h *spot) stat(follow bool) (*control.PathStat, error) {
 	if follow {
 		look = root.Stat
 	}
-	fi, err := look(h.path)
+	fi, err := look(h.Path)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	st := &control.PathStat{Name: path.Base(h.path), Size: fi.Size(), Mtime: fi.ModTime().UTC()}
+	st := &control.PathStat{Name: path.Base(h.Path), Size: fi.Size(), Mtime: fi.ModTime().UTC()}
 	if raw, ok := fi.Sys().(*syscall.Stat_t); ok {
 		st.Mode = raw.Mode
 	}
 	if fi.Mode()&fs.ModeSymlink != 0 {
-		st.Target, err = root.Readlink(h.path)
+		st.Target, err = root.Readlink(h.Path)
 	}
 	return st, err
 }
@@ -232,7 +232,7 @@ func (h *spot) pack(w io.Writer, name string, follow bool) error {
 		return err
 	}
 	defer root.Close()
-	return archive.PackRoot(w, root, h.path, name, follow)
+	return archive.PackRoot(w, root, h.Path, name, follow)
 }
 
 // archive.Unpack unpacks a tar stream into the place, a directory.
@@ -242,13 +242,13 @@ func (h *spot) unpack(r io.Reader, owners bool) error {
 		return err
 	}
 	defer root.Close()
-	if err := root.MkdirAll(h.path, 0o755); err != nil {
+	if err := root.MkdirAll(h.Path, 0o755); err != nil {
 		return err
 	}
-	sub, err := root.OpenRoot(h.path)
+	sub, err := root.OpenRoot(h.Path)
 	if err != nil {
 		return err
 	}
 	defer sub.Close()
-	return archive.Unpack(r, sub, filepath.Join(h.dir, h.path), owners, true)
+	return archive.Unpack(r, sub, filepath.Join(h.dir, h.Path), owners, true)
 }

@@ -1,4 +1,4 @@
-package run
+package mounted
 
 import (
 	"archive/tar"
@@ -22,14 +22,14 @@ func TestPackAnyName(t *testing.T) {
 		t.Fatal(err)
 	}
 	for place, want := range map[spot][]string{
-		{dir: dir, path: "d"}:                        {"as/", "as/.z/", "as/not \xff UTF-8/", "as/not \xff UTF-8/in/", "as/not \xff UTF-8/in/\xfe"},
-		{dir: dir, path: "."}:                        {"as/", "as/d/", "as/d/.z/", "as/d/not \xff UTF-8/", "as/d/not \xff UTF-8/in/", "as/d/not \xff UTF-8/in/\xfe"},
-		{dir: filepath.Join(dir, "d"), path: "."}:    {"as/", "as/.z/", "as/not \xff UTF-8/", "as/not \xff UTF-8/in/", "as/not \xff UTF-8/in/\xfe"},
-		{dir: dir, path: "d/not \xff UTF-8/in/\xfe"}: {"as"},
+		{dir: dir, Path: "d"}:                        {"as/", "as/.z/", "as/not \xff UTF-8/", "as/not \xff UTF-8/in/", "as/not \xff UTF-8/in/\xfe"},
+		{dir: dir, Path: "."}:                        {"as/", "as/d/", "as/d/.z/", "as/d/not \xff UTF-8/", "as/d/not \xff UTF-8/in/", "as/d/not \xff UTF-8/in/\xfe"},
+		{dir: filepath.Join(dir, "d"), Path: "."}:    {"as/", "as/.z/", "as/not \xff UTF-8/", "as/not \xff UTF-8/in/", "as/not \xff UTF-8/in/\xfe"},
+		{dir: dir, Path: "d/not \xff UTF-8/in/\xfe"}: {"as"},
 	} {
 		var out bytes.Buffer
 		if err := place.pack(&out, "as", false); err != nil {
-			t.Errorf("%q: %v", place.path, err)
+			t.Errorf("%q: %v", place.Path, err)
 			continue
 		}
 		var got []string
@@ -44,7 +44,7 @@ func TestPackAnyName(t *testing.T) {
 			got = append(got, h.Name)
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("%q: %q, want %q", place.path, got, want)
+			t.Errorf("%q: %q, want %q", place.Path, got, want)
 		}
 	}
 }
