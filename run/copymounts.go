@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"mica/run/generated"
 	"mica/run/mounted"
 	"mica/run/record"
 	"mica/run/sandbox"
@@ -41,7 +42,7 @@ func mountsBelow(cfg *record.Config, dir string) []below {
 }
 
 // copyOutWith is CopyOut of a directory with mounts or generated files below it: one archive after the other, with the end of the last.
-func (e *Engine) copyOutWith(ctx context.Context, c *record.Container, p, name string, follow bool, mounts []below, generated []sandbox.File, w io.Writer) error {
+func (e *Engine) copyOutWith(ctx context.Context, c *record.Container, p, name string, follow bool, mounts []below, files []sandbox.File, w io.Writer) error {
 	joined := &joint{w: w}
 	if err := e.copyOut(ctx, c, p, name, follow, joined); err != nil {
 		return err
@@ -57,12 +58,12 @@ func (e *Engine) copyOutWith(ctx context.Context, c *record.Container, p, name s
 			return err
 		}
 	}
-	for _, f := range generated {
+	for _, f := range files {
 		if err := joined.another(); err != nil {
 			return err
 		}
 		rel := strings.TrimPrefix(f.Target, strings.TrimSuffix(path.Clean("/"+p), "/"))
-		if err := packGenerated(c, &f, path.Join(name, strings.TrimPrefix(rel, "/")), joined); err != nil {
+		if err := generated.Pack(c, &f, path.Join(name, strings.TrimPrefix(rel, "/")), joined); err != nil {
 			return err
 		}
 	}

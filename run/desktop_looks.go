@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"mica/internal/environ"
+	"mica/run/generated"
 	"mica/run/sandbox"
 )
 
@@ -81,7 +82,7 @@ func (d *gatherer) addTimezone() error {
 	source := "/etc/localtime"
 	if given {
 		name = strings.TrimPrefix(name, ":")
-		source = filepath.Join(zoneinfo, name)
+		source = filepath.Join(generated.ZoneInfo, name)
 		if filepath.IsAbs(name) {
 			source = name
 		}
@@ -95,7 +96,7 @@ func (d *gatherer) addTimezone() error {
 		return nil
 	}
 	if name != "" && !filepath.IsAbs(name) {
-		known, err := d.tree.statPath(zoneinfo+name, true)
+		known, err := d.tree.statPath(generated.ZoneInfo+name, true)
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"mica/fs"
 	"mica/internal/idcall"
 	"mica/run/control"
+	"mica/run/generated"
 	"mica/run/mounted"
 	"mica/run/record"
 	"mica/run/sandbox"
@@ -190,7 +191,7 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := generatedFiles(cfg)
+	files, err := generated.Files(cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"mica/run/generated"
 	"mica/run/record"
 	"mica/run/sandbox"
 )
@@ -17,7 +18,7 @@ func setNetwork(box *sandbox.Config, h *record.HostConfig) error {
 	case "none":
 		box.Network = sandbox.NetworkNone
 	case "pasta":
-		box.Network, box.HostAtGateway = sandbox.NetworkPasta, wantsHostGateway(h)
+		box.Network, box.HostAtGateway = sandbox.NetworkPasta, generated.WantsHostGateway(h)
 		if err := checkHostPorts(h.Ports); err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"mica/run/archive"
 	"mica/run/control"
+	"mica/run/generated"
 	"mica/run/mounted"
 	"mica/run/record"
 )
@@ -138,12 +139,12 @@ func (e *Engine) Stat(ctx context.Context, c *record.Container, p string, follow
 	if h := mounted.At(c.Config, p); h != nil {
 		return h.Stat(follow)
 	}
-	f, err := generatedAt(c.Config, p)
+	f, err := generated.At(c.Config, p)
 	if err != nil {
 		return nil, err
 	}
 	if f != nil {
-		return generatedStat(c, f), nil
+		return generated.Stat(c, f), nil
 	}
 	err = e.withTree(ctx, c, true, func(conn *control.Conn) error {
 		return conn.Ask(control.Request{Op: control.OpStat, Path: p, Copy: &control.CopyOptions{FollowLink: follow}}, &st)
@@ -157,20 +158,20 @@ func (e *Engine) Stat(ctx context.Context, c *record.Container, p string, follow
 // CopyOut writes a path of the container, with what is mounted there, as a tar stream in which it is called
 // name; with the empty name a directory's content stands at the top.
 func (e *Engine) CopyOut(ctx context.Context, c *record.Container, p, name string, follow bool, w io.Writer) error {
-	generated, err := generatedBelow(c.Config, p)
+	files, err := generated.Below(c.Config, p)
 	if err != nil {
 		return err
 	}
-	if mounts := mountsBelow(c.Config, p); len(mounts)+len(generated) > 0 {
+	if mounts := mountsBelow(c.Config, p); len(mounts)+len(files) > 0 {
 		st, err := e.Stat(ctx, c, p, follow || name == "")
 		if err != nil {
 			return err
 		}
 		if st != nil && st.IsDir() {
-			return e.copyOutWith(ctx, c, p, name, follow, mounts, generated, w)
+			return e.copyOutWith(ctx, c, p, name, follow, mounts, files, w)
 		}
-		if len(generated) == 1 {
-			return packGenerated(c, &generated[0], name, w)
+		if len(files) == 1 {
+			return generated.Pack(c, &files[0], name, w)
 		}
 	}
 	return e.copyOut(ctx, c, p, name, follow, w)

@@ -15,6 +15,7 @@ import (
 
 	"mica/layerstore"
 	"mica/run"
+	"mica/run/generated"
 	"mica/run/record"
 )
 
@@ -179,7 +180,7 @@ func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOpt
 		h.Umask = &mask
 	}
 	if f.timezone != "" {
-		if err := run.CheckTimeZone(f.timezone); err != nil {
+		if err := generated.CheckTimeZone(f.timezone); err != nil {
 			return opt, err
 		}
 	}

@@ -1,4 +1,4 @@
-package run
+package generated
 
 import (
 	"archive/tar"
@@ -17,14 +17,14 @@ import (
 // The files that every start of a container generates lie in memory, over what its own tree has. Who copies them from
 // outside gets what they begin with.
 
-// generatedBelow lists the generated files at a path of the container, or below it, but for what a mount of the user's
+// Below lists the generated files at a path of the container, or below it, but for what a mount of the user's
 // covers.
-func generatedBelow(cfg *record.Config, p string) ([]sandbox.File, error) {
+func Below(cfg *record.Config, p string) ([]sandbox.File, error) {
 	p = path.Clean("/" + p)
 	if !mounted.AtOrBelow("/etc", p) && !mounted.AtOrBelow(p, "/etc") {
 		return nil, nil
 	}
-	all, err := generatedFiles(cfg)
+	all, err := Files(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -37,9 +37,9 @@ func generatedBelow(cfg *record.Config, p string) ([]sandbox.File, error) {
 	return list, nil
 }
 
-// generatedAt is the generated file at a path, nil if there is none.
-func generatedAt(cfg *record.Config, p string) (*sandbox.File, error) {
-	list, err := generatedBelow(cfg, p)
+// At is the generated file at a path, nil if there is none.
+func At(cfg *record.Config, p string) (*sandbox.File, error) {
+	list, err := Below(cfg, p)
 	if err != nil || len(list) != 1 || list[0].Target != path.Clean("/"+p) {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func generatedAt(cfg *record.Config, p string) (*sandbox.File, error) {
 
 const generatedMode = 0o644
 
-func generatedStat(c *record.Container, f *sandbox.File) *control.PathStat {
+func Stat(c *record.Container, f *sandbox.File) *control.PathStat {
 	return &control.PathStat{Name: path.Base(f.Target), Size: int64(len(f.Content)), Mode: unix.S_IFREG | generatedMode, Mtime: generatedTime(c)}
 }
 
@@ -59,8 +59,8 @@ func generatedTime(c *record.Container) time.Time {
 	return c.State.StartedAt
 }
 
-// packGenerated writes an archive of one generated file, called name.
-func packGenerated(c *record.Container, f *sandbox.File, name string, w io.Writer) error {
+// Pack writes an archive of one generated file, called name.
+func Pack(c *record.Container, f *sandbox.File, name string, w io.Writer) error {
 	out := tar.NewWriter(w)
 	head := &tar.Header{
 		Typeflag: tar.TypeReg, Name: name, Size: int64(len(f.Content)), Mode: generatedMode, ModTime: generatedTime(c), Format: tar.FormatPAX,

@@ -1,4 +1,6 @@
-package run
+// Package generated makes the files that every start of a container writes anew: its names of hosts, its name servers and its
+// timezone. They lie in memory over what its own tree has, so that who looks from outside gets them here, too.
+package generated
 
 import (
 	"encoding/binary"
@@ -16,8 +18,8 @@ import (
 	"mica/run/sandbox"
 )
 
-// generatedFiles are /etc/hosts, /etc/hostname, /etc/resolv.conf and, where it is asked for, /etc/localtime.
-func generatedFiles(cfg *record.Config) ([]sandbox.File, error) {
+// Files are /etc/hosts, /etc/hostname, /etc/resolv.conf and, where it is asked for, /etc/localtime.
+func Files(cfg *record.Config) ([]sandbox.File, error) {
 	hosts, err := hostsFile(cfg)
 	if err != nil {
 		return nil, err
@@ -43,22 +45,22 @@ func generatedFiles(cfg *record.Config) ([]sandbox.File, error) {
 	return files, nil
 }
 
-// zoneinfo is where the machine has its timezones.
-const zoneinfo = "/usr/share/zoneinfo/"
+// ZoneInfo is where the machine has its timezones.
+const ZoneInfo = "/usr/share/zoneinfo/"
 
 // zoneFile is where the machine has a timezone.
 func zoneFile(name string) string {
 	if name == "local" {
 		return "/etc/localtime"
 	}
-	return filepath.Join(zoneinfo, filepath.Clean("/"+name))
+	return filepath.Join(ZoneInfo, filepath.Clean("/"+name))
 }
 
 // CheckTimeZone refuses timezones that the machine does not know.
 func CheckTimeZone(name string) error {
 	fi, err := os.Stat(zoneFile(name))
 	if err != nil || !fi.Mode().IsRegular() {
-		return fmt.Errorf("timezone %q: want local, or a name below %s, such as Europe/Berlin", name, zoneinfo)
+		return fmt.Errorf("timezone %q: want local, or a name below %s, such as Europe/Berlin", name, ZoneInfo)
 	}
 	return nil
 }
@@ -123,8 +125,8 @@ func splitHost(entry string, h *record.HostConfig) (name, addr string, err error
 	return name, addr, nil
 }
 
-// wantsHostGateway tells whether a container of a network of its own is to reach the machine.
-func wantsHostGateway(h *record.HostConfig) bool {
+// WantsHostGateway tells whether a container of a network of its own is to reach the machine.
+func WantsHostGateway(h *record.HostConfig) bool {
 	return h.Network == "pasta" && slices.ContainsFunc(h.ExtraHosts, func(entry string) bool {
 		return strings.HasSuffix(entry, ":"+hostGateway) || strings.HasSuffix(entry, "="+hostGateway)
 	})
@@ -160,7 +162,7 @@ func resolvConf(cfg *record.Config) ([]byte, error) {
 	if h.Network == "pasta" {
 		data = reachableServers(data)
 	}
-	if wantsHostGateway(h) {
+	if WantsHostGateway(h) {
 		// The name server that is the gateway too would be looked for on the machine.
 		if gateway, err := defaultGateway(); err == nil {
 			data = regexp.MustCompile(`(?m)^(nameserver\s+)`+regexp.QuoteMeta(gateway)+`[ \t]*$`).ReplaceAll(data, []byte("${1}"+sandbox.PastaDNS))
