@@ -12,6 +12,7 @@ import (
 	"mica/run/mounted"
 	"mica/run/record"
 	"mica/run/sandbox"
+	"mica/run/skeleton"
 	"mica/run/userns"
 )
 
@@ -179,7 +180,7 @@ func (d *gatherer) addDisplay() error {
 func (d *gatherer) addX11(x *display) error {
 	d.set("DISPLAY", x.x11)
 	if x.socket != "" {
-		d.mounts = append(d.mounts, sandbox.Mount{Kind: sandbox.MountTmpfs, Target: x11Sockets, Options: "mode=1777,size=64k", NoSuid: true, NoDev: true})
+		d.mounts = append(d.mounts, sandbox.Mount{Kind: sandbox.MountTmpfs, Target: skeleton.X11Sockets, Options: "mode=1777,size=64k", NoSuid: true, NoDev: true})
 		d.bind(x.socket, x.socket)
 	}
 	hostname, err := os.Hostname()

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"mica/run/skeleton"
 )
 
 // display is how programs reach the screen.
@@ -86,7 +88,7 @@ func (d *display) findX11(name, network string) error {
 		}
 		return nil
 	}
-	socket := x11Sockets + "/X" + d.number
+	socket := skeleton.X11Sockets + "/X" + d.number
 	switch {
 	case answers(socket):
 		d.socket = socket

@@ -8,6 +8,7 @@ import (
 	"mica/internal/environ"
 	"mica/run/generated"
 	"mica/run/sandbox"
+	"mica/run/skeleton"
 )
 
 // addLooks shows the machine's fonts, icons and themes beside the image's own.
@@ -15,10 +16,10 @@ func (d *gatherer) addLooks() error {
 	if d.c.Config.HostBase {
 		return nil // they are in its root
 	}
-	d.mounts = append(d.mounts, sandbox.Mount{Kind: sandbox.MountTmpfs, Target: hostFiles, Options: "mode=755,size=64k", NoSuid: true, NoDev: true})
-	d.bind("/usr/share/fonts", hostFiles+"/fonts/system")
-	d.bind("/usr/local/share/fonts", hostFiles+"/fonts/local")
-	share := hostFiles + "/share"
+	d.mounts = append(d.mounts, sandbox.Mount{Kind: sandbox.MountTmpfs, Target: skeleton.HostFiles, Options: "mode=755,size=64k", NoSuid: true, NoDev: true})
+	d.bind("/usr/share/fonts", skeleton.HostFiles+"/fonts/system")
+	d.bind("/usr/local/share/fonts", skeleton.HostFiles+"/fonts/local")
+	share := skeleton.HostFiles + "/share"
 	icons, themes := d.bind("/usr/share/icons", share+"/icons"), d.bind("/usr/share/themes", share+"/themes")
 	if icons || themes {
 		d.set("XDG_DATA_DIRS", d.imageEnv("XDG_DATA_DIRS", "/usr/local/share:/usr/share")+":"+share)
@@ -105,7 +106,7 @@ func (d *gatherer) addTimezone() error {
 			return nil
 		}
 	}
-	target := hostFiles + "/localtime"
+	target := skeleton.HostFiles + "/localtime"
 	if fi, err := os.Stat(source); err == nil && fi.Mode().IsRegular() && d.bind(source, target) {
 		d.set("TZ", ":"+target)
 	} else if given {

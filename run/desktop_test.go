@@ -9,6 +9,7 @@ import (
 
 	"mica/run/mounted"
 	"mica/run/sandbox"
+	"mica/run/skeleton"
 )
 
 func entry(family uint16, address, number string) []byte {
@@ -79,7 +80,7 @@ func TestFindDisplay(t *testing.T) {
 	}
 	defer l.Close()
 	// An X server that listens at an abstract socket alone.
-	abstract, err := net.Listen("unix", "@"+x11Sockets+"/X31415")
+	abstract, err := net.Listen("unix", "@"+skeleton.X11Sockets+"/X31415")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"mica/layerstore"
 	"mica/run/record"
 	"mica/run/sandbox"
+	"mica/run/skeleton"
 )
 
 // tree is the merged filesystem of one container or image, seen from outside.
@@ -60,7 +61,7 @@ func containerStack(c *record.Container, lowers []string) ([]cow.Lower, error) {
 	if c.Config.HostBase {
 		return append(stack, hostLower()), nil
 	}
-	layers, err := skeletonLayers(c)
+	layers, err := skeleton.Layers(c)
 	if err != nil {
 		return nil, err
 	}

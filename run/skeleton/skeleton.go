@@ -1,4 +1,6 @@
-package run
+// Package skeleton makes layers of mount points. They lie below all layers of a container, so that what is mounted in it
+// has its place there, and is no change of the container's.
+package skeleton
 
 import (
 	"errors"
@@ -9,9 +11,9 @@ import (
 	"mica/run/record"
 )
 
-// skeletonLayers are the layers of a container that lie below all others, topmost first: they have the mount points that
+// Layers are the layers of a container that lie below all others, topmost first: they have the mount points that
 // its image may lack, so that those are no change of the container's.
-func skeletonLayers(c *record.Container) ([]string, error) {
+func Layers(c *record.Container) ([]string, error) {
 	containers := filepath.Dir(c.Path())
 	dir, err := skeletonDir(containers)
 	if err != nil {

@@ -1,4 +1,4 @@
-package run
+package skeleton
 
 import (
 	"errors"
@@ -22,7 +22,7 @@ func desktopSkeleton(containers string, d *record.Desktop) (string, error) {
 	}
 	var dirs []string
 	if d.Display {
-		dirs = append(dirs, hostFiles, x11Sockets, "/etc/fonts/conf.d", "/run/user/0", "/run/user/"+strconv.Itoa(os.Getuid()))
+		dirs = append(dirs, HostFiles, X11Sockets, "/etc/fonts/conf.d", "/run/user/0", "/run/user/"+strconv.Itoa(os.Getuid()))
 	}
 	if d.Home != record.HomePrivate {
 		dirs = append(dirs, d.HomeDir)
@@ -39,7 +39,7 @@ func desktopSkeleton(containers string, d *record.Desktop) (string, error) {
 	if _, err := os.Lstat(conf); err == nil { // made last
 		return root, nil
 	}
-	for _, dir := range []string{"/tmp", x11Sockets} {
+	for _, dir := range []string{"/tmp", X11Sockets} {
 		if err := ondisk.SetMeta(unix.AT_FDCWD, filepath.Join(root, dir), ondisk.Meta{Mode: unix.S_IFDIR | 0o1777}); err != nil {
 			return fail(err)
 		}
@@ -60,16 +60,16 @@ func desktopSkeleton(containers string, d *record.Desktop) (string, error) {
 	return root, nil
 }
 
-// hostFiles is where a container finds files of the machine that it has at the
+// HostFiles is where a container finds files of the machine that it has at the
 // same place itself.
-const hostFiles = "/run/host"
+const HostFiles = "/run/host"
 
 // hostFontsConf leads fontconfig to the machine's fonts.
 const hostFontsConf = `<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
-<fontconfig><dir>` + hostFiles + `/fonts</dir></fontconfig>
+<fontconfig><dir>` + HostFiles + `/fonts</dir></fontconfig>
 `
 
-// x11Sockets is where X servers listen. The same path as an abstract socket
+// X11Sockets is where X servers listen. The same path as an abstract socket
 // belongs to the network namespace, not to the filesystem.
-const x11Sockets = "/tmp/.X11-unix"
+const X11Sockets = "/tmp/.X11-unix"
