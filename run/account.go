@@ -6,11 +6,13 @@ import (
 	"os"
 	"os/user"
 	"strings"
+
+	"mica/run/tree"
 )
 
 // addAccount enters the calling user in the container's account files if they
 // do not know the id, since programs ask them for name and home. Root is always known.
-func addAccount(t *tree, uid, gid uint32, home string) error {
+func addAccount(t *tree.Tree, uid, gid uint32, home string) error {
 	if uid == 0 {
 		return nil
 	}
@@ -20,7 +22,7 @@ func addAccount(t *tree, uid, gid uint32, home string) error {
 	}
 	shell := "/bin/sh"
 	if s := os.Getenv("SHELL"); strings.HasPrefix(s, "/") && !strings.ContainsAny(s, ":\n") {
-		if st, err := t.statPath(s, true); err == nil && st != nil {
+		if st, err := t.Stat(s, true); err == nil && st != nil {
 			shell = s
 		}
 	}
@@ -40,8 +42,8 @@ func addAccount(t *tree, uid, gid uint32, home string) error {
 
 // addRecord appends a record to an account file that has none with the id.
 // A name that is taken gets another end.
-func addRecord(t *tree, file, name string, id uint32, fields int, record func(name string) string) error {
-	data, err := t.readFile(file)
+func addRecord(t *tree.Tree, file, name string, id uint32, fields int, record func(name string) string) error {
+	data, err := t.ReadFile(file)
 	if err != nil {
 		return err
 	}
@@ -62,7 +64,7 @@ func addRecord(t *tree, file, name string, id uint32, fields int, record func(na
 	if len(data) > 0 && !bytes.HasSuffix(data, []byte("\n")) {
 		line = "\n" + line
 	}
-	if err := t.appendFile(file, []byte(line), int64(len(data))); err != nil {
+	if err := t.AppendFile(file, []byte(line), int64(len(data))); err != nil {
 		return fmt.Errorf("enter user %s in the container's %s: %w", name, file, err)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 
 	"mica/cow"
 	"mica/run/record"
+	"mica/run/tree"
 	"mica/run/userns"
 )
 
@@ -127,7 +128,7 @@ func (e *Engine) checkContainer(ctx context.Context, rel string, repair bool) (l
 			return list, nil
 		}
 	}
-	stack, err := containerStack(c, lowers)
+	stack, err := tree.Stack(c, lowers)
 	if err != nil {
 		return list, err
 	}

@@ -8,10 +8,11 @@ import (
 	"mica/layerstore"
 	"mica/run/control"
 	"mica/run/record"
+	"mica/run/tree"
 )
 
 // CommitTree makes an image of the changes in the tree of a container, over its image, and gives its ID.
-func (e *Engine) CommitTree(ctx context.Context, t *tree, cfg *record.Config, opt layerstore.CommitOptions) (string, error) {
+func (e *Engine) CommitTree(ctx context.Context, t *tree.Tree, cfg *record.Config, opt layerstore.CommitOptions) (string, error) {
 	s, err := e.Store()
 	if err != nil {
 		return "", err
@@ -35,7 +36,7 @@ func (e *Engine) CommitTree(ctx context.Context, t *tree, cfg *record.Config, op
 	if opt.CreatedBy == "" {
 		opt.CreatedBy = strings.Join(cfg.Container.Cmd, " ")
 	}
-	img, err := s.Commit(ctx, parent, t.union.Changes, opt)
+	img, err := s.Commit(ctx, parent, t.Union.Changes, opt)
 	if err != nil {
 		return "", err
 	}
@@ -51,7 +52,7 @@ func (e *Engine) Commit(ctx context.Context, c *record.Container, req control.Co
 		}
 		id = res.ID
 		return nil
-	}, func(t *tree) error {
+	}, func(t *tree.Tree) error {
 		id, err = e.CommitTree(ctx, t, c.Config, req.Options)
 		return err
 	})

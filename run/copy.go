@@ -17,6 +17,7 @@ import (
 	"mica/run/archive"
 	"mica/run/control"
 	"mica/run/record"
+	"mica/run/tree"
 )
 
 // CopyOptions say how files are copied between a container and the host.
@@ -162,7 +163,7 @@ func target(srcIsDir bool, srcName, src, dst string, lstat func(string) (*contro
 
 // followLinks finds where a path leads that may be a symlink, and what is there, nil for nothing.
 func followLinks(p string, lstat func(string) (*control.PathStat, error)) (string, *control.PathStat, error) {
-	for range maxLinks {
+	for range tree.MaxLinks {
 		st, err := lstat(p)
 		if err != nil || st == nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
 			return p, st, err

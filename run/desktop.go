@@ -13,13 +13,14 @@ import (
 	"mica/run/record"
 	"mica/run/sandbox"
 	"mica/run/skeleton"
+	"mica/run/tree"
 	"mica/run/userns"
 )
 
 // Desktop is what a container has got of its user's desktop.
 type Desktop struct {
 	cfg  *record.Config
-	home *tree // the home directory, where it is a union; nil: it is not
+	home *tree.Tree // the home directory, where it is a union; nil: it is not
 	env  []string
 }
 
@@ -28,8 +29,8 @@ type Desktop struct {
 type gatherer struct {
 	c        *record.Container
 	cfg      *record.Desktop
-	tree     *tree // of the container
-	home     *tree // see Desktop
+	tree     *tree.Tree // of the container
+	home     *tree.Tree // see Desktop
 	box      *sandbox.Config
 	ids      sandbox.IDMap
 	uid, gid uint32 // of the calling user, as the container calls them
@@ -40,7 +41,7 @@ type gatherer struct {
 
 // addToSandbox adds the desktop and the home directory to the sandbox of a container that asks for them; nil if it does not. The
 // caller closes it when nothing of the container runs any more.
-func addToSandbox(box *sandbox.Config, c *record.Container, t *tree) (*Desktop, error) {
+func addToSandbox(box *sandbox.Config, c *record.Container, t *tree.Tree) (*Desktop, error) {
 	cfg := c.Config.Host.Desktop
 	if cfg == nil {
 		return nil, nil
@@ -109,7 +110,7 @@ func keepsGroups(cfg *record.Config) bool {
 // Close ends the union of the home directory.
 func (d *Desktop) Close() {
 	if d != nil && d.home != nil {
-		_ = d.home.close()
+		_ = d.home.Close()
 	}
 }
 

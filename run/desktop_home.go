@@ -7,14 +7,15 @@ import (
 	"mica/run/mounted"
 	"mica/run/record"
 	"mica/run/sandbox"
+	"mica/run/tree"
 )
 
 // setHome puts the home directory at its place. The tree in which directories
 // below it can be made is nil where they exist for others too.
-func (d *gatherer) setHome() (*tree, error) {
+func (d *gatherer) setHome() (*tree.Tree, error) {
 	home := d.cfg.HomeDir
 	mount := sandbox.Mount{Target: home, NoSuid: true, NoDev: true}
-	var t *tree
+	var t *tree.Tree
 	switch {
 	case homeIsUnion(d.c.Config):
 		var err error
@@ -22,15 +23,15 @@ func (d *gatherer) setHome() (*tree, error) {
 			return nil, err
 		}
 		d.home = t
-		server := newHomeServer(t.union, d.ids)
+		server := newHomeServer(t.Union, d.ids)
 		mount.Kind, mount.Serve = sandbox.MountFUSE, server.Serve
-		mount.Abandon = func() { server.AbandonWhenIdle(abandonAfter) }
+		mount.Abandon = func() { server.AbandonWhenIdle(tree.AbandonAfter) }
 		d.mounts = append(d.mounts, mount)
 	case d.cfg.Home == record.HomeShared:
 		mount.Kind, mount.Source = sandbox.MountBind, home
 		d.mounts = append(d.mounts, mount)
 	default:
-		if err := d.tree.ensureDir(home, d.uid, d.gid, 0o700); err != nil {
+		if err := d.tree.EnsureDir(home, d.uid, d.gid, 0o700); err != nil {
 			return nil, err
 		}
 		t = d.tree

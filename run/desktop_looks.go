@@ -9,6 +9,7 @@ import (
 	"mica/run/generated"
 	"mica/run/sandbox"
 	"mica/run/skeleton"
+	"mica/run/tree"
 )
 
 // addLooks shows the machine's fonts, icons and themes beside the image's own.
@@ -42,7 +43,7 @@ func (d *gatherer) imageEnv(key, otherwise string) string {
 
 // addUserLooks shows the user's own fonts, icons and themes in a home directory
 // that is the container's.
-func (d *gatherer) addUserLooks(home *tree) error {
+func (d *gatherer) addUserLooks(home *tree.Tree) error {
 	for _, rel := range []string{".fonts", ".icons", ".themes", ".local/share/fonts", ".local/share/icons", ".local/share/themes"} {
 		source := filepath.Join(d.cfg.HomeDir, rel)
 		if fi, err := os.Stat(source); err != nil || !fi.IsDir() {
@@ -55,7 +56,7 @@ func (d *gatherer) addUserLooks(home *tree) error {
 		// Each of them is to be the user's.
 		for i, c := range rel + "/" {
 			if c == '/' {
-				if err := home.ensureDir(filepath.Join(base, rel[:i]), uid, gid, 0o755); err != nil {
+				if err := home.EnsureDir(filepath.Join(base, rel[:i]), uid, gid, 0o755); err != nil {
 					return err
 				}
 			}
@@ -97,7 +98,7 @@ func (d *gatherer) addTimezone() error {
 		return nil
 	}
 	if name != "" && !filepath.IsAbs(name) {
-		known, err := d.tree.statPath(generated.ZoneInfo+name, true)
+		known, err := d.tree.Stat(generated.ZoneInfo+name, true)
 		if err != nil {
 			return err
 		}

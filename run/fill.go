@@ -24,7 +24,7 @@ func (sess *session) fillVolume(m record.Mount) error {
 }
 
 func (sess *session) copyInto(m record.Mount) error {
-	st, err := sess.tree.statPath(m.Target, true)
+	st, err := sess.tree.Stat(m.Target, true)
 	if err != nil {
 		return err
 	}
@@ -35,17 +35,17 @@ func (sess *session) copyInto(m record.Mount) error {
 	packed := make(chan struct{})
 	go func() {
 		defer close(packed)
-		w.CloseWithError(sess.tree.writeArchive(context.Background(), w, m.Target, ".", true))
+		w.CloseWithError(sess.tree.WriteArchive(context.Background(), w, m.Target, ".", true))
 	}()
 	defer func() {
 		r.Close()
 		<-packed // the tree closes after an error
 	}()
-	direct := len(sess.tree.ids.UIDs) == 1 && sess.tree.ids.UIDs[0].Size == 1 // no owner but one can be given
+	direct := len(sess.tree.IDs.UIDs) == 1 && sess.tree.IDs.UIDs[0].Size == 1 // no owner but one can be given
 	if !direct {
-		if direct, err = sess.tree.ownedByRoot(m.Target); err != nil {
+		if direct, err = sess.tree.OwnedByRoot(m.Target); err != nil {
 			return err
 		}
 	}
-	return mounted.Fill(r, &m, sess.tree.ids, direct)
+	return mounted.Fill(r, &m, sess.tree.IDs, direct)
 }

@@ -14,11 +14,12 @@ import (
 	"mica/run/control"
 	"mica/run/record"
 	"mica/run/sandbox"
+	"mica/run/tree"
 )
 
 // serverOptions say how a container's tree is served: the kernel checks
 // permissions, and an owner that the container has no id for shows as root.
-func serverOptions(t *tree) fs.Options {
+func serverOptions(t *tree.Tree) fs.Options {
 	show := func(has func(uint32) bool, ranges []sandbox.IDRange) func(uint32) uint32 {
 		// The kernel lets nobody write to what belongs to an id that does not exist.
 		other := uint32(0)
@@ -32,7 +33,7 @@ func serverOptions(t *tree) fs.Options {
 			return other
 		}
 	}
-	return fs.Options{Permissions: true, Awake: true, ShowUID: show(t.ids.HasUID, t.ids.UIDs), ShowGID: show(t.ids.HasGID, t.ids.GIDs)}
+	return fs.Options{Permissions: true, Awake: true, ShowUID: show(t.IDs.HasUID, t.IDs.UIDs), ShowGID: show(t.IDs.HasGID, t.IDs.GIDs)}
 }
 
 // commit makes an image of the running container. With pause its processes

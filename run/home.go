@@ -11,6 +11,7 @@ import (
 	"mica/fs"
 	"mica/run/record"
 	"mica/run/sandbox"
+	"mica/run/tree"
 	"mica/run/userns"
 )
 
@@ -34,7 +35,7 @@ func homeIsUnion(cfg *record.Config) bool {
 }
 
 // openHome opens the union of a home directory. observe is for reading alone.
-func openHome(c *record.Container, observe bool) (*tree, error) {
+func openHome(c *record.Container, observe bool) (*tree.Tree, error) {
 	if !observe {
 		for _, dir := range []string{c.HomeUpper(), c.HomeWork()} {
 			if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
@@ -54,17 +55,17 @@ func openHome(c *record.Container, observe bool) (*tree, error) {
 			return nil, fmt.Errorf("make the container's home directory: %w", err)
 		}
 	}
-	return &tree{union: u}, nil
+	return &tree.Tree{Union: u}, nil
 }
 
 // startHome opens the union of a home directory for a run of the container, which begins now.
-func startHome(c *record.Container) (*tree, error) {
+func startHome(c *record.Container) (*tree.Tree, error) {
 	t, err := openHome(c, false)
 	if err != nil {
 		return nil, err
 	}
 	if err := noteStart(c); err != nil {
-		_ = t.close()
+		_ = t.Close()
 		return nil, fmt.Errorf("note the start: %w", err)
 	}
 	return t, nil

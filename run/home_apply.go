@@ -13,6 +13,7 @@ import (
 	"mica/cow"
 	"mica/internal/sys"
 	"mica/run/record"
+	"mica/run/tree"
 )
 
 // ErrNotApplied is what ApplyOptions.Confirm returns to stop without fault.
@@ -47,7 +48,7 @@ func HomeApply(ctx context.Context, c *record.Container, opt ApplyOptions) error
 		return err
 	}
 	err = p.apply(ctx, t, opt)
-	if closeErr := t.close(); err == nil && closeErr != nil {
+	if closeErr := t.Close(); err == nil && closeErr != nil {
 		err = closeErr
 	}
 	if err != nil {
@@ -80,9 +81,9 @@ func newHomePlan(c *record.Container) (*homePlan, error) {
 }
 
 // apply shows the plan, makes everything ready and puts it in place.
-func (p *homePlan) apply(ctx context.Context, t *tree, opt ApplyOptions) error {
+func (p *homePlan) apply(ctx context.Context, t *tree.Tree, opt ApplyOptions) error {
 	summary := &ApplySummary{Dir: p.dir}
-	err := t.union.Changes(ctx, func(c *cow.Change) error {
+	err := t.Union.Changes(ctx, func(c *cow.Change) error {
 		v, err := p.judge(c)
 		if err == nil {
 			summary.add(c, v)
@@ -102,7 +103,7 @@ func (p *homePlan) apply(ctx context.Context, t *tree, opt ApplyOptions) error {
 		open: make(map[string]bool)}
 	defer s.clear()
 	// The second look is the one that counts: somebody was asked in between.
-	err = t.union.Changes(ctx, func(c *cow.Change) error {
+	err = t.Union.Changes(ctx, func(c *cow.Change) error {
 		v, err := p.judge(c)
 		if err != nil || v.skip || v.left {
 			return err

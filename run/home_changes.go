@@ -35,13 +35,13 @@ func HomeDiff(ctx context.Context, c *record.Container, fn func(control.DiffItem
 	if err != nil {
 		return err
 	}
-	err = t.union.Changes(ctx, func(ch *cow.Change) error {
+	err = t.Union.Changes(ctx, func(ch *cow.Change) error {
 		if ch.Path == "." {
 			return nil
 		}
 		return fn(control.DiffItem{Kind: ch.Kind.String(), Path: path.Join(dir, ch.Path)})
 	})
-	return errors.Join(err, t.close())
+	return errors.Join(err, t.Close())
 }
 
 // syncRunning has what programs of a running container have put into mapped

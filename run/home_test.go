@@ -121,8 +121,8 @@ func TestApplyAllOrNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	editHome(t, u.union)
-	if err := u.close(); err != nil {
+	editHome(t, u.Union)
+	if err := u.Close(); err != nil {
 		t.Fatal(err)
 	}
 	failures := 0
@@ -268,12 +268,12 @@ func TestApplyResumed(t *testing.T) {
 	}
 	tr, err := openHome(c, false)
 	must(err)
-	u, who := tr.union, cow.Caller{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	u, who := tr.Union, cow.Caller{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
 	n, err := u.Create(who, u.Root(), "a", cow.NewObject{Mode: unix.S_IFREG | 0o640}, nil)
 	must(err)
 	must(u.Write(n, []byte("made"), 0, false))
 	must(u.Link(n, u.Root(), "b", nil))
-	must(tr.close())
+	must(tr.Close())
 	place := func(text string) {
 		must(os.WriteFile(filepath.Join(home, "a"), []byte(text), 0o640))
 		st, err := os.Stat(filepath.Join(c.HomeUpper(), "a"))

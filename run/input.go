@@ -42,7 +42,7 @@ func (p *inputPipe) put(data []byte, from *control.Conn) {
 // end says that no more input comes.
 func (p *inputPipe) end() { p.push(chunk{end: true}) }
 
-// close ends the pump. What is still queued, and what comes later, may go to another process; see takeOver.
+// Close ends the pump. What is still queued, and what comes later, may go to another process; see takeOver.
 func (p *inputPipe) close() {
 	p.mu.Lock()
 	p.ended = true

@@ -81,7 +81,7 @@ func wholeRunes(b []byte) int {
 	return len(b)
 }
 
-// close writes lines that never ended.
+// Close writes lines that never ended.
 func (l *logWriter) close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"mica/fs"
 	"mica/layerstore"
 	"mica/run/record"
+	"mica/run/tree"
 )
 
 // MountOptions say what to mount for inspection, and where.
@@ -76,9 +77,9 @@ func (e *Engine) mountJob(ctx context.Context, opt MountOptions) (job *mountJob,
 		}
 		return nil, nil, err
 	}
-	job.Lowers = imageStack(lowers)
+	job.Lowers = tree.ImageStack(lowers)
 	if img == nil || img.OverHost {
-		job.Lowers = append(job.Lowers, hostLower())
+		job.Lowers = append(job.Lowers, tree.HostLower())
 	}
 	return job, nil, nil
 }
@@ -103,7 +104,7 @@ func (e *Engine) mountContainer(ctx context.Context, job *mountJob, c *record.Co
 // useTree makes a container's tree what is mounted.
 func useTree(job *mountJob, c *record.Container, lowers []string) (err error) {
 	job.Container, job.ID, job.Dirs = c.Config.Name, c.ID(), c.Path()
-	job.Lowers, err = containerStack(c, lowers)
+	job.Lowers, err = tree.Stack(c, lowers)
 	return err
 }
 

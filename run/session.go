@@ -16,6 +16,7 @@ import (
 	"mica/run/mounted"
 	"mica/run/record"
 	"mica/run/sandbox"
+	"mica/run/tree"
 	"mica/run/userns"
 	"mica/run/volume"
 )
@@ -24,7 +25,7 @@ import (
 // main process.
 type session struct {
 	cfg    *record.Config
-	tree   *tree
+	tree   *tree.Tree
 	server *fs.Server
 	box    *sandbox.Sandbox
 	io     *processIO
@@ -40,7 +41,7 @@ type session struct {
 // is passed on.
 func (s *supervisor) begin(started func()) (_ *session, err error) {
 	cfg := s.c.Config
-	t, err := openTree(s.c, s.start.Lowers, treeOptions{volatile: cfg.Host.AutoRemove})
+	t, err := tree.Open(s.c, s.start.Lowers, tree.Options{Volatile: cfg.Host.AutoRemove})
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +49,7 @@ func (s *supervisor) begin(started func()) (_ *session, err error) {
 	defer func() {
 		if err != nil {
 			sess.desktop.Close()
-			t.close()
+			t.Close()
 			sess.releaseVolumes()
 		}
 	}()
@@ -150,7 +151,7 @@ func (sess *session) wait(h *hub, ended func(code int)) int {
 	}
 	status, err = sess.box.Wait()
 	sess.desktop.Close()
-	sess.tree.close()
+	sess.tree.Close()
 	sess.releaseVolumes()
 	if err != nil && status.Code == 0 {
 		return 255
@@ -178,7 +179,7 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	sess.tree.ids = ids
+	sess.tree.IDs = ids
 	if !ids.Helpers && slices.ContainsFunc(h.Ulimits, func(u record.Ulimit) bool { return u.Name == "locks" }) {
 		return nil, errors.New("--ulimit locks: with one id that limit holds the emulated users, and Linux ignores it anyway: leave it out")
 	}
@@ -229,7 +230,7 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	}
 	over := func(m record.Mount) bool { return mounted.AtOrBelow(cwd, m.Target) }
 	if !slices.ContainsFunc(slices.Concat(h.Mounts, sess.homeMounts()), over) {
-		if err := sess.tree.makeWorkingDir(cwd); err != nil {
+		if err := sess.tree.MakeWorkingDir(cwd); err != nil {
 			return nil, err
 		}
 	}
@@ -251,7 +252,7 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 // calling user, where nobody else is named.
 func (sess *session) userSpec(spec string) string {
 	if d := sess.cfg.Host.Desktop; d != nil && d.AsUser {
-		uid, gid := userns.Own(sess.tree.ids)
+		uid, gid := userns.Own(sess.tree.IDs)
 		return fmt.Sprintf("%d:%d", uid, gid)
 	}
 	if spec == "" && sess.cfg.Host.UserNS == "keep-id" {
@@ -264,7 +265,7 @@ func (sess *session) userSpec(spec string) string {
 // one of that path, and where a process begins otherwise.
 func (sess *session) homeWithKeptID() string {
 	if home, err := os.UserHomeDir(); err == nil && path.IsAbs(home) {
-		if st, err := sess.tree.statPath(home, true); err == nil && st != nil {
+		if st, err := sess.tree.Stat(home, true); err == nil && st != nil {
 			return home
 		}
 		if slices.ContainsFunc(sess.cfg.Host.Mounts, func(m record.Mount) bool { return m.Target == path.Clean(home) }) {
@@ -342,7 +343,7 @@ func (sess *session) serveRoot(box *sandbox.Config) error {
 		}
 		return owner(pid)
 	}
-	sess.server = fs.New(sess.tree.union, opt)
+	sess.server = fs.New(sess.tree.Union, opt)
 	box.EmulateIDs = true
 	box.Root = sandbox.Root{
 		FUSEOptions: "default_permissions,allow_other",
@@ -351,7 +352,7 @@ func (sess *session) serveRoot(box *sandbox.Config) error {
 			owner = o
 			return sess.server.Serve(dev)
 		},
-		Abandon: func() { sess.server.AbandonWhenIdle(abandonAfter) },
+		Abandon: func() { sess.server.AbandonWhenIdle(tree.AbandonAfter) },
 	}
 	return nil
 }

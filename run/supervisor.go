@@ -17,6 +17,7 @@ import (
 	"mica/run/control"
 	"mica/run/record"
 	"mica/run/sandbox"
+	"mica/run/tree"
 )
 
 // fdCommand is the descriptor that a supervisor inherits; see spawn.
@@ -25,7 +26,7 @@ const fdCommand = 3
 // superviseEngine is what a supervisor cannot do itself, since it takes the store or other containers.
 type superviseEngine interface {
 	// CommitTree makes an image of the changes in the tree of a container and gives its ID.
-	CommitTree(ctx context.Context, t *tree, cfg *record.Config, opt layerstore.CommitOptions) (string, error)
+	CommitTree(ctx context.Context, t *tree.Tree, cfg *record.Config, opt layerstore.CommitOptions) (string, error)
 	// RemoveAnonymous deletes the volumes of a container that is gone.
 	RemoveAnonymous(cfg *record.Config) error
 }

@@ -21,7 +21,7 @@ func (s *supervisor) handleTree(ctx context.Context, conn *control.Conn, req *co
 	}
 	switch req.Op {
 	case control.OpStat:
-		st, err := t.statPath(req.Path, opt.FollowLink)
+		st, err := t.Stat(req.Path, opt.FollowLink)
 		if err != nil {
 			return err
 		}
@@ -31,21 +31,21 @@ func (s *supervisor) handleTree(ctx context.Context, conn *control.Conn, req *co
 		return conn.SendJSON(control.KindOK, nil)
 	case control.OpSize:
 		sess.box.Sync()
-		n, err := t.upperSize(ctx)
+		n, err := t.UpperSize(ctx)
 		if err != nil {
 			return err
 		}
 		return conn.SendJSON(control.KindOK, control.SizeResult{Upper: n})
 	case control.OpDiff:
 		sess.box.Sync()
-		err := t.diff(ctx, func(i control.DiffItem) error { return conn.SendJSON(control.KindItem, i) })
+		err := t.Diff(ctx, func(i control.DiffItem) error { return conn.SendJSON(control.KindItem, i) })
 		if err != nil {
 			return err
 		}
 		return conn.Send(control.KindEnd, nil)
 	case control.OpCopyOut:
 		sess.box.Sync()
-		err := t.writeArchive(ctx, control.StreamWriter{Conn: conn, Kind: control.KindData}, req.Path, opt.Name, opt.FollowLink)
+		err := t.WriteArchive(ctx, control.StreamWriter{Conn: conn, Kind: control.KindData}, req.Path, opt.Name, opt.FollowLink)
 		if err != nil {
 			return err
 		}
@@ -55,7 +55,7 @@ func (s *supervisor) handleTree(ctx context.Context, conn *control.Conn, req *co
 			return err
 		}
 		stream := &control.StreamReader{Conn: conn}
-		if err := t.readArchive(stream, req.Path, opt.Archive, sess.changed); err != nil {
+		if err := t.ReadArchive(stream, req.Path, opt.Archive, sess.changed); err != nil {
 			return err
 		}
 		// An archive ends before its stream does, with padding.

@@ -12,6 +12,7 @@ import (
 	"mica/run/generated"
 	"mica/run/mounted"
 	"mica/run/record"
+	"mica/run/tree"
 )
 
 // The operations on a container's filesystem, whether it runs or not. The
@@ -20,7 +21,7 @@ import (
 // withTree runs running with a connection to the supervisor if there is one,
 // and stopped with the tree and under the container's lock if there is none.
 func (e *Engine) withTree(ctx context.Context, c *record.Container, readOnly bool,
-	running func(*control.Conn) error, stopped func(*tree) error) error {
+	running func(*control.Conn) error, stopped func(*tree.Tree) error) error {
 	var conn *control.Conn
 	lock, err := e.lockStopped(ctx, c)
 	for err == nil && lock == nil && conn == nil {
@@ -42,12 +43,12 @@ func (e *Engine) withTree(ctx context.Context, c *record.Container, readOnly boo
 	if err != nil {
 		return err
 	}
-	t, err := openTree(c, lowers, treeOptions{observe: readOnly})
+	t, err := tree.Open(c, lowers, tree.Options{Observe: readOnly})
 	if err != nil {
 		return err
 	}
 	err = stopped(t)
-	if closeErr := t.close(); err == nil {
+	if closeErr := t.Close(); err == nil {
 		err = closeErr
 	}
 	return err
@@ -117,7 +118,7 @@ func (e *Engine) Diff(ctx context.Context, c *record.Container, fn func(control.
 			}
 			return fn(item)
 		})
-	}, func(t *tree) error { return t.diff(ctx, fn) })
+	}, func(t *tree.Tree) error { return t.Diff(ctx, fn) })
 }
 
 // Size is how many bytes the container's own layer holds.
@@ -127,8 +128,8 @@ func (e *Engine) Size(ctx context.Context, c *record.Container) (n int64, err er
 		err := conn.Ask(control.Request{Op: control.OpSize}, &res)
 		n = res.Upper
 		return err
-	}, func(t *tree) error {
-		n, err = t.upperSize(ctx)
+	}, func(t *tree.Tree) error {
+		n, err = t.UpperSize(ctx)
 		return err
 	})
 	return n, err
@@ -148,8 +149,8 @@ func (e *Engine) Stat(ctx context.Context, c *record.Container, p string, follow
 	}
 	err = e.withTree(ctx, c, true, func(conn *control.Conn) error {
 		return conn.Ask(control.Request{Op: control.OpStat, Path: p, Copy: &control.CopyOptions{FollowLink: follow}}, &st)
-	}, func(t *tree) error {
-		st, err = t.statPath(p, follow)
+	}, func(t *tree.Tree) error {
+		st, err = t.Stat(p, follow)
 		return err
 	})
 	return st, err
@@ -189,7 +190,7 @@ func (e *Engine) copyOut(ctx context.Context, c *record.Container, p, name strin
 		}
 		_, err := io.Copy(w, &control.StreamReader{Conn: conn})
 		return err
-	}, func(t *tree) error { return t.writeArchive(ctx, w, p, name, follow) })
+	}, func(t *tree.Tree) error { return t.WriteArchive(ctx, w, p, name, follow) })
 }
 
 // Export writes the whole tree of the container, without what is mounted in it, as a tar stream.
@@ -244,5 +245,5 @@ func (e *Engine) copyIn(ctx context.Context, c *record.Container, dir string, ke
 			return answer
 		}
 		return err
-	}, func(t *tree) error { return t.readArchive(r, dir, keepOwners, nil) })
+	}, func(t *tree.Tree) error { return t.ReadArchive(r, dir, keepOwners, nil) })
 }

@@ -18,7 +18,7 @@ type identity struct {
 
 // passwdFiles reads the account files of a container.
 type passwdFiles interface {
-	readFile(path string) ([]byte, error) // a missing file is empty
+	ReadFile(path string) ([]byte, error) // a missing file is empty
 }
 
 // keepGroups in the place of a group means those of the user of the host.
@@ -33,7 +33,7 @@ func lookupUser(files passwdFiles, spec string, add []string) (identity, error) 
 	if userSpec == "" {
 		userSpec = "0"
 	}
-	passwd, err := files.readFile("/etc/passwd")
+	passwd, err := files.ReadFile("/etc/passwd")
 	if err != nil {
 		return identity{}, fmt.Errorf("look up user %s: %w", userSpec, err)
 	}
@@ -66,7 +66,7 @@ func lookupUser(files passwdFiles, spec string, add []string) (identity, error) 
 		id.Groups = []uint32{id.GID}
 		return id, nil
 	}
-	group, err := files.readFile("/etc/group")
+	group, err := files.ReadFile("/etc/group")
 	if err != nil {
 		return identity{}, fmt.Errorf("look up groups of user %s: %w", userSpec, err)
 	}

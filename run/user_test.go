@@ -10,7 +10,7 @@ import (
 
 type fakeFiles map[string]string
 
-func (f fakeFiles) readFile(path string) ([]byte, error) { return []byte(f[path]), nil }
+func (f fakeFiles) ReadFile(path string) ([]byte, error) { return []byte(f[path]), nil }
 
 var accounts = fakeFiles{
 	"/etc/passwd": "root:x:0:0:root:/root:/bin/bash\nbroken line\nweb:x:33:34:www:/var/www:/bin/sh\n12:x:55:55::/twelve:/bin/sh\n",

@@ -1,4 +1,4 @@
-package run
+package tree
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 	"mica/run/control"
 )
 
-// statPath describes one path; nil where there is none.
-func (t *tree) statPath(p string, follow bool) (*control.PathStat, error) {
+// Stat describes one path; nil where there is none.
+func (t *Tree) Stat(p string, follow bool) (*control.PathStat, error) {
 	n, attr, err := t.lookup(p, follow)
 	if err == unix.ENOENT || err == unix.ENOTDIR {
 		return nil, nil
@@ -27,16 +27,16 @@ func (t *tree) statPath(p string, follow bool) (*control.PathStat, error) {
 		Mtime: time.Unix(attr.Mtime.Sec, int64(attr.Mtime.Nsec)).UTC(),
 	}
 	if attr.Mode&unix.S_IFMT == unix.S_IFLNK {
-		if st.Target, err = t.union.Readlink(n); err != nil {
+		if st.Target, err = t.Union.Readlink(n); err != nil {
 			return nil, fmt.Errorf("read symlink %s in the container: %w", p, err)
 		}
 	}
 	return st, nil
 }
 
-// diff calls fn for every changed path.
-func (t *tree) diff(ctx context.Context, fn func(control.DiffItem) error) error {
-	return t.union.Changes(ctx, func(c *cow.Change) error {
+// Diff calls fn for every changed path.
+func (t *Tree) Diff(ctx context.Context, fn func(control.DiffItem) error) error {
+	return t.Union.Changes(ctx, func(c *cow.Change) error {
 		if c.Path == "." {
 			return nil
 		}
@@ -44,10 +44,10 @@ func (t *tree) diff(ctx context.Context, fn func(control.DiffItem) error) error 
 	})
 }
 
-// upperSize sums the bytes of the files that the container has changed.
-func (t *tree) upperSize(ctx context.Context) (int64, error) {
+// UpperSize sums the bytes of the files that the container has changed.
+func (t *Tree) UpperSize(ctx context.Context) (int64, error) {
 	var sum int64
-	err := t.union.Changes(ctx, func(c *cow.Change) error {
+	err := t.Union.Changes(ctx, func(c *cow.Change) error {
 		if c.Kind != cow.Deleted && c.LinkTo == "" && c.Meta.Mode&unix.S_IFMT == unix.S_IFREG {
 			sum += c.Size
 		}
@@ -56,8 +56,8 @@ func (t *tree) upperSize(ctx context.Context) (int64, error) {
 	return sum, err
 }
 
-// ownedByRoot tells whether a directory and all in it belong to 0:0.
-func (t *tree) ownedByRoot(p string) (bool, error) {
+// OwnedByRoot tells whether a directory and all in it belong to 0:0.
+func (t *Tree) OwnedByRoot(p string) (bool, error) {
 	n, attr, err := t.lookup(p, true)
 	if err != nil {
 		return false, fmt.Errorf("open %s in the container: %w", p, err)
@@ -66,7 +66,7 @@ func (t *tree) ownedByRoot(p string) (bool, error) {
 	return t.nodeOwnedByRoot(n, &attr)
 }
 
-func (t *tree) nodeOwnedByRoot(n *cow.Node, attr *cow.Attr) (bool, error) {
+func (t *Tree) nodeOwnedByRoot(n *cow.Node, attr *cow.Attr) (bool, error) {
 	if attr.UID != 0 || attr.GID != 0 {
 		return false, nil
 	}
@@ -74,7 +74,7 @@ func (t *tree) nodeOwnedByRoot(n *cow.Node, attr *cow.Attr) (bool, error) {
 		return true, nil
 	}
 	var names []string
-	err := t.union.ReadDir(n, 0, func(e cow.DirEntry) bool {
+	err := t.Union.ReadDir(n, 0, func(e cow.DirEntry) bool {
 		if e.Name != "." && e.Name != ".." {
 			names = append(names, e.Name)
 		}
@@ -85,7 +85,7 @@ func (t *tree) nodeOwnedByRoot(n *cow.Node, attr *cow.Attr) (bool, error) {
 	}
 	for _, name := range names {
 		var childAttr cow.Attr
-		child, err := t.union.Lookup(n, name, &childAttr)
+		child, err := t.Union.Lookup(n, name, &childAttr)
 		if err != nil {
 			return false, err
 		}

@@ -1,4 +1,4 @@
-package run
+package tree
 
 import (
 	"archive/tar"
@@ -17,16 +17,16 @@ import (
 
 // archiver writes a part of a tree as a tar stream.
 type archiver struct {
-	t     *tree
+	t     *Tree
 	w     *tar.Writer
 	links map[uint64]string // names of hard-linked files already written, by inode number
 	buf   []byte
 }
 
-// writeArchive writes the object at p and all below it, but for what the user
+// WriteArchive writes the object at p and all below it, but for what the user
 // may not read of the machine's root. It is called name in
 // the archive; with the empty name a directory's content stands at the top.
-func (t *tree) writeArchive(ctx context.Context, w io.Writer, p, name string, follow bool) error {
+func (t *Tree) WriteArchive(ctx context.Context, w io.Writer, p, name string, follow bool) error {
 	n, attr, err := t.lookup(p, follow)
 	if err != nil {
 		return fmt.Errorf("open %s in the container: %w", p, err)
@@ -47,7 +47,7 @@ func (t *tree) writeArchive(ctx context.Context, w io.Writer, p, name string, fo
 // children writes the entries of a directory.
 func (a *archiver) children(ctx context.Context, dir *cow.Node, prefix string) error {
 	var names []string
-	err := a.t.union.ReadDir(dir, 0, func(e cow.DirEntry) bool {
+	err := a.t.Union.ReadDir(dir, 0, func(e cow.DirEntry) bool {
 		if e.Name != "." && e.Name != ".." {
 			names = append(names, e.Name)
 		}
@@ -62,15 +62,15 @@ func (a *archiver) children(ctx context.Context, dir *cow.Node, prefix string) e
 		}
 		full := path.Join(prefix, name)
 		var attr cow.Attr
-		n, err := a.t.union.Lookup(dir, name, &attr)
-		if err == unix.ENOENT || err == unix.EACCES && a.t.union.MayBeShut(dir) {
+		n, err := a.t.Union.Lookup(dir, name, &attr)
+		if err == unix.ENOENT || err == unix.EACCES && a.t.Union.MayBeShut(dir) {
 			continue // removed meanwhile; or of a directory that can be listed only
 		}
 		if err != nil {
 			return fmt.Errorf("open %s in the container: %w", full, err)
 		}
 		err = a.object(ctx, n, &attr, full)
-		if errors.Is(err, unix.EACCES) && a.t.union.MayBeShut(n) {
+		if errors.Is(err, unix.EACCES) && a.t.Union.MayBeShut(n) {
 			err = nil
 		}
 		a.t.forget(n)
@@ -97,11 +97,11 @@ func (a *archiver) object(ctx context.Context, n *cow.Node, attr *cow.Attr, name
 		h.Typeflag, h.Name = tar.TypeDir, name+"/"
 	case unix.S_IFREG:
 		h.Typeflag, h.Size = tar.TypeReg, attr.Size
-		if _, err := a.t.union.Read(n, a.buf[:1], 0); err != nil { // before there is a header that promises it
+		if _, err := a.t.Union.Read(n, a.buf[:1], 0); err != nil { // before there is a header that promises it
 			return fmt.Errorf("read %s in the container: %w", name, err)
 		}
 	case unix.S_IFLNK:
-		target, err := a.t.union.Readlink(n)
+		target, err := a.t.Union.Readlink(n)
 		if err != nil {
 			return fmt.Errorf("read symlink %s in the container: %w", name, err)
 		}
@@ -144,7 +144,7 @@ func (a *archiver) header(h *tar.Header) error {
 
 // xattrs adds the attributes that an archive can spell.
 func (a *archiver) xattrs(n *cow.Node, h *tar.Header) error {
-	names, err := a.t.union.Listxattr(n)
+	names, err := a.t.Union.Listxattr(n)
 	if err == unix.EOPNOTSUPP {
 		return nil
 	}
@@ -155,7 +155,7 @@ func (a *archiver) xattrs(n *cow.Node, h *tar.Header) error {
 		if strings.Contains(attr, "=") {
 			continue
 		}
-		size, err := a.t.union.Getxattr(n, attr, nil)
+		size, err := a.t.Union.Getxattr(n, attr, nil)
 		if err == unix.EOPNOTSUPP || err == unix.ENODATA { // of no namespace, or removed meanwhile
 			continue
 		}
@@ -163,7 +163,7 @@ func (a *archiver) xattrs(n *cow.Node, h *tar.Header) error {
 			return err
 		}
 		value := make([]byte, size)
-		if size, err = a.t.union.Getxattr(n, attr, value); err != nil {
+		if size, err = a.t.Union.Getxattr(n, attr, value); err != nil {
 			return err
 		}
 		if h.PAXRecords == nil {
@@ -179,7 +179,7 @@ func (a *archiver) xattrs(n *cow.Node, h *tar.Header) error {
 func (a *archiver) content(n *cow.Node, name string, size int64) error {
 	for off := int64(0); off < size; {
 		part := a.buf[:min(int64(len(a.buf)), size-off)]
-		got, err := a.t.union.Read(n, part, off)
+		got, err := a.t.Union.Read(n, part, off)
 		if err != nil {
 			return fmt.Errorf("read %s in the container: %w", name, err)
 		}

@@ -1,4 +1,6 @@
-package run
+// Package tree is the filesystem of one container or image, seen from outside of any mount: paths are looked up in the union as
+// they would be inside. A supervisor has the tree that it serves, and commands open one that nobody runs.
+package tree
 
 import (
 	"fmt"
@@ -16,33 +18,33 @@ import (
 	"mica/run/skeleton"
 )
 
-// tree is the merged filesystem of one container or image, seen from outside.
-type tree struct {
-	union *cow.FS
-	ids   sandbox.IDMap // that its mount will show
+// Tree is the merged filesystem of one container or image, seen from outside.
+type Tree struct {
+	Union *cow.FS
+	IDs   sandbox.IDMap // that its mount will show
 }
 
-// treeOptions say how a tree is opened.
-type treeOptions struct {
-	volatile bool // nothing needs to survive a power loss
-	observe  bool // read only, for a container that nobody runs
+// Options say how a tree is opened.
+type Options struct {
+	Volatile bool // nothing needs to survive a power loss
+	Observe  bool // read only, for a container that nobody runs
 }
 
-// openTree opens the tree of a container over its image's layers.
-func openTree(c *record.Container, lowers []string, opt treeOptions) (*tree, error) {
-	stack, err := containerStack(c, lowers)
+// Open opens the tree of a container over its image's layers.
+func Open(c *record.Container, lowers []string, opt Options) (*Tree, error) {
+	stack, err := Stack(c, lowers)
 	if err != nil {
 		return nil, err
 	}
-	u, err := cow.Open(cow.Config{Lowers: stack, Upper: c.Upper(), Work: c.Work(), Volatile: opt.volatile, Observe: opt.observe})
+	u, err := cow.Open(cow.Config{Lowers: stack, Upper: c.Upper(), Work: c.Work(), Volatile: opt.Volatile, Observe: opt.Observe})
 	if err != nil {
 		return nil, fmt.Errorf("open the container's filesystem: %w", err)
 	}
-	return &tree{union: u}, nil
+	return &Tree{Union: u}, nil
 }
 
-// imageStack is the layers of an image as a union takes them.
-func imageStack(lowers []string) []cow.Lower {
+// ImageStack is the layers of an image as a union takes them.
+func ImageStack(lowers []string) []cow.Lower {
 	var stack []cow.Lower
 	for _, dir := range lowers {
 		stack = append(stack, cow.Lower{Dir: dir, Catalog: layerstore.CatalogOf(dir)})
@@ -50,16 +52,16 @@ func imageStack(lowers []string) []cow.Lower {
 	return stack
 }
 
-// hostLower is the machine's own root as a layer. What is mounted below it,
+// HostLower is the machine's own root as a layer. What is mounted below it,
 // such as a separate /home, is part of it: the layer is read through the machine's mounts.
-func hostLower() cow.Lower { return cow.Lower{Dir: "/", Owners: cow.OwnersReal} }
+func HostLower() cow.Lower { return cow.Lower{Dir: "/", Owners: cow.OwnersReal} }
 
-// containerStack is what lies below the upper directory of a container,
+// Stack is what lies below the upper directory of a container,
 // whoever opens it: the records in the upper count these layers.
-func containerStack(c *record.Container, lowers []string) ([]cow.Lower, error) {
-	stack := imageStack(lowers)
+func Stack(c *record.Container, lowers []string) ([]cow.Lower, error) {
+	stack := ImageStack(lowers)
 	if c.Config.HostBase {
-		return append(stack, hostLower()), nil
+		return append(stack, HostLower()), nil
 	}
 	layers, err := skeleton.Layers(c)
 	if err != nil {
@@ -71,39 +73,39 @@ func containerStack(c *record.Container, lowers []string) ([]cow.Lower, error) {
 	return stack, nil
 }
 
-// abandonAfter is how long the servers of a container that has ended wait for
+// AbandonAfter is how long the servers of a container that has ended wait for
 // programs that still use files of it.
-const abandonAfter = 2 * time.Second
+const AbandonAfter = 2 * time.Second
 
-func (t *tree) close() error { return t.union.Close() }
+func (t *Tree) Close() error { return t.Union.Close() }
 
-// maxLinks bounds the symlinks on the way to one path, as the kernel does.
-const maxLinks = 40
+// MaxLinks bounds the symlinks on the way to one path, as the kernel does.
+const MaxLinks = 40
 
 // lookup finds a path, following symlinks inside the tree, the last one only
 // if follow is set. The caller forgets the node.
-func (t *tree) lookup(p string, follow bool) (*cow.Node, cow.Attr, error) {
+func (t *Tree) lookup(p string, follow bool) (*cow.Node, cow.Attr, error) {
 	w := walker{t: t, follow: follow}
-	return w.walk(t.union.Root(), p)
+	return w.walk(t.Union.Root(), p)
 }
 
 // forget gives back a node of lookup.
-func (t *tree) forget(n *cow.Node) {
-	if n != nil && n != t.union.Root() {
-		t.union.Forget(n, 1)
+func (t *Tree) forget(n *cow.Node) {
+	if n != nil && n != t.Union.Root() {
+		t.Union.Forget(n, 1)
 	}
 }
 
 // walker resolves one path.
 type walker struct {
-	t      *tree
+	t      *Tree
 	follow bool
 	links  int
 }
 
 // walk resolves p, which is taken from the root.
 func (w *walker) walk(root *cow.Node, p string) (n *cow.Node, attr cow.Attr, err error) {
-	u := w.t.union
+	u := w.t.Union
 	stack := []*cow.Node{root} // the way to where we are, root first
 	defer func() {
 		for i, held := range stack {
@@ -133,7 +135,7 @@ func (w *walker) walk(root *cow.Node, p string) (n *cow.Node, attr cow.Attr, err
 			if err != nil {
 				return nil, attr, err
 			}
-			if w.links++; w.links > maxLinks {
+			if w.links++; w.links > MaxLinks {
 				return nil, attr, unix.ELOOP
 			}
 			if strings.HasPrefix(target, "/") {
@@ -165,8 +167,8 @@ func splitPath(p string) []string {
 // maxAccountFile bounds the account files that are read into memory.
 const maxAccountFile = 16 << 20
 
-// readFile reads a small regular file. A missing one is empty.
-func (t *tree) readFile(p string) ([]byte, error) {
+// ReadFile reads a small regular file. A missing one is empty.
+func (t *Tree) ReadFile(p string) ([]byte, error) {
 	n, attr, err := t.lookup(p, true)
 	if err == unix.ENOENT || err == unix.ENOTDIR {
 		return nil, nil
@@ -179,16 +181,16 @@ func (t *tree) readFile(p string) ([]byte, error) {
 		return nil, fmt.Errorf("read %s in the container: not a regular file of a sensible size", p)
 	}
 	buf := make([]byte, attr.Size)
-	got, err := t.union.Read(n, buf, 0)
+	got, err := t.Union.Read(n, buf, 0)
 	if err != nil {
 		return nil, fmt.Errorf("read %s in the container: %w", p, err)
 	}
 	return buf[:got], nil
 }
 
-// appendFile writes data at the end of a file of the given size, which it makes
+// AppendFile writes data at the end of a file of the given size, which it makes
 // if it is missing.
-func (t *tree) appendFile(file string, data []byte, size int64) error {
+func (t *Tree) AppendFile(file string, data []byte, size int64) error {
 	n, _, err := t.lookup(file, true)
 	if err == unix.ENOENT {
 		i := strings.LastIndexByte(file, '/')
@@ -199,7 +201,7 @@ func (t *tree) appendFile(file string, data []byte, size int64) error {
 		if err != nil {
 			return err
 		}
-		n, err = t.union.Create(cow.Caller{}, dir, file[i+1:], cow.NewObject{Mode: unix.S_IFREG | 0o644}, nil)
+		n, err = t.Union.Create(cow.Caller{}, dir, file[i+1:], cow.NewObject{Mode: unix.S_IFREG | 0o644}, nil)
 		t.forget(dir)
 		if err != nil {
 			return err
@@ -208,11 +210,11 @@ func (t *tree) appendFile(file string, data []byte, size int64) error {
 		return err
 	}
 	defer t.forget(n)
-	return t.union.Write(n, data, size, false)
+	return t.Union.Write(n, data, size, false)
 }
 
-// makeWorkingDir makes a working directory that the image lacks.
-func (t *tree) makeWorkingDir(dir string) error {
+// MakeWorkingDir makes a working directory that the image lacks.
+func (t *Tree) MakeWorkingDir(dir string) error {
 	n, attr, err := t.lookup(dir, true)
 	if err == nil {
 		t.forget(n)
@@ -228,7 +230,7 @@ func (t *tree) makeWorkingDir(dir string) error {
 }
 
 // makeDirs makes a directory and those above it that are missing. A symlink on the way is followed.
-func (t *tree) makeDirs(dir string) error {
+func (t *Tree) makeDirs(dir string) error {
 	names := splitPath(dir)
 	for i := range names {
 		p := "/" + strings.Join(names[:i+1], "/")
@@ -248,7 +250,7 @@ func (t *tree) makeDirs(dir string) error {
 			return fmt.Errorf("make directory %s: %w", p, err)
 		}
 		var out cow.Attr
-		made, err := t.union.Create(cow.Caller{}, parent, names[i], cow.NewObject{Mode: unix.S_IFDIR | 0o755}, &out)
+		made, err := t.Union.Create(cow.Caller{}, parent, names[i], cow.NewObject{Mode: unix.S_IFDIR | 0o755}, &out)
 		t.forget(parent)
 		if err != nil {
 			return fmt.Errorf("make directory %s: %w", p, err)
@@ -258,9 +260,9 @@ func (t *tree) makeDirs(dir string) error {
 	return nil
 }
 
-// ensureDir makes a directory that is missing, with an owner; those above it
+// EnsureDir makes a directory that is missing, with an owner; those above it
 // are root's.
-func (t *tree) ensureDir(dir string, uid, gid, mode uint32) error {
+func (t *Tree) EnsureDir(dir string, uid, gid, mode uint32) error {
 	fail := func(err error) error { return fmt.Errorf("make directory %s in the container: %w", dir, err) }
 	if n, _, err := t.lookup(dir, true); err != unix.ENOENT {
 		if err != nil {
@@ -278,7 +280,7 @@ func (t *tree) ensureDir(dir string, uid, gid, mode uint32) error {
 		return fail(err)
 	}
 	defer t.forget(n)
-	made, err := t.union.Create(cow.Caller{UID: uid, GID: gid}, n, filepath.Base(dir), cow.NewObject{Mode: unix.S_IFDIR | mode}, nil)
+	made, err := t.Union.Create(cow.Caller{UID: uid, GID: gid}, n, filepath.Base(dir), cow.NewObject{Mode: unix.S_IFDIR | mode}, nil)
 	if err != nil {
 		return fail(err)
 	}

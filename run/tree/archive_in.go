@@ -1,4 +1,4 @@
-package run
+package tree
 
 import (
 	"archive/tar"
@@ -18,7 +18,7 @@ import (
 
 // unarchiver writes the entries of a tar stream into a tree.
 type unarchiver struct {
-	t          *tree
+	t          *Tree
 	base       string // directory of the tree
 	keepOwners bool
 	times      []pendingTime // of directories, set when their content is there
@@ -33,9 +33,9 @@ type pendingTime struct {
 // changedFunc hears of a name that was made or replaced, and what it is now.
 type changedFunc func(dir *cow.Node, name string, n *cow.Node)
 
-// readArchive unpacks a tar stream below the directory base. Names that lead out of it are refused; symlinks in the tree are
+// ReadArchive unpacks a tar stream below the directory base. Names that lead out of it are refused; symlinks in the tree are
 // followed inside the tree only. changed, if not nil, hears of every name that was made or replaced.
-func (t *tree) readArchive(r io.Reader, base string, keepOwners bool, changed changedFunc) error {
+func (t *Tree) ReadArchive(r io.Reader, base string, keepOwners bool, changed changedFunc) error {
 	u := &unarchiver{t: t, base: base, keepOwners: keepOwners, changed: changed}
 	in := tar.NewReader(r)
 	for {
@@ -56,7 +56,7 @@ func (t *tree) readArchive(r io.Reader, base string, keepOwners bool, changed ch
 		if err != nil {
 			return fmt.Errorf("set times of %s in the container: %w", p.path, err)
 		}
-		err = t.union.Setattr(n, cow.SetAttr{Atime: &p.time, Mtime: &p.time}, &attr)
+		err = t.Union.Setattr(n, cow.SetAttr{Atime: &p.time, Mtime: &p.time}, &attr)
 		t.forget(n)
 		if err != nil {
 			return fmt.Errorf("set times of %s in the container: %w", p.path, err)
@@ -137,7 +137,7 @@ func tarMode(h *tar.Header) (uint32, bool) {
 func (u *unarchiver) place(parent *cow.Node, name string, mode uint32, h *tar.Header) (*cow.Node, cow.Attr, error) {
 	var attr cow.Attr
 	typ := mode & unix.S_IFMT
-	old, err := u.t.union.Lookup(parent, name, &attr)
+	old, err := u.t.Union.Lookup(parent, name, &attr)
 	if err == nil {
 		oldType := attr.Mode & unix.S_IFMT
 		if oldType == unix.S_IFDIR && typ == unix.S_IFDIR {
@@ -147,7 +147,7 @@ func (u *unarchiver) place(parent *cow.Node, name string, mode uint32, h *tar.He
 		if oldType == unix.S_IFDIR || typ == unix.S_IFDIR {
 			return nil, attr, errors.New("a directory does not replace something else, nor something else a directory")
 		}
-		if err := u.t.union.Unlink(parent, name); err != nil {
+		if err := u.t.Union.Unlink(parent, name); err != nil {
 			return nil, attr, err
 		}
 	} else if err != unix.ENOENT {
@@ -157,7 +157,7 @@ func (u *unarchiver) place(parent *cow.Node, name string, mode uint32, h *tar.He
 	if !ok {
 		return nil, attr, fmt.Errorf("device number %d:%d is out of range", h.Devmajor, h.Devminor)
 	}
-	n, err := u.t.union.Create(cow.Caller{}, parent, name, cow.NewObject{Mode: mode, Rdev: dev, Target: h.Linkname}, &attr)
+	n, err := u.t.Union.Create(cow.Caller{}, parent, name, cow.NewObject{Mode: mode, Rdev: dev, Target: h.Linkname}, &attr)
 	return n, attr, err
 }
 
@@ -166,7 +166,7 @@ func (u *unarchiver) content(n *cow.Node, r io.Reader) error {
 	for off := int64(0); ; {
 		got, err := io.ReadFull(r, buf)
 		if got > 0 {
-			if err := u.t.union.Write(n, buf[:got], off, false); err != nil {
+			if err := u.t.Union.Write(n, buf[:got], off, false); err != nil {
 				return err
 			}
 			off += int64(got)
@@ -195,7 +195,7 @@ func (u *unarchiver) attributes(n *cow.Node, h *tar.Header, mode uint32, attr *c
 	if mode&unix.S_IFMT != unix.S_IFLNK {
 		set.Mode = &perm
 	}
-	if err := u.t.union.Setattr(n, set, attr); err != nil {
+	if err := u.t.Union.Setattr(n, set, attr); err != nil {
 		return err
 	}
 	for key, value := range h.PAXRecords {
@@ -203,12 +203,12 @@ func (u *unarchiver) attributes(n *cow.Node, h *tar.Header, mode uint32, attr *c
 		if !ok || !u.keepOwners && strings.HasPrefix(name, "security.") {
 			continue
 		}
-		if err := u.t.union.Setxattr(n, name, []byte(value), 0, false); err != nil && err != unix.EOPNOTSUPP {
+		if err := u.t.Union.Setxattr(n, name, []byte(value), 0, false); err != nil && err != unix.EOPNOTSUPP {
 			return fmt.Errorf("set attribute %s: %w", name, err)
 		}
 	}
 	mtime := sys.Timespec(h.ModTime)
-	return u.t.union.Setattr(n, cow.SetAttr{Atime: &mtime, Mtime: &mtime}, attr)
+	return u.t.Union.Setattr(n, cow.SetAttr{Atime: &mtime, Mtime: &mtime}, attr)
 }
 
 // noID is what the kernel takes for no user.
@@ -225,13 +225,13 @@ func (u *unarchiver) link(h *tar.Header, parent *cow.Node, name string) error {
 	}
 	defer u.t.forget(n)
 	var attr cow.Attr
-	if old, err := u.t.union.Lookup(parent, name, &attr); err == nil {
+	if old, err := u.t.Union.Lookup(parent, name, &attr); err == nil {
 		u.t.forget(old)
-		if err := u.t.union.Unlink(parent, name); err != nil {
+		if err := u.t.Union.Unlink(parent, name); err != nil {
 			return err
 		}
 	}
-	if err := u.t.union.Link(n, parent, name, &attr); err != nil {
+	if err := u.t.Union.Link(n, parent, name, &attr); err != nil {
 		return err
 	}
 	u.t.forget(n) // Link gave it one more reference
