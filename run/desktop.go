@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"mica/internal/environ"
+	"mica/run/account"
 	"mica/run/control"
 	"mica/run/mounted"
 	"mica/run/record"
@@ -68,7 +69,7 @@ func (d *gatherer) gather() error {
 	}
 	d.set("HOME", cfg.HomeDir)
 	if cfg.AsUser && !d.c.Config.HostBase {
-		if err := addAccount(d.tree, d.uid, d.gid, cfg.HomeDir); err != nil {
+		if err := account.Add(d.tree, d.uid, d.gid, cfg.HomeDir); err != nil {
 			return err
 		}
 	}

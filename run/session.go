@@ -11,6 +11,7 @@ import (
 
 	"mica/fs"
 	"mica/internal/idcall"
+	"mica/run/account"
 	"mica/run/control"
 	"mica/run/generated"
 	"mica/run/mounted"
@@ -184,11 +185,11 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 		return nil, errors.New("--ulimit locks: with one id that limit holds the emulated users, and Linux ignores it anyway: leave it out")
 	}
 	if h.UserNS == "keep-id" && h.Desktop == nil && !cfg.HostBase {
-		if err := addAccount(sess.tree, uint32(os.Getuid()), uint32(os.Getgid()), sess.homeWithKeptID()); err != nil {
+		if err := account.Add(sess.tree, uint32(os.Getuid()), uint32(os.Getgid()), sess.homeWithKeptID()); err != nil {
 			return nil, err
 		}
 	}
-	user, err := lookupUser(sess.tree, sess.userSpec(cfg.Container.User), h.GroupAdd)
+	user, err := account.Lookup(sess.tree, sess.userSpec(cfg.Container.User), h.GroupAdd)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +220,7 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 		IDs: ids, Hostname: cfg.Container.Hostname, Domain: cfg.Container.Domainname, ReadOnlyRoot: h.ReadOnly, Mounts: mounts, Files: files,
 		Ahead: s.ahead, ShmSize: h.ShmSize, Umask: h.Umask, OOMScoreAdj: h.OOMScoreAdj, Caps: sandbox.Caps{Add: h.CapAdd, Drop: h.CapDrop},
 		Process: sandbox.Spec{
-			Args: cfg.Args(), Env: environment(cfg, cfg.TTY, user.home, nil), Cwd: cwd, User: user.User, TTY: cfg.TTY,
+			Args: cfg.Args(), Env: environment(cfg, cfg.TTY, user.Home, nil), Cwd: cwd, User: user.User, TTY: cfg.TTY,
 		},
 	}
 	for _, d := range h.Devices {
@@ -303,7 +304,7 @@ func (sess *session) execSpec(x *control.Exec) (*sandbox.Spec, error) {
 	if userSpec == "" {
 		userSpec = sess.userSpec(sess.cfg.Container.User)
 	}
-	user, err := lookupUser(sess.tree, userSpec, sess.cfg.Host.GroupAdd)
+	user, err := account.Lookup(sess.tree, userSpec, sess.cfg.Host.GroupAdd)
 	if err != nil {
 		return nil, err
 	}
@@ -315,7 +316,7 @@ func (sess *session) execSpec(x *control.Exec) (*sandbox.Spec, error) {
 		cwd = sess.startDir()
 	}
 	spec := &sandbox.Spec{
-		Args: x.Args, Env: environment(sess.cfg, x.TTY, user.home, x.Env), Cwd: path.Clean("/" + cwd), User: user.User, TTY: x.TTY,
+		Args: x.Args, Env: environment(sess.cfg, x.TTY, user.Home, x.Env), Cwd: path.Clean("/" + cwd), User: user.User, TTY: x.TTY,
 	}
 	sess.desktop.AddTo(spec, x)
 	if x.Privileged {

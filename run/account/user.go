@@ -1,4 +1,6 @@
-package run
+// Package account knows the users of a container by its own account files: whom a process runs as, and how the calling user gets
+// an entry there.
+package account
 
 import (
 	"bytes"
@@ -10,34 +12,34 @@ import (
 	"mica/run/sandbox"
 )
 
-// identity is whom a process runs as, looked up in the image.
-type identity struct {
+// Identity is whom a process runs as, looked up in the image.
+type Identity struct {
 	sandbox.User
-	home string
+	Home string
 }
 
-// passwdFiles reads the account files of a container.
-type passwdFiles interface {
+// Files reads the account files of a container.
+type Files interface {
 	ReadFile(path string) ([]byte, error) // a missing file is empty
 }
 
 // keepGroups in the place of a group means those of the user of the host.
 const keepGroups = "keep-groups"
 
-// lookupUser finds USER[:GROUP], each a name or a number, in the container's
+// Lookup finds USER[:GROUP], each a name or a number, in the container's
 // own /etc/passwd and /etc/group. An empty spec is root. A number need not be
 // listed; the supplementary groups count where no group is named, and the group itself is
 // one of them.
-func lookupUser(files passwdFiles, spec string, add []string) (identity, error) {
+func Lookup(files Files, spec string, add []string) (Identity, error) {
 	userSpec, groupSpec, hasGroup := strings.Cut(spec, ":")
 	if userSpec == "" {
 		userSpec = "0"
 	}
 	passwd, err := files.ReadFile("/etc/passwd")
 	if err != nil {
-		return identity{}, fmt.Errorf("look up user %s: %w", userSpec, err)
+		return Identity{}, fmt.Errorf("look up user %s: %w", userSpec, err)
 	}
-	id := identity{home: "/"}
+	id := Identity{Home: "/"}
 	number, numErr := parseID(userSpec)
 	name, found := "", false
 	eachRecord(passwd, 7, func(f []string) bool {
@@ -52,13 +54,13 @@ func lookupUser(files passwdFiles, spec string, add []string) (identity, error) 
 		name, found = f[0], true
 		id.UID, id.GID = uid, gid
 		if f[5] != "" {
-			id.home = f[5]
+			id.Home = f[5]
 		}
 		return false
 	})
 	if !found {
 		if numErr != nil {
-			return identity{}, fmt.Errorf("unable to find user %s: no matching entries in the container's /etc/passwd", userSpec)
+			return Identity{}, fmt.Errorf("unable to find user %s: no matching entries in the container's /etc/passwd", userSpec)
 		}
 		id.UID = number
 	}
@@ -68,12 +70,12 @@ func lookupUser(files passwdFiles, spec string, add []string) (identity, error) 
 	}
 	group, err := files.ReadFile("/etc/group")
 	if err != nil {
-		return identity{}, fmt.Errorf("look up groups of user %s: %w", userSpec, err)
+		return Identity{}, fmt.Errorf("look up groups of user %s: %w", userSpec, err)
 	}
 	if hasGroup {
 		gid, ok := findGroup(group, groupSpec)
 		if !ok {
-			return identity{}, fmt.Errorf("unable to find group %s: no matching entries in the container's /etc/group", groupSpec)
+			return Identity{}, fmt.Errorf("unable to find group %s: no matching entries in the container's /etc/group", groupSpec)
 		}
 		id.GID = gid
 	} else if name != "" {
@@ -91,7 +93,7 @@ func lookupUser(files passwdFiles, spec string, add []string) (identity, error) 
 		}
 		gid, ok := findGroup(group, g)
 		if !ok {
-			return identity{}, fmt.Errorf("unable to find group %s: no matching entries in the container's /etc/group", g)
+			return Identity{}, fmt.Errorf("unable to find group %s: no matching entries in the container's /etc/group", g)
 		}
 		id.Groups = append(id.Groups, gid)
 	}

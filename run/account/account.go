@@ -1,4 +1,4 @@
-package run
+package account
 
 import (
 	"bytes"
@@ -10,9 +10,9 @@ import (
 	"mica/run/tree"
 )
 
-// addAccount enters the calling user in the container's account files if they
+// Add enters the calling user in the container's account files if they
 // do not know the id, since programs ask them for name and home. Root is always known.
-func addAccount(t *tree.Tree, uid, gid uint32, home string) error {
+func Add(t *tree.Tree, uid, gid uint32, home string) error {
 	if uid == 0 {
 		return nil
 	}
