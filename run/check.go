@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"mica/cow"
+	"mica/run/home"
 	"mica/run/record"
 	"mica/run/tree"
 	"mica/run/userns"
@@ -133,8 +134,8 @@ func (e *Engine) checkContainer(ctx context.Context, rel string, repair bool) (l
 		return list, err
 	}
 	unions := []cow.Config{{Lowers: stack, Upper: c.Upper(), Work: c.Work()}}
-	if _, err := os.Stat(c.HomeUpper()); err == nil && homeIsUnion(c.Config) {
-		unions = append(unions, homeConfig(c))
+	if _, err := os.Stat(c.HomeUpper()); err == nil && home.IsUnion(c.Config) {
+		unions = append(unions, home.Config(c))
 	}
 	for _, cfg := range unions {
 		problems, err := cow.Check(cfg, repair)

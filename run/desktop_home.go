@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"mica/run/home"
 	"mica/run/mounted"
 	"mica/run/record"
 	"mica/run/sandbox"
@@ -13,25 +14,24 @@ import (
 // setHome puts the home directory at its place. The tree in which directories
 // below it can be made is nil where they exist for others too.
 func (d *gatherer) setHome() (*tree.Tree, error) {
-	home := d.cfg.HomeDir
-	mount := sandbox.Mount{Target: home, NoSuid: true, NoDev: true}
+	mount := sandbox.Mount{Target: d.cfg.HomeDir, NoSuid: true, NoDev: true}
 	var t *tree.Tree
 	switch {
-	case homeIsUnion(d.c.Config):
+	case home.IsUnion(d.c.Config):
 		var err error
-		if t, err = startHome(d.c); err != nil {
+		if t, err = home.Start(d.c); err != nil {
 			return nil, err
 		}
 		d.home = t
-		server := newHomeServer(t.Union, d.ids)
+		server := home.NewServer(t.Union, d.ids)
 		mount.Kind, mount.Serve = sandbox.MountFUSE, server.Serve
 		mount.Abandon = func() { server.AbandonWhenIdle(tree.AbandonAfter) }
 		d.mounts = append(d.mounts, mount)
 	case d.cfg.Home == record.HomeShared:
-		mount.Kind, mount.Source = sandbox.MountBind, home
+		mount.Kind, mount.Source = sandbox.MountBind, d.cfg.HomeDir
 		d.mounts = append(d.mounts, mount)
 	default:
-		if err := d.tree.EnsureDir(home, d.uid, d.gid, 0o700); err != nil {
+		if err := d.tree.EnsureDir(d.cfg.HomeDir, d.uid, d.gid, 0o700); err != nil {
 			return nil, err
 		}
 		t = d.tree
@@ -45,7 +45,7 @@ func (d *gatherer) setHome() (*tree.Tree, error) {
 
 // hideStore covers the store where it lies in the home directory that shows.
 func (d *gatherer) hideStore() {
-	rel, ok := storeIn(d.c)
+	rel, ok := home.StoreIn(d.c)
 	if !ok {
 		return
 	}

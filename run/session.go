@@ -14,6 +14,7 @@ import (
 	"mica/run/account"
 	"mica/run/control"
 	"mica/run/generated"
+	"mica/run/home"
 	"mica/run/mounted"
 	"mica/run/record"
 	"mica/run/sandbox"
@@ -292,7 +293,7 @@ func (sess *session) startDir() string {
 // because something is mounted there.
 func (sess *session) homeMounts() []record.Mount {
 	d := sess.cfg.Host.Desktop
-	if d == nil || d.Home == record.HomePrivate && !homeIsUnion(sess.cfg) {
+	if d == nil || d.Home == record.HomePrivate && !home.IsUnion(sess.cfg) {
 		return nil
 	}
 	return []record.Mount{{Target: d.HomeDir}}

@@ -11,8 +11,8 @@ import (
 
 	"mica/internal/format"
 	"mica/layerstore"
-	"mica/run"
 	"mica/run/control"
+	"mica/run/home"
 )
 
 func (a *app) newCommitCommand() *cobra.Command {
@@ -130,7 +130,7 @@ func newHistoryRow(step layerstore.HistoryRow, human, noTrunc bool) historyRow {
 }
 
 func (a *app) newDiffCommand() *cobra.Command {
-	var home bool
+	var ofHome bool
 	c := &cobra.Command{
 		Use:               "diff [flags] CONTAINER",
 		Short:             "List the paths that a container has changed",
@@ -153,8 +153,8 @@ func (a *app) newDiffCommand() *cobra.Command {
 				shown = format.Printable
 			}
 			diff := e.Diff
-			if home {
-				diff = run.HomeDiff
+			if ofHome {
+				diff = home.Diff
 			}
 			if err := diff(c.Context(), ct, func(i control.DiffItem) error {
 				_, err := fmt.Fprintln(out, i.Kind, shown(i.Path))
@@ -165,6 +165,6 @@ func (a *app) newDiffCommand() *cobra.Command {
 			return out.Flush()
 		},
 	}
-	c.Flags().BoolVar(&home, "home", false, "list what it has changed in its copy-on-write home directory")
+	c.Flags().BoolVar(&ofHome, "home", false, "list what it has changed in its copy-on-write home directory")
 	return c
 }

@@ -12,6 +12,7 @@ import (
 
 	"mica/internal/format"
 	"mica/run"
+	"mica/run/home"
 	"mica/run/record"
 )
 
@@ -102,7 +103,7 @@ sees your home directory as it is then.`,
 			if err != nil {
 				return err
 			}
-			if err := run.HomeDiscard(c); err != nil {
+			if err := home.Discard(c); err != nil {
 				return err
 			}
 			fmt.Fprintln(stdout, args[0])
@@ -112,7 +113,7 @@ sees your home directory as it is then.`,
 }
 
 func (a *app) newHomeApplyCommand() *cobra.Command {
-	var opt run.ApplyOptions
+	var opt home.ApplyOptions
 	var yes, dryRun bool
 	c := &cobra.Command{
 		Use:   "apply [flags] CONTAINER",
@@ -134,20 +135,20 @@ overwritten, unless --force says so.`,
 		if err != nil {
 			return err
 		}
-		opt.Confirm = func(s *run.ApplySummary) error {
+		opt.Confirm = func(s *home.ApplySummary) error {
 			for _, i := range s.Items {
 				fmt.Fprintln(stdout, i.Kind, format.Printable(i.Path))
 			}
 			fmt.Fprintln(stdout, s)
 			if dryRun || len(s.Items) == 0 {
-				return run.ErrNotApplied
+				return home.ErrNotApplied
 			}
 			if yes {
 				return nil
 			}
 			return ask(c.Context(), "This writes these changes to "+s.Dir+".", "add -y to go ahead", "nothing was written")
 		}
-		if err := run.HomeApply(c.Context(), ct, opt); err != nil && !errors.Is(err, run.ErrNotApplied) {
+		if err := home.Apply(c.Context(), ct, opt); err != nil && !errors.Is(err, home.ErrNotApplied) {
 			return err
 		}
 		return nil

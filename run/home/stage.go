@@ -1,4 +1,4 @@
-package run
+package home
 
 import (
 	"context"
@@ -19,10 +19,10 @@ import (
 	"mica/internal/sys"
 )
 
-// homeStage makes changes ready in directories beside the home directory's
+// stage makes changes ready in directories beside the home directory's
 // files, so that putting each in place is one rename, which can be taken back.
-type homeStage struct {
-	plan  *homePlan
+type stage struct {
+	plan  *plan
 	force bool                  // whatever is in the place of a change goes
 	dirs  map[uint64]*stageDir  // by filesystem
 	made  map[string]*stageDir  // where directories that are new come from, by path
@@ -53,7 +53,7 @@ type step struct {
 }
 
 // dirFor finds the staging directory on the filesystem of the place of rel.
-func (s *homeStage) dirFor(rel string) (*stageDir, error) {
+func (s *stage) dirFor(rel string) (*stageDir, error) {
 	parent := path.Dir(rel)
 	if d, ok := s.made[parent]; ok {
 		return d, nil
@@ -92,7 +92,7 @@ func (s *homeStage) dirFor(rel string) (*stageDir, error) {
 }
 
 // prepare makes one change ready.
-func (s *homeStage) prepare(c *cow.Change, v verdict) error {
+func (s *stage) prepare(c *cow.Change, v verdict) error {
 	fail := func(err error) error {
 		return fmt.Errorf("prepare %s: %w; nothing was written", path.Join(s.plan.dir, c.Path), err)
 	}
@@ -135,7 +135,7 @@ func (s *homeStage) prepare(c *cow.Change, v verdict) error {
 }
 
 // unlock lets the owner write to a directory that is there, until all is in it.
-func (s *homeStage) unlock(rel string) error {
+func (s *stage) unlock(rel string) error {
 	if s.open[rel] || s.made[rel] != nil {
 		return nil
 	}
@@ -163,7 +163,7 @@ var errNotTakenBack = errors.New("not everything could be taken back")
 
 // commit carries all steps out, or none. The error is [errNotTakenBack] where that failed; what was there before is kept
 // then.
-func (s *homeStage) commit(ctx context.Context) error {
+func (s *stage) commit(ctx context.Context) error {
 	slices.Reverse(s.last)
 	steps := append(s.steps, s.last...)
 	for i, st := range steps {
@@ -181,7 +181,7 @@ func (s *homeStage) commit(ctx context.Context) error {
 }
 
 // takeBack undoes steps, of which the last one failed with err and may have been carried out in part.
-func (s *homeStage) takeBack(steps []step, err error) error {
+func (s *stage) takeBack(steps []step, err error) error {
 	var failed []error
 	for _, done := range slices.Backward(steps) {
 		if undoErr := done.undo(); undoErr != nil {
@@ -203,7 +203,7 @@ func (s *homeStage) takeBack(steps []step, err error) error {
 }
 
 // in calls fn with the directory of a path of the home directory.
-func (s *homeStage) in(rel string, fn func(dir int, name string) error) error {
+func (s *stage) in(rel string, fn func(dir int, name string) error) error {
 	fd, err := sys.OpenBeneath(s.plan.home, path.Dir(rel), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
@@ -217,7 +217,7 @@ var errChanged = errors.New("it was changed in this moment; try again")
 
 // check compares what was taken from the home directory, and is called name in staging now, with what was judged there; nil:
 // nothing.
-func (s *homeStage) check(d *stageDir, name string, was *unix.Statx_t) error {
+func (s *stage) check(d *stageDir, name string, was *unix.Statx_t) error {
 	if s.force {
 		return nil
 	}
@@ -233,7 +233,7 @@ func (s *homeStage) check(d *stageDir, name string, was *unix.Statx_t) error {
 
 // placement puts what is staged at its path. What was there takes its place in
 // the staging directory.
-func (s *homeStage) placement(rel string, at stagedFile, was *unix.Statx_t) step {
+func (s *stage) placement(rel string, at stagedFile, was *unix.Statx_t) step {
 	const (
 		untouched = iota
 		moved
@@ -292,7 +292,7 @@ func (s *homeStage) placement(rel string, at stagedFile, was *unix.Statx_t) step
 }
 
 // removal moves what is at a path to the staging directory.
-func (s *homeStage) removal(rel string, at stagedFile, was *unix.Statx_t) step {
+func (s *stage) removal(rel string, at stagedFile, was *unix.Statx_t) step {
 	done := false
 	return step{path: rel, do: func() error {
 		return s.in(rel, func(dir int, name string) error {
@@ -316,7 +316,7 @@ func (s *homeStage) removal(rel string, at stagedFile, was *unix.Statx_t) step {
 
 // dress gives a directory its mode, and a new one its times, when everything
 // is in it.
-func (s *homeStage) dress(c *cow.Change, isNew bool) {
+func (s *stage) dress(c *cow.Change, isNew bool) {
 	mode, mtime, before := c.Meta.Perm(), sys.Timespec(c.Mtime), uint32(0o700)
 	done := false
 	rel := c.Path
@@ -347,7 +347,7 @@ func (s *homeStage) dress(c *cow.Change, isNew bool) {
 
 // clear removes the staging directories with what is left in them: after a
 // commit what was there before, otherwise what was not put in place.
-func (s *homeStage) clear() {
+func (s *stage) clear() {
 	for _, d := range s.dirs {
 		unix.Close(d.fd)
 		if d.keep == "" {

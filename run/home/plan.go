@@ -1,4 +1,4 @@
-package run
+package home
 
 import (
 	"fmt"
@@ -81,8 +81,8 @@ type verdict struct {
 	was *unix.Statx_t // what is in its place, nil: nothing
 }
 
-// homePlan judges changes against the real home directory.
-type homePlan struct {
+// plan judges changes against the real home directory.
+type plan struct {
 	c       *record.Container
 	home    int         // descriptor of the home directory
 	dir     string      // its path
@@ -93,7 +93,7 @@ type homePlan struct {
 }
 
 // judge compares a change with what is there.
-func (p *homePlan) judge(c *cow.Change) (verdict, error) {
+func (p *plan) judge(c *cow.Change) (verdict, error) {
 	var v verdict
 	if c.Path == "." {
 		v.skip = true
@@ -136,7 +136,7 @@ func (p *homePlan) judge(c *cow.Change) (verdict, error) {
 }
 
 // placed tells whether what is there is what an apply that was cut off has put there.
-func (p *homePlan) placed(c *cow.Change, st *unix.Statx_t) bool {
+func (p *plan) placed(c *cow.Change, st *unix.Statx_t) bool {
 	if c.Kind == cow.Deleted || uint32(st.Mode)&unix.S_IFMT != c.Meta.Type() {
 		return false
 	}
@@ -155,7 +155,7 @@ func (p *homePlan) placed(c *cow.Change, st *unix.Statx_t) bool {
 }
 
 // stat looks at a path of the home directory, without following symlinks.
-func (p *homePlan) stat(rel string, st *unix.Statx_t) (there bool, err error) {
+func (p *plan) stat(rel string, st *unix.Statx_t) (there bool, err error) {
 	fd, err := sys.OpenBeneath(p.home, path.Dir(rel), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
 		return false, nil

@@ -1,4 +1,4 @@
-package run
+package home
 
 import (
 	"errors"
@@ -21,7 +21,7 @@ import (
 // changedSince tells whether something was changed in the home directory after
 // the container did: after the start of the run in which its copy, or the mark that it is deleted, was born. What was
 // changed within that run the container may not have seen.
-func (p *homePlan) changedSince(rel string, st *unix.Statx_t) (bool, error) {
+func (p *plan) changedSince(rel string, st *unix.Statx_t) (bool, error) {
 	birth, ok := p.birth(rel)
 	if !ok {
 		return false, nil // the filesystem does not tell
@@ -60,7 +60,7 @@ func (p *homePlan) changedSince(rel string, st *unix.Statx_t) (bool, error) {
 }
 
 // startBefore is when the run began that a time lies in.
-func (p *homePlan) startBefore(t time.Time) time.Time {
+func (p *plan) startBefore(t time.Time) time.Time {
 	start := t
 	for _, s := range p.starts {
 		if !s.After(t.Add(clockTick)) {
@@ -96,7 +96,7 @@ func readStarts(file string) ([]time.Time, error) {
 }
 
 // birth is when what the upper has at a path was made.
-func (p *homePlan) birth(rel string) (time.Time, bool) {
+func (p *plan) birth(rel string) (time.Time, bool) {
 	upper := filepath.Join(p.c.HomeUpper(), rel)
 	for _, name := range []string{upper, filepath.Join(filepath.Dir(upper), whiteout.DeleteName(filepath.Base(upper)))} {
 		var st unix.Statx_t

@@ -1,4 +1,4 @@
-package run
+package home
 
 import (
 	"context"
@@ -26,11 +26,11 @@ type ApplyOptions struct {
 	Force   bool // overwrite what was changed in the home directory since
 }
 
-// HomeApply writes what a container that does not run has changed in its home
+// Apply writes what a container that does not run has changed in its home
 // directory to the real one, and then forgets it. Everything is made ready beside its place first; an
 // error takes back what was put in place.
-func HomeApply(ctx context.Context, c *record.Container, opt ApplyOptions) error {
-	lock, err := lockHome(c, "apply")
+func Apply(ctx context.Context, c *record.Container, opt ApplyOptions) error {
+	lock, err := lockChanges(c, "apply")
 	if err != nil {
 		return err
 	}
@@ -38,12 +38,12 @@ func HomeApply(ctx context.Context, c *record.Container, opt ApplyOptions) error
 	if c.Config.Host.Desktop.Home != record.HomeCOW {
 		return fmt.Errorf("container %s has a home directory of its own: there is none to apply its changes to", c.Config.Name)
 	}
-	p, err := newHomePlan(c)
+	p, err := newPlan(c)
 	if err != nil {
 		return err
 	}
 	defer sys.Close(p.home)
-	t, err := openHome(c, false)
+	t, err := openUnion(c, false)
 	if err != nil {
 		return err
 	}
@@ -54,17 +54,17 @@ func HomeApply(ctx context.Context, c *record.Container, opt ApplyOptions) error
 	if err != nil {
 		return err
 	}
-	return dropHome(c)
+	return dropChanges(c)
 }
 
-func newHomePlan(c *record.Container) (*homePlan, error) {
+func newPlan(c *record.Container) (*plan, error) {
 	dir := c.Config.Host.Desktop.HomeDir
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open the home directory %s: %w", dir, err)
 	}
-	p := &homePlan{c: c, home: fd, dir: dir}
-	if rel, inside := storeIn(c); inside {
+	p := &plan{c: c, home: fd, dir: dir}
+	if rel, inside := StoreIn(c); inside {
 		p.store = rel
 	}
 	_, err = os.Lstat(c.HomeApplying())
@@ -81,7 +81,7 @@ func newHomePlan(c *record.Container) (*homePlan, error) {
 }
 
 // apply shows the plan, makes everything ready and puts it in place.
-func (p *homePlan) apply(ctx context.Context, t *tree.Tree, opt ApplyOptions) error {
+func (p *plan) apply(ctx context.Context, t *tree.Tree, opt ApplyOptions) error {
 	summary := &ApplySummary{Dir: p.dir}
 	err := t.Union.Changes(ctx, func(c *cow.Change) error {
 		v, err := p.judge(c)
@@ -99,7 +99,7 @@ func (p *homePlan) apply(ctx context.Context, t *tree.Tree, opt ApplyOptions) er
 	if len(summary.Conflicts) > 0 && !opt.Force {
 		return conflict(summary.Conflicts[0])
 	}
-	s := &homeStage{plan: p, force: opt.Force, dirs: make(map[uint64]*stageDir), made: make(map[string]*stageDir), files: make(map[string]stagedFile),
+	s := &stage{plan: p, force: opt.Force, dirs: make(map[uint64]*stageDir), made: make(map[string]*stageDir), files: make(map[string]stagedFile),
 		open: make(map[string]bool)}
 	defer s.clear()
 	// The second look is the one that counts: somebody was asked in between.

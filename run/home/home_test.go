@@ -1,4 +1,4 @@
-package run
+package home
 
 import (
 	"context"
@@ -117,7 +117,7 @@ func TestApplyAllOrNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	lock.Release()
-	u, err := openHome(c, false)
+	u, err := openUnion(c, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestApplyAllOrNothing(t *testing.T) {
 	}
 	failures := 0
 	for n := 0; ; n++ {
-		err := HomeApply(&fuseContext{context.Background(), n}, c, ApplyOptions{Confirm: func(*ApplySummary) error { return nil }})
+		err := Apply(&fuseContext{context.Background(), n}, c, ApplyOptions{Confirm: func(*ApplySummary) error { return nil }})
 		if err == nil {
 			break
 		}
@@ -174,7 +174,7 @@ func TestApplyNotTakenBack(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(d.path, "2"), []byte("new"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &homeStage{plan: &homePlan{home: fd, dir: home}, force: true, dirs: map[uint64]*stageDir{1: d}}
+	s := &stage{plan: &plan{home: fd, dir: home}, force: true, dirs: map[uint64]*stageDir{1: d}}
 	s.steps = []step{s.removal("removed", stagedFile{d, "1"}, nil), s.placement("replaced", stagedFile{d, "2"}, nil), {path: "last", do: func() error {
 		if err := os.Mkdir(filepath.Join(home, "removed"), 0o700); err != nil { // in the way of what is taken back
 			t.Fatal(err)
@@ -214,7 +214,7 @@ func TestApplyMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	plan := &homePlan{home: fd, dir: home}
+	plan := &plan{home: fd, dir: home}
 	d := &stageDir{path: filepath.Join(home, ".stage")}
 	if err := os.Mkdir(d.path, 0o700); err != nil {
 		t.Fatal(err)
@@ -231,7 +231,7 @@ func TestApplyMeanwhile(t *testing.T) {
 			was = nil
 		}
 		write(".stage/1", "new")
-		s := &homeStage{plan: plan, dirs: map[uint64]*stageDir{1: d}}
+		s := &stage{plan: plan, dirs: map[uint64]*stageDir{1: d}}
 		if name == "removed" {
 			s.steps = []step{s.removal(name, stagedFile{d, "2"}, was)}
 		} else {
@@ -266,7 +266,7 @@ func TestApplyResumed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tr, err := openHome(c, false)
+	tr, err := openUnion(c, false)
 	must(err)
 	u, who := tr.Union, cow.Caller{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
 	n, err := u.Create(who, u.Root(), "a", cow.NewObject{Mode: unix.S_IFREG | 0o640}, nil)
@@ -281,7 +281,7 @@ func TestApplyResumed(t *testing.T) {
 		must(os.Chtimes(filepath.Join(home, "a"), st.ModTime(), st.ModTime()))
 	}
 	apply := func() error {
-		return HomeApply(t.Context(), c, ApplyOptions{Confirm: func(*ApplySummary) error { return nil }})
+		return Apply(t.Context(), c, ApplyOptions{Confirm: func(*ApplySummary) error { return nil }})
 	}
 	must(noteApplying(c.HomeApplying()))
 	place("edited since")
@@ -302,7 +302,7 @@ func TestApplyResumed(t *testing.T) {
 // The store in a home directory is never written through it.
 func TestApplySparesStore(t *testing.T) {
 	home := t.TempDir()
-	p := &homePlan{home: -1, dir: home, store: "a/store"}
+	p := &plan{home: -1, dir: home, store: "a/store"}
 	fd, err := unix.Open(home, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)

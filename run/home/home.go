@@ -1,4 +1,16 @@
-package run
+// Package home is the home directory of a container that has its user's, at the same path as the machine has it:
+//
+//	private  a directory in the container's upper, or, over the machine's own root,
+//	         a union of an upper alone, since there the real one would show
+//	shared   the real one, bind mounted
+//	cow      a union of the real one and an upper in the container's directory
+//
+// The unions keep the ids of the machine, so that changes can go back as they are. What other programs change in
+// the real directory meanwhile is seen at the next start at the latest. For that reason their uppers hold
+// whole files and trees: neither a half copied file nor a redirect depends on what lies below.
+//
+// [Diff] shows what a container has changed there, [Apply] writes that to the real directory, and [Discard] forgets it.
+package home
 
 import (
 	"errors"
@@ -15,27 +27,15 @@ import (
 	"mica/run/userns"
 )
 
-// A container that belongs to a desktop has its user's home directory at the
-// same path as the machine has it:
-//
-//	private  a directory in the container's upper, or, over the machine's own root,
-//	         a union of an upper alone, since there the real one would show
-//	shared   the real one, bind mounted
-//	cow      a union of the real one and an upper in the container's directory
-//
-// The unions keep the ids of the machine, so that changes can go back as they are. What other programs change in
-// the real directory meanwhile is seen at the next start at the latest. For that reason their uppers hold
-// whole files and trees: neither a half copied file nor a redirect depends on what lies below.
-
-// homeIsUnion tells whether the container's home directory is a mount that its
+// IsUnion tells whether the container's home directory is a mount that its
 // supervisor serves.
-func homeIsUnion(cfg *record.Config) bool {
+func IsUnion(cfg *record.Config) bool {
 	d := cfg.Host.Desktop
 	return d != nil && (d.Home == record.HomeCOW || d.Home == record.HomePrivate && cfg.HostBase)
 }
 
-// openHome opens the union of a home directory. observe is for reading alone.
-func openHome(c *record.Container, observe bool) (*tree.Tree, error) {
+// openUnion opens the union of a home directory. observe is for reading alone.
+func openUnion(c *record.Container, observe bool) (*tree.Tree, error) {
 	if !observe {
 		for _, dir := range []string{c.HomeUpper(), c.HomeWork()} {
 			if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
@@ -43,7 +43,7 @@ func openHome(c *record.Container, observe bool) (*tree.Tree, error) {
 			}
 		}
 	}
-	cfg := homeConfig(c)
+	cfg := Config(c)
 	cfg.Observe = observe
 	u, err := cow.Open(cfg)
 	if err != nil {
@@ -58,9 +58,9 @@ func openHome(c *record.Container, observe bool) (*tree.Tree, error) {
 	return &tree.Tree{Union: u}, nil
 }
 
-// startHome opens the union of a home directory for a run of the container, which begins now.
-func startHome(c *record.Container) (*tree.Tree, error) {
-	t, err := openHome(c, false)
+// Start opens the union of a home directory for a run of the container, which begins now.
+func Start(c *record.Container) (*tree.Tree, error) {
+	t, err := openUnion(c, false)
 	if err != nil {
 		return nil, err
 	}
@@ -71,14 +71,14 @@ func startHome(c *record.Container) (*tree.Tree, error) {
 	return t, nil
 }
 
-// homeConfig describes the union of a home directory.
-func homeConfig(c *record.Container) cow.Config {
+// Config describes the union of a home directory.
+func Config(c *record.Container) cow.Config {
 	cfg := cow.Config{
 		Upper: c.HomeUpper(), Work: c.HomeWork(), CopyUp: cow.CopyUpFull, NoRedirect: true, Volatile: c.Config.Host.AutoRemove,
 	}
 	if d := c.Config.Host.Desktop; d.Home == record.HomeCOW {
 		cfg.Lowers = []cow.Lower{{Dir: d.HomeDir, Owners: cow.OwnersReal}}
-		if store, inside := storeIn(c); inside {
+		if store, inside := StoreIn(c); inside {
 			cfg.Stays = store // a rename would copy it up, into itself
 		}
 	}
@@ -98,9 +98,9 @@ func ownRoot(u *cow.FS) error {
 	return u.Setattr(u.Root(), cow.SetAttr{UID: &uid, GID: &gid, Mode: &mode}, nil)
 }
 
-// newHomeServer makes a server of the union of a home directory, whose owners
+// NewServer makes a server of the union of a home directory, whose owners
 // are those of the machine.
-func newHomeServer(u *cow.FS, ids sandbox.IDMap) *fs.Server {
+func NewServer(u *cow.FS, ids sandbox.IDMap) *fs.Server {
 	return fs.New(u, fs.Options{
 		Permissions: true,
 		ShowUID:     func(id uint32) uint32 { return userns.Inside(ids.UIDs, id) },
@@ -110,8 +110,8 @@ func newHomeServer(u *cow.FS, ids sandbox.IDMap) *fs.Server {
 	})
 }
 
-// storeIn tells whether the store of a container lies in its user's home directory, whatever they are called, and where.
-func storeIn(c *record.Container) (string, bool) {
+// StoreIn tells whether the store of a container lies in its user's home directory, whatever they are called, and where.
+func StoreIn(c *record.Container) (string, bool) {
 	p, dir := filepath.Dir(filepath.Dir(c.Path())), c.Config.Host.Desktop.HomeDir
 	for _, s := range []*string{&p, &dir} {
 		if real, err := filepath.EvalSymlinks(*s); err == nil {

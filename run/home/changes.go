@@ -1,4 +1,4 @@
-package run
+package home
 
 import (
 	"context"
@@ -13,14 +13,14 @@ import (
 	"mica/run/record"
 )
 
-// HomeDiff calls fn for every path that a container has changed in its home
+// Diff calls fn for every path that a container has changed in its home
 // directory, where that is a union.
-func HomeDiff(ctx context.Context, c *record.Container, fn func(control.DiffItem) error) error {
+func Diff(ctx context.Context, c *record.Container, fn func(control.DiffItem) error) error {
 	if err := c.Refresh(); err != nil {
 		return err
 	}
-	if !homeIsUnion(c.Config) {
-		return noHomeUnion(c)
+	if !IsUnion(c.Config) {
+		return noUnion(c)
 	}
 	if _, err := os.Lstat(c.HomeWork()); errors.Is(err, os.ErrNotExist) {
 		return nil // never started
@@ -31,7 +31,7 @@ func HomeDiff(ctx context.Context, c *record.Container, fn func(control.DiffItem
 			return err
 		}
 	}
-	t, err := openHome(c, true)
+	t, err := openUnion(c, true)
 	if err != nil {
 		return err
 	}
@@ -58,18 +58,18 @@ func syncRunning(c *record.Container) error {
 	return nil
 }
 
-func noHomeUnion(c *record.Container) error {
+func noUnion(c *record.Container) error {
 	return fmt.Errorf("container %s has no home directory of which changes are known: that takes \"mica run --home cow\"", c.Config.Name)
 }
 
-// lockHome takes the lock of a container that must not run, and whose home
+// lockChanges takes the lock of a container that must not run, and whose home
 // directory is a union.
-func lockHome(c *record.Container, what string) (*record.Lock, error) {
+func lockChanges(c *record.Container, what string) (*record.Lock, error) {
 	if err := c.Refresh(); err != nil {
 		return nil, err
 	}
-	if !homeIsUnion(c.Config) {
-		return nil, noHomeUnion(c)
+	if !IsUnion(c.Config) {
+		return nil, noUnion(c)
 	}
 	lock, err := c.Lock()
 	if errors.Is(err, record.ErrLocked) {
@@ -78,10 +78,10 @@ func lockHome(c *record.Container, what string) (*record.Lock, error) {
 	return lock, err
 }
 
-// HomeDiscard throws away what a container that does not run has changed in its
+// Discard throws away what a container that does not run has changed in its
 // home directory.
-func HomeDiscard(c *record.Container) error {
-	lock, err := lockHome(c, "discard")
+func Discard(c *record.Container) error {
+	lock, err := lockChanges(c, "discard")
 	if err != nil {
 		return err
 	}
@@ -90,11 +90,11 @@ func HomeDiscard(c *record.Container) error {
 		return fmt.Errorf("discard the changes of container %s: some are in %s already, since the last \"mica home apply\" was cut off; "+
 			"run that again to finish", c.Config.Name, c.Config.Host.Desktop.HomeDir)
 	}
-	return dropHome(c)
+	return dropChanges(c)
 }
 
-// dropHome puts the changes out of sight, then deletes them. The lock is held.
-func dropHome(c *record.Container) error {
+// dropChanges puts the changes out of sight, then deletes them. The lock is held.
+func dropChanges(c *record.Container) error {
 	gone, err := os.MkdirTemp(c.Path(), "home-gone-")
 	if err != nil {
 		return fmt.Errorf("discard the changes: %w", err)
