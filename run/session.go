@@ -13,6 +13,7 @@ import (
 	"mica/internal/idcall"
 	"mica/run/account"
 	"mica/run/control"
+	"mica/run/desktop"
 	"mica/run/generated"
 	"mica/run/home"
 	"mica/run/mounted"
@@ -36,7 +37,7 @@ type session struct {
 
 	volumes []*volume.Hold // those mounted, where their owners matter
 
-	desktop *Desktop // nil: it has none
+	desktop *desktop.Desktop // nil: it has none
 }
 
 // begin starts the container once. started is called before any of its output
@@ -227,7 +228,7 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	for _, d := range h.Devices {
 		box.Devices = append(box.Devices, sandbox.Device{Source: d.Source, Target: d.Target})
 	}
-	if sess.desktop, err = addToSandbox(box, s.c, sess.tree); err != nil {
+	if sess.desktop, err = desktop.Add(box, s.c, sess.tree); err != nil {
 		return nil, err
 	}
 	over := func(m record.Mount) bool { return mounted.AtOrBelow(cwd, m.Target) }

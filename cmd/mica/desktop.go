@@ -1,6 +1,8 @@
 package main
 
 import (
+	"mica/run/desktop"
+
 	"errors"
 	"fmt"
 	"os"
@@ -73,7 +75,7 @@ func (f *desktopFlags) check(network string, ports bool) error {
 	if err != nil {
 		return err
 	}
-	return run.CheckDisplay(network)
+	return desktop.CheckDisplay(network)
 }
 
 func (a *app) homeGroup() *cobra.Command {

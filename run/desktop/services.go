@@ -1,4 +1,4 @@
-package run
+package desktop
 
 import (
 	"net/url"

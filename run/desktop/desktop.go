@@ -1,4 +1,6 @@
-package run
+// Package desktop gives a container what a graphical program asks of its user's session: the screen, sound, the session bus, fonts and
+// looks, and the home directory at its usual place. What the machine does not have is left out.
+package desktop
 
 import (
 	"os"
@@ -40,9 +42,9 @@ type gatherer struct {
 	env      []string
 }
 
-// addToSandbox adds the desktop and the home directory to the sandbox of a container that asks for them; nil if it does not. The
+// Add adds the desktop and the home directory to the sandbox of a container that asks for them; nil if it does not. The
 // caller closes it when nothing of the container runs any more.
-func addToSandbox(box *sandbox.Config, c *record.Container, t *tree.Tree) (*Desktop, error) {
+func Add(box *sandbox.Config, c *record.Container, t *tree.Tree) (*Desktop, error) {
 	cfg := c.Config.Host.Desktop
 	if cfg == nil {
 		return nil, nil
