@@ -16,6 +16,7 @@ import (
 	"mica/run/desktop"
 	"mica/run/generated"
 	"mica/run/home"
+	"mica/run/limits"
 	"mica/run/mounted"
 	"mica/run/record"
 	"mica/run/sandbox"
@@ -247,7 +248,7 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	if err := setSecurity(box, h); err != nil {
 		return nil, err
 	}
-	box.Rlimits, err = rlimits(h.Ulimits)
+	box.Rlimits, err = limits.Rlimits(h.Ulimits)
 	return box, err
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mica/run/control"
+	"mica/run/limits"
 	"mica/run/record"
 )
 
@@ -50,10 +51,10 @@ func spawn(host *record.HostConfig) (*Waiting, error) {
 	}
 	path, args := "/proc/self/exe", []string{supervisorName}
 	sys := &syscall.SysProcAttr{Setsid: true}
-	if host != nil && hasLimits(host) {
-		if p, a, err := limited(host, supervisorFlag); err == nil {
+	if host != nil && limits.Wanted(host) {
+		if p, a, err := limits.Scope(host, supervisorFlag); err == nil {
 			path, args = p, a
-		} else if cgroup, err := limitedCgroup(host); err != nil {
+		} else if cgroup, err := limits.Cgroup(host); err != nil {
 			ours.Close()
 			return nil, err
 		} else {

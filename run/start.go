@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"mica/run/control"
+	"mica/run/limits"
 	"mica/run/record"
 )
 
@@ -62,7 +63,7 @@ func (e *Engine) Use(w *Waiting) { e.waiting = w }
 func (e *Engine) supervisor(host *record.HostConfig) (*Waiting, error) {
 	w := e.waiting
 	e.waiting = nil
-	if w != nil && !hasLimits(host) {
+	if w != nil && !limits.Wanted(host) {
 		return w, nil
 	}
 	if w != nil {

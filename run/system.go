@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mica/run/archive"
+	"mica/run/limits"
 	"mica/run/record"
 	"mica/run/sandbox"
 )
@@ -178,7 +179,7 @@ func (e *Engine) Info() (*Info, error) {
 	}
 	i.Pasta, i.Fusermount = tool("pasta", "passt"), tool("fusermount3", "fuse3")
 	i.Cgroups = "limits of memory, cpus and processes"
-	if err := CheckLimits(&record.HostConfig{Memory: 1, CPUs: 1, PidsLimit: 1}); err != nil {
+	if err := limits.Check(&record.HostConfig{Memory: 1, CPUs: 1, PidsLimit: 1}); err != nil {
 		i.Cgroups = "not delegated: no limits of memory, cpus and processes"
 	}
 	return i, broken

@@ -16,6 +16,7 @@ import (
 	"mica/layerstore"
 	"mica/run"
 	"mica/run/generated"
+	"mica/run/limits"
 	"mica/run/record"
 )
 
@@ -269,7 +270,7 @@ func (f *containerFlags) limits(h *record.HostConfig) error {
 	}
 	h.PidsLimit = max(f.pidsLimit, 0)
 	if h.Memory != 0 || h.CPUs != 0 || h.PidsLimit != 0 {
-		return run.CheckLimits(h)
+		return limits.Check(h)
 	}
 	return nil
 }

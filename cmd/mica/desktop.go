@@ -1,8 +1,6 @@
 package main
 
 import (
-	"mica/run/desktop"
-
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +12,7 @@ import (
 
 	"mica/internal/format"
 	"mica/run"
+	"mica/run/desktop"
 	"mica/run/home"
 	"mica/run/record"
 )

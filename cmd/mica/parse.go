@@ -17,7 +17,7 @@ import (
 
 	"mica/internal/portspec"
 	"mica/layerstore"
-	"mica/run"
+	"mica/run/limits"
 	"mica/run/record"
 )
 
@@ -201,7 +201,7 @@ func parseUlimits(flags []string) ([]record.Ulimit, error) {
 		switch {
 		case !ok || err1 != nil || err2 != nil:
 			return nil, fmt.Errorf("--ulimit %q: want NAME=SOFT[:HARD], such as nofile=1024:4096", s)
-		case !run.KnownLimit(name):
+		case !limits.KnownUlimit(name):
 			return nil, fmt.Errorf("--ulimit %q: there is no limit %q; want a name such as nofile, nproc or core", s, name)
 		case hard >= 0 && (soft < 0 || soft > hard):
 			return nil, fmt.Errorf("--ulimit %q: the soft limit is above the hard one; want NAME=SOFT[:HARD]", s)

@@ -1,4 +1,4 @@
-package run
+package limits
 
 import (
 	"fmt"
@@ -17,8 +17,8 @@ var limitNumbers = map[string]int{
 	"rttime": unix.RLIMIT_RTTIME, "sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
 }
 
-// KnownLimit tells whether --ulimit has a limit of this name.
-func KnownLimit(name string) bool {
+// KnownUlimit tells whether --ulimit has a limit of this name.
+func KnownUlimit(name string) bool {
 	_, ok := limitNumbers[name]
 	return ok
 }
@@ -26,7 +26,7 @@ func KnownLimit(name string) bool {
 // leastFiles is how many open files init may need beside those of a few commands that are being started.
 const leastFiles = 64
 
-func rlimits(list []record.Ulimit) ([]sandbox.Rlimit, error) {
+func Rlimits(list []record.Ulimit) ([]sandbox.Rlimit, error) {
 	value := func(n int64) uint64 {
 		if n < 0 {
 			return unix.RLIM_INFINITY

@@ -1,4 +1,4 @@
-package run
+package limits
 
 import (
 	"errors"
@@ -38,8 +38,8 @@ func limitFiles(host *record.HostConfig) (files [][2]string, controllers []strin
 // cgroupPrefix begins the names of the cgroups that are made for containers.
 const cgroupPrefix = "mica-"
 
-// limitedCgroup makes a cgroup with the limits of a container, in one that is delegated to this user, and opens it.
-func limitedCgroup(host *record.HostConfig) (*os.File, error) {
+// Cgroup makes a cgroup with the limits of a container, in one that is delegated to this user, and opens it.
+func Cgroup(host *record.HostConfig) (*os.File, error) {
 	files, controllers := limitFiles(host)
 	parent, err := delegatedCgroup(controllers)
 	if err != nil {
@@ -136,8 +136,8 @@ func unifiedMount() (string, error) {
 	return "", errNoCgroup
 }
 
-// CheckLimits tells whether the limits of a container can be set.
-func CheckLimits(host *record.HostConfig) error {
+// Check tells whether the limits of a container can be set.
+func Check(host *record.HostConfig) error {
 	if _, err := userManager(); err == nil {
 		return nil
 	}

@@ -1,4 +1,6 @@
-package run
+// Package limits sets what a container may take of the machine: resource limits of its processes, and limits of memory, cpus and
+// processes by a cgroup, which the user's systemd makes, or which is made here where one is delegated to the user.
+package limits
 
 import (
 	"fmt"
@@ -12,13 +14,13 @@ import (
 	"mica/run/record"
 )
 
-func hasLimits(host *record.HostConfig) bool {
+func Wanted(host *record.HostConfig) bool {
 	return host.Memory != 0 || host.CPUs != 0 || host.PidsLimit != 0
 }
 
-// limited gives the command line that starts this executable with an argument under the limits
+// Scope gives the command line that starts this executable with an argument under the limits
 // the container asks for: by a scope of the user's systemd, which is who delegates cgroups.
-func limited(host *record.HostConfig, arg string) (string, []string, error) {
+func Scope(host *record.HostConfig, arg string) (string, []string, error) {
 	systemdRun, err := userManager()
 	if err != nil {
 		return "", nil, err
