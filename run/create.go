@@ -13,6 +13,7 @@ import (
 	"mica/internal/environ"
 	"mica/internal/signame"
 	"mica/layerstore"
+	"mica/run/ports"
 	"mica/run/record"
 )
 
@@ -87,7 +88,7 @@ func (e *Engine) Create(ctx context.Context, opt CreateOptions) (*Created, error
 		cfg.Container.Hostname = cfg.ID[:12]
 	}
 	if opt.PublishAll {
-		if cfg.Host.Ports, err = addExposed(cfg.Host.Ports, cfg.Container.ExposedPorts); err != nil {
+		if cfg.Host.Ports, err = ports.AddExposed(cfg.Host.Ports, cfg.Container.ExposedPorts); err != nil {
 			return nil, err
 		}
 	}

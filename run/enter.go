@@ -1,6 +1,7 @@
 package run
 
 import (
+	"mica/run/ports"
 	"mica/run/record"
 	"mica/run/volume"
 )
@@ -32,7 +33,7 @@ func (e *Engine) enter(cfg *record.Config, volumesFrom []string) (_ *record.Cont
 	if err := e.takeMounts(&cfg.Host, volumesFrom); err != nil {
 		return nil, nil, err
 	}
-	if err := chooseHostPorts(cfg.Host.Ports); err != nil {
+	if err := ports.Choose(cfg.Host.Ports); err != nil {
 		return nil, nil, err
 	}
 	if made, err = e.prepareVolumes(cfg); err != nil {

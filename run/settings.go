@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"mica/run/generated"
+	"mica/run/ports"
 	"mica/run/record"
 	"mica/run/sandbox"
 )
@@ -19,7 +20,7 @@ func setNetwork(box *sandbox.Config, h *record.HostConfig) error {
 		box.Network = sandbox.NetworkNone
 	case "pasta":
 		box.Network, box.HostAtGateway = sandbox.NetworkPasta, generated.WantsHostGateway(h)
-		if err := checkHostPorts(h.Ports); err != nil {
+		if err := ports.Check(h.Ports); err != nil {
 			return err
 		}
 		for _, p := range h.Ports {

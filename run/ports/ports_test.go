@@ -1,4 +1,4 @@
-package run
+package ports
 
 import (
 	"net"
@@ -14,13 +14,13 @@ func TestChooseHostPorts(t *testing.T) {
 		{Container: 80, Protocol: "tcp"}, {Container: 81, Protocol: "tcp"}, {Host: 8080, Container: 82, Protocol: "tcp"},
 		{HostIP: "127.0.0.1", Container: 53, Protocol: "udp"},
 	}
-	if err := chooseHostPorts(ports); err != nil {
+	if err := Choose(ports); err != nil {
 		t.Fatal(err)
 	}
 	if ports[0].Host == 0 || ports[1].Host == 0 || ports[3].Host == 0 || ports[0].Host == ports[1].Host || ports[2].Host != 8080 {
 		t.Errorf("chosen: %+v", ports)
 	}
-	if err := chooseHostPorts([]record.Port{{HostIP: "192.0.2.1", Container: 80, Protocol: "tcp"}}); err == nil {
+	if err := Choose([]record.Port{{HostIP: "192.0.2.1", Container: 80, Protocol: "tcp"}}); err == nil {
 		t.Error("a port of an address that is not the machine's is found")
 	}
 }
@@ -34,12 +34,12 @@ func TestPortsInUse(t *testing.T) {
 		}
 		defer l.Close()
 		used := uint16(l.Addr().(*net.TCPAddr).Port)
-		err = checkHostPorts([]record.Port{{Host: used, Container: 80, Protocol: "tcp"}})
+		err = Check([]record.Port{{Host: used, Container: 80, Protocol: "tcp"}})
 		if err == nil || !strings.Contains(err.Error(), "in use") {
 			t.Errorf("%s: %v", at, err)
 		}
 		ports := []record.Port{{Host: used, HostLast: used + 20, Container: 80, Protocol: "tcp"}}
-		if err := chooseHostPorts(ports); err != nil || ports[0].Host <= used || ports[0].Host > used+20 || ports[0].HostLast != 0 {
+		if err := Choose(ports); err != nil || ports[0].Host <= used || ports[0].Host > used+20 || ports[0].HostLast != 0 {
 			t.Errorf("%s: %+v, %v", at, ports, err)
 		}
 	}
@@ -47,7 +47,7 @@ func TestPortsInUse(t *testing.T) {
 
 func TestAddExposed(t *testing.T) {
 	have := []record.Port{{Host: 8080, Container: 81, Protocol: "tcp"}}
-	got, err := addExposed(have, map[string]struct{}{"80-82/tcp": {}, "53/udp": {}, "65535": {}, "90-90/sctp": {}})
+	got, err := AddExposed(have, map[string]struct{}{"80-82/tcp": {}, "53/udp": {}, "65535": {}, "90-90/sctp": {}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestAddExposed(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	for _, spec := range []string{"0", "82-80/tcp", "80-", "-80", "1-65536", "http", "80-81-82"} {
-		if got, err := addExposed(nil, map[string]struct{}{spec: {}}); err == nil {
+		if got, err := AddExposed(nil, map[string]struct{}{spec: {}}); err == nil {
 			t.Errorf("%q is taken for %+v", spec, got)
 		}
 	}

@@ -1,4 +1,6 @@
-package run
+// Package ports finds the ports of the host that lead to a container: free ones where the user names none, and whether those that
+// are named can be had.
+package ports
 
 import (
 	"errors"
@@ -23,9 +25,9 @@ const anyPortTries = 10
 // portPatience is how long a port may take to become free: what led it to a container that has just ended ends a little later.
 const portPatience = time.Second
 
-// chooseHostPorts gives a free port of the host to each port that names only the container's, or several to choose from.
+// Choose gives a free port of the host to each port that names only the container's, or several to choose from.
 // They are chosen when the container is made, so that it keeps them over restarts.
-func chooseHostPorts(ports []record.Port) error {
+func Choose(ports []record.Port) error {
 	fixed := make(map[string]bool)
 	for _, p := range ports {
 		if p.Host == 0 || p.HostLast != 0 {
@@ -67,9 +69,9 @@ func chooseHostPorts(ports []record.Port) error {
 	return nil
 }
 
-// checkHostPorts refuses ports of the host that somebody uses, for one of the kinds of addresses or both: the program that
+// Check refuses ports of the host that somebody uses, for one of the kinds of addresses or both: the program that
 // leads them to the container is content with the other one.
-func checkHostPorts(ports []record.Port) error {
+func Check(ports []record.Port) error {
 	deadline := time.Now().Add(portPatience)
 	for _, p := range ports {
 		_, release, err := holdPort(p.Protocol, p.HostIP, p.Host)
@@ -91,8 +93,8 @@ func checkHostPorts(ports []record.Port) error {
 	return nil
 }
 
-// addExposed adds the ports that a container exposes ("80/tcp", "8000-8010/udp") and that no port of the host leads to yet.
-func addExposed(ports []record.Port, exposed map[string]struct{}) ([]record.Port, error) {
+// AddExposed adds the ports that a container exposes ("80/tcp", "8000-8010/udp") and that no port of the host leads to yet.
+func AddExposed(ports []record.Port, exposed map[string]struct{}) ([]record.Port, error) {
 	for _, spec := range slices.Sorted(maps.Keys(exposed)) {
 		expose, err := portspec.Parse(spec)
 		if err != nil {
