@@ -5,13 +5,14 @@ import (
 	"sync"
 
 	"mica/run/control"
+	"mica/run/logs"
 	"mica/run/record"
 )
 
 // hub hands the output of the main process to the log and to every attached
 // client, and the input of clients to the process.
 type hub struct {
-	log *logWriter
+	log *logs.Writer
 
 	mu      sync.Mutex // guards all below
 	clients map[*client]struct{}
@@ -20,7 +21,7 @@ type hub struct {
 }
 
 func newHub(c *record.Container) *hub {
-	return &hub{log: newLogWriter(c.LogPath(), c.Config.Host.Log), clients: make(map[*client]struct{})}
+	return &hub{log: logs.NewWriter(c.LogPath(), c.Config.Host.Log), clients: make(map[*client]struct{})}
 }
 
 // output passes on what the process wrote. A client that is slow slows the
@@ -30,7 +31,7 @@ func (h *hub) output(kind control.Kind, p []byte) {
 	if kind == control.KindStderr {
 		stream = "stderr"
 	}
-	h.log.write(stream, p)
+	h.log.Add(stream, p)
 	h.mu.Lock()
 	targets := make([]*client, 0, len(h.clients))
 	for c := range h.clients {

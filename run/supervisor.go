@@ -113,7 +113,7 @@ func (s *supervisor) run(conn *control.Conn) error {
 		}
 	})
 	if err != nil {
-		s.hub.log.close()
+		s.hub.log.Close()
 		if first != nil {
 			s.hub.detach(first)
 		}
@@ -239,7 +239,7 @@ func (s *supervisor) vanish(code int) {
 	if s.vanished || !s.c.Config.Host.AutoRemove || s.keepers > 0 {
 		return
 	}
-	_ = s.hub.log.close() // who reads it must have seen its end
+	_ = s.hub.log.Close() // who reads it must have seen its end
 	if s.c.Vanish() != nil {
 		return
 	}
@@ -251,7 +251,7 @@ func (s *supervisor) vanish(code int) {
 // finish writes the last state, gives the container up, and only then tells
 // those who wait, so that whatever they do next finds it free.
 func (s *supervisor) finish() {
-	_ = s.hub.log.close()
+	_ = s.hub.log.Close()
 	s.vanish(s.exitCode) // if it has not yet
 	s.mu.Lock()
 	vanished := s.vanished

@@ -14,6 +14,7 @@ import (
 
 	"mica/run"
 	"mica/run/control"
+	"mica/run/logs"
 	"mica/run/record"
 )
 
@@ -83,7 +84,7 @@ func (a *app) newExecCommand() *cobra.Command {
 }
 
 func (a *app) newLogsCommand() *cobra.Command {
-	var opt run.LogOptions
+	var opt logs.Options
 	var tail, since, until string
 	c := &cobra.Command{
 		Use:               "logs [flags] CONTAINER...",
@@ -130,11 +131,11 @@ func (a *app) newLogsCommand() *cobra.Command {
 }
 
 // printLogs prints logs one after the other, or together those that are followed.
-func printLogs(ctx context.Context, list []*record.Container, opt run.LogOptions) error {
+func printLogs(ctx context.Context, list []*record.Container, opt logs.Options) error {
 	errs := make([]error, len(list))
 	var wg sync.WaitGroup
 	for i, ct := range list {
-		show := func() { errs[i] = run.Logs(ctx, ct, opt, stdout, os.Stderr) }
+		show := func() { errs[i] = logs.Show(ctx, ct, opt, stdout, os.Stderr) }
 		if opt.Follow {
 			wg.Go(show)
 		} else {

@@ -1,4 +1,4 @@
-package run
+package logs
 
 import (
 	"bufio"
@@ -19,17 +19,17 @@ import (
 	"mica/run/record"
 )
 
-// LogOptions say which part of a log is shown.
-type LogOptions struct {
+// Options say which part of a log is shown.
+type Options struct {
 	Follow       bool
 	Timestamps   bool
 	Tail         int       // lines from the end; negative: all
 	Since, Until time.Time // zero: no limit
 }
 
-// Logs writes the output that a container's main process has written, and
+// Show writes the output that a container's main process has written, and
 // with Follow what it goes on to write until it ends.
-func Logs(ctx context.Context, c *record.Container, opt LogOptions, stdout, stderr io.Writer) error {
+func Show(ctx context.Context, c *record.Container, opt Options, stdout, stderr io.Writer) error {
 	// By way of the directory, whose name goes when the container is removed.
 	dir, err := c.OpenForReading()
 	if err != nil {
@@ -37,7 +37,7 @@ func Logs(ctx context.Context, c *record.Container, opt LogOptions, stdout, stde
 	}
 	defer dir.Close()
 	log := filepath.Join(sys.FdPath(int(dir.Fd())), filepath.Base(c.LogPath()))
-	p := &logPrinter{opt: opt, files: max(c.Config.Host.Log.Files, 1), out: map[string]io.Writer{"stdout": stdout, "stderr": stderr}}
+	p := &printer{opt: opt, files: max(c.Config.Host.Log.Files, 1), out: map[string]io.Writer{"stdout": stdout, "stderr": stderr}}
 	defer p.close()
 	if c.Config.Host.Log.None {
 		return errors.New("the container keeps no log: it was made with --log-driver none")
@@ -105,23 +105,23 @@ func watchDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// logPrinter writes the lines of a log from where it stopped the last time.
-type logPrinter struct {
-	opt   LogOptions
+// printer writes the lines of a log from where it stopped the last time.
+type printer struct {
+	opt   Options
 	files int // how many there may be
 	out   map[string]io.Writer
 	at    *os.File // where it stopped; held open, so that it is known again under another name
 	off   int64    // there
 }
 
-func (p *logPrinter) close() {
+func (p *printer) close() {
 	if p.at != nil {
 		p.at.Close()
 	}
 }
 
 // look prints what is new in the log.
-func (p *logPrinter) look(path string) error {
+func (p *printer) look(path string) error {
 	files, err := openLogs(path, p.files)
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
@@ -227,7 +227,7 @@ func sameFile(a, b *os.File) bool {
 }
 
 // rest prints what comes after the place where it stopped in one file.
-func (p *logPrinter) rest() error {
+func (p *printer) rest() error {
 	r := bufio.NewReader(io.NewSectionReader(p.at, p.off, math.MaxInt64-p.off))
 	for {
 		line, err := r.ReadBytes('\n')
@@ -244,8 +244,8 @@ func (p *logPrinter) rest() error {
 	}
 }
 
-func (p *logPrinter) line(data []byte) error {
-	var l LogLine
+func (p *printer) line(data []byte) error {
+	var l Line
 	if err := json.Unmarshal(data, &l); err != nil {
 		return nil // a line cut off by a power loss
 	}

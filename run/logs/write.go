@@ -1,4 +1,6 @@
-package run
+// Package logs is the log of a container: what its main process says, a line of JSON for each line, in files that are replaced by
+// new ones when they are full. The supervisor writes it, and commands read it, also while it is written.
+package logs
 
 import (
 	"bytes"
@@ -14,16 +16,16 @@ import (
 	"mica/run/record"
 )
 
-// LogLine is one line of a container's log.
-type LogLine struct {
+// Line is one line of a container's log.
+type Line struct {
 	Log    string    `json:"log"`    // with its line feed, or a part of a line
 	Stream string    `json:"stream"` // stdout, stderr
 	Time   time.Time `json:"time"`
 }
 
-// logWriter appends the output of the main process to the log, a line at a
+// Writer appends the output of the main process to the log, a line at a
 // time. The file is made when there is something to write.
-type logWriter struct {
+type Writer struct {
 	path string
 	opt  record.Log
 
@@ -41,12 +43,12 @@ const longestLine = 16 << 10
 // muteTime is how long a log that cannot be written, as on a full disk, is left alone: what is said meanwhile is lost.
 const muteTime = time.Second
 
-func newLogWriter(path string, opt record.Log) *logWriter {
-	return &logWriter{path: path, opt: opt, part: make(map[string][]byte)}
+func NewWriter(path string, opt record.Log) *Writer {
+	return &Writer{path: path, opt: opt, part: make(map[string][]byte)}
 }
 
-// write takes what came over a stream. An error leaves a gap in the log, and does not stop the container.
-func (l *logWriter) write(stream string, p []byte) {
+// Add takes what came over a stream. An error leaves a gap in the log, and does not stop the container.
+func (l *Writer) Add(stream string, p []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -82,7 +84,7 @@ func wholeRunes(b []byte) int {
 }
 
 // Close writes lines that never ended.
-func (l *logWriter) close() error {
+func (l *Writer) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for stream, buf := range l.part {
@@ -98,7 +100,7 @@ func (l *logWriter) close() error {
 	return l.err
 }
 
-func (l *logWriter) flush(out []byte) {
+func (l *Writer) flush(out []byte) {
 	if len(out) == 0 {
 		return
 	}
@@ -114,7 +116,7 @@ func (l *logWriter) flush(out []byte) {
 	}
 }
 
-func (l *logWriter) append(out []byte) error {
+func (l *Writer) append(out []byte) error {
 	for len(out) > 0 {
 		if err := l.open(); err != nil {
 			return err
@@ -135,7 +137,7 @@ func (l *logWriter) append(out []byte) error {
 }
 
 // fitting gives as many lines as the file has room for; an empty one has room for any.
-func (l *logWriter) fitting(lines []byte) []byte {
+func (l *Writer) fitting(lines []byte) []byte {
 	room := l.opt.MaxSize - l.size
 	if l.opt.MaxSize == 0 || int64(len(lines)) <= room {
 		return lines
@@ -147,7 +149,7 @@ func (l *logWriter) fitting(lines []byte) []byte {
 	return lines[:end]
 }
 
-func (l *logWriter) put(out []byte) error {
+func (l *Writer) put(out []byte) error {
 	n, err := l.file.Write(out)
 	if err == nil {
 		l.size += int64(n)
@@ -157,7 +159,7 @@ func (l *logWriter) put(out []byte) error {
 	return err
 }
 
-func (l *logWriter) open() error {
+func (l *Writer) open() error {
 	if l.file != nil {
 		return nil
 	}
@@ -183,7 +185,7 @@ func olderLog(path string, n int) string {
 }
 
 // rotate begins a new file, and drops the oldest one.
-func (l *logWriter) rotate() error {
+func (l *Writer) rotate() error {
 	l.file.Close()
 	l.file = nil
 	last := max(l.opt.Files, 1) - 1
@@ -199,7 +201,7 @@ func (l *logWriter) rotate() error {
 }
 
 func appendLine(out, line []byte, stream string, now time.Time) []byte {
-	data, err := json.Marshal(LogLine{Log: string(line), Stream: stream, Time: now})
+	data, err := json.Marshal(Line{Log: string(line), Stream: stream, Time: now})
 	if err != nil { // strings and a time always marshal
 		return out
 	}
