@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"mica/run"
+	"mica/run/attach"
 	"mica/run/control"
 	"mica/run/logs"
 	"mica/run/record"
@@ -40,9 +41,9 @@ func (a *app) newExecCommand() *cobra.Command {
 	fl.StringVarP(&x.User, "user", "u", "", "user, and group after a colon, by name or number")
 	fl.StringVarP(&x.WorkingDir, "workdir", "w", "", "working directory")
 	fl.BoolVar(&x.Privileged, "privileged", false, "all capabilities of the container's user namespace; SYS_ADMIN and SYS_PTRACE only if it was started with one of them, or mica's executable is not yours")
-	fl.StringVar(&detachKeys, "detach-keys", run.DefaultDetachKeys, "keys that leave the command running")
+	fl.StringVar(&detachKeys, "detach-keys", attach.DefaultDetachKeys, "keys that leave the command running")
 	c.RunE = func(_ *cobra.Command, args []string) error {
-		keys, err := run.ParseDetachKeys(detachKeys)
+		keys, err := attach.ParseDetachKeys(detachKeys)
 		if err != nil {
 			return err
 		}
@@ -68,7 +69,7 @@ func (a *app) newExecCommand() *cobra.Command {
 		}
 		x.Args, x.Stdin = args[1:], interactive && !x.Detach
 		if x.TTY {
-			x.Size = run.TerminalSize(os.Stdin)
+			x.Size = attach.TerminalSize(os.Stdin)
 		}
 		conn, err := e.Exec(ct, &x)
 		if err != nil {
@@ -78,7 +79,7 @@ func (a *app) newExecCommand() *cobra.Command {
 			return conn.Close()
 		}
 		att := &control.Attach{Stdin: x.Stdin, Stdout: true, Stderr: true}
-		return finishAttach(run.Stream(conn, streams(att, x.TTY, true, keys)))
+		return finishAttach(attach.Stream(conn, streams(att, x.TTY, true, keys)))
 	}
 	return c
 }

@@ -5,15 +5,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"mica/run"
+	"mica/internal/signals"
 )
 
 // untilInterrupted runs what is to give up, and to leave nothing behind, when the user interrupts it.
 func untilInterrupted(ctx context.Context, do func(context.Context) error) error {
-	ctx, signals := run.CatchSignals(ctx)
-	defer signals.Release()
+	ctx, caught := signals.Catch(ctx)
+	defer caught.Release()
 	err := do(ctx)
-	if code, ended := signals.Ended(); ended && err != nil {
+	if code, ended := caught.Ended(); ended && err != nil {
 		return exitCode(code)
 	}
 	return err

@@ -13,6 +13,7 @@ import (
 
 	"mica/internal/signame"
 	"mica/run"
+	"mica/run/attach"
 	"mica/run/control"
 	"mica/run/record"
 )
@@ -80,7 +81,7 @@ func allOf(errs []error) error {
 }
 
 func (a *app) newStartCommand() *cobra.Command {
-	var attach, interactive bool
+	var toOutput, interactive bool
 	var detachKeys string
 	var sel selection
 	c := &cobra.Command{
@@ -89,22 +90,22 @@ func (a *app) newStartCommand() *cobra.Command {
 		Example:           lines("mica start db", "mica start -ai shell", "mica start --filter should-start-on-boot=true"),
 		ValidArgsFunction: a.completeContainers(stoppedOnly, 0),
 	}
-	c.Flags().BoolVarP(&attach, "attach", "a", false, "attach to output and pass signals on")
+	c.Flags().BoolVarP(&toOutput, "attach", "a", false, "attach to output and pass signals on")
 	c.Flags().BoolVarP(&interactive, "interactive", "i", false, "attach to input too")
-	c.Flags().StringVar(&detachKeys, "detach-keys", run.DefaultDetachKeys, "keys that leave the container running")
+	c.Flags().StringVar(&detachKeys, "detach-keys", attach.DefaultDetachKeys, "keys that leave the container running")
 	sel.register(c, "", "that do not run")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		args, err := sel.names(a, args, func(ct *record.Container) bool { return stoppedOnly(ct) && ct.Broken == nil })
 		if err != nil {
 			return err
 		}
-		if !attach && !interactive {
+		if !toOutput && !interactive {
 			return a.each(args, func(e *run.Engine, ct *record.Container) error { return startDetached(c.Context(), e, ct) })
 		}
 		if len(args) != 1 {
 			return errors.New("only one container can be attached to: name one, or leave -a and -i out")
 		}
-		keys, err := run.ParseDetachKeys(detachKeys)
+		keys, err := attach.ParseDetachKeys(detachKeys)
 		if err != nil {
 			return err
 		}
@@ -118,7 +119,7 @@ func (a *app) newStartCommand() *cobra.Command {
 		}
 		att := &control.Attach{Stdin: interactive && ct.Config.OpenStdin, Stdout: true, Stderr: true}
 		if ct.Config.TTY {
-			att.Size = run.TerminalSize(os.Stdin)
+			att.Size = attach.TerminalSize(os.Stdin)
 		}
 		conn, err := e.Restart(c.Context(), ct, att)
 		if errors.Is(err, run.ErrRunning) {
@@ -127,7 +128,7 @@ func (a *app) newStartCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return finishAttach(run.Stream(conn, streams(att, ct.Config.TTY, true, keys)))
+		return finishAttach(attach.Stream(conn, streams(att, ct.Config.TTY, true, keys)))
 	}
 	return c
 }
@@ -304,9 +305,9 @@ func (a *app) newAttachCommand() *cobra.Command {
 	}
 	c.Flags().BoolVar(&noStdin, "no-stdin", false, "do not attach to input")
 	c.Flags().BoolVar(&sigProxy, "sig-proxy", true, "pass signals on")
-	c.Flags().StringVar(&detachKeys, "detach-keys", run.DefaultDetachKeys, "keys that leave the container running")
+	c.Flags().StringVar(&detachKeys, "detach-keys", attach.DefaultDetachKeys, "keys that leave the container running")
 	c.RunE = func(_ *cobra.Command, args []string) error {
-		keys, err := run.ParseDetachKeys(detachKeys)
+		keys, err := attach.ParseDetachKeys(detachKeys)
 		if err != nil {
 			return err
 		}
@@ -323,13 +324,13 @@ func (a *app) newAttachCommand() *cobra.Command {
 			return errors.New("the input device is not a terminal, and the container has one: add --no-stdin")
 		}
 		if ct.Config.TTY {
-			att.Size = run.TerminalSize(os.Stdin)
+			att.Size = attach.TerminalSize(os.Stdin)
 		}
 		conn, err := e.Attach(ct, att)
 		if err != nil {
 			return err
 		}
-		return finishAttach(run.Stream(conn, streams(att, ct.Config.TTY, sigProxy, keys)))
+		return finishAttach(attach.Stream(conn, streams(att, ct.Config.TTY, sigProxy, keys)))
 	}
 	return c
 }

@@ -12,7 +12,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"mica/internal/signals"
 	"mica/run"
+	"mica/run/attach"
 	"mica/run/control"
 )
 
@@ -47,9 +49,9 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 	f.register(fl)
 	fl.BoolVarP(&f.detached, "detach", "d", false, "run in the background and print the container's ID")
 	fl.BoolVar(&sigProxy, "sig-proxy", true, "pass signals on to the command")
-	fl.StringVar(&detachKeys, "detach-keys", run.DefaultDetachKeys, "keys that leave the container running")
+	fl.StringVar(&detachKeys, "detach-keys", attach.DefaultDetachKeys, "keys that leave the container running")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		keys, err := run.ParseDetachKeys(detachKeys)
+		keys, err := attach.ParseDetachKeys(detachKeys)
 		if err != nil {
 			return err
 		}
@@ -59,9 +61,9 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 		if err := f.desk.check(f.network, f.publishes()); err != nil {
 			return err
 		}
-		ctx, signals := run.CatchSignals(c.Context())
-		defer signals.Release()
-		e, created, err := a.createUnlessEnded(ctx, signals, c, &f, args)
+		ctx, caught := signals.Catch(c.Context())
+		defer caught.Release()
+		e, created, err := a.createUnlessEnded(ctx, caught, c, &f, args)
 		if err != nil {
 			return err
 		}
@@ -75,9 +77,9 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 			return err
 		}
 		opt := streams(att, f.tty, sigProxy, keys)
-		opt.Signals = signals
+		opt.Signals = caught
 		if f.tty {
-			return finishAttach(run.Stream(conn, opt))
+			return finishAttach(attach.Stream(conn, opt))
 		}
 		return finishAttach(streamOrStop(e, created, conn, opt))
 	}
@@ -86,14 +88,14 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 
 var errNoTerminal = errors.New("the input device is not a terminal: leave -t out")
 
-// streamOrStop is [run.Stream] for a container that is of no use without its output: it is stopped when that cannot be
+// streamOrStop is [attach.Stream] for a container that is of no use without its output: it is stopped when that cannot be
 // written, as by yes in "mica run debian yes | head -1".
-func streamOrStop(e *run.Engine, created *run.Created, conn *control.Conn, opt run.AttachOptions) (int, error) {
+func streamOrStop(e *run.Engine, created *run.Created, conn *control.Conn, opt attach.Options) (int, error) {
 	pipe := make(chan os.Signal, 1)
 	signal.Notify(pipe, syscall.SIGPIPE) // which would end this process before it could do so
 	defer signal.Stop(pipe)
-	code, err := run.Stream(conn, opt)
-	if errors.Is(err, run.ErrOutput) {
+	code, err := attach.Stream(conn, opt)
+	if errors.Is(err, attach.ErrOutput) {
 		conn.Close() // the process is not to wait for this one
 		err = errors.Join(err, e.Stop(context.Background(), created.Container, run.StopOptions{}))
 	}
@@ -120,9 +122,9 @@ func (f *containerFlags) takeBack(e *run.Engine, created *run.Created) error {
 }
 
 // createUnlessEnded is create that leaves nothing behind when a signal asks to end.
-func (a *app) createUnlessEnded(ctx context.Context, signals *run.Signals, c *cobra.Command, f *containerFlags, args []string) (*run.Engine, *run.Created, error) {
+func (a *app) createUnlessEnded(ctx context.Context, caught *signals.Caught, c *cobra.Command, f *containerFlags, args []string) (*run.Engine, *run.Created, error) {
 	e, created, err := a.create(ctx, c, f, args)
-	if code, ended := signals.Ended(); ended {
+	if code, ended := caught.Ended(); ended {
 		if err == nil {
 			err = f.takeBack(e, created)
 		}
@@ -175,7 +177,7 @@ func (a *app) create(ctx context.Context, c *cobra.Command, f *containerFlags, a
 func (f *containerFlags) attachment() *control.Attach {
 	att := new(control.Attach)
 	if f.tty {
-		att.Size = run.TerminalSize(os.Stdin)
+		att.Size = attach.TerminalSize(os.Stdin)
 	}
 	if len(f.attach) == 0 {
 		att.Stdin, att.Stdout, att.Stderr = f.interactive, true, true
@@ -195,8 +197,8 @@ func (f *containerFlags) attachment() *control.Attach {
 }
 
 // streams connects this process's own streams.
-func streams(att *control.Attach, tty, sigProxy bool, keys []byte) run.AttachOptions {
-	opt := run.AttachOptions{TTY: tty, SigProxy: sigProxy && !tty, DetachKeys: keys}
+func streams(att *control.Attach, tty, sigProxy bool, keys []byte) attach.Options {
+	opt := attach.Options{TTY: tty, SigProxy: sigProxy && !tty, DetachKeys: keys}
 	if att.Stdin {
 		opt.In = os.Stdin
 	}
@@ -214,7 +216,7 @@ func streams(att *control.Attach, tty, sigProxy bool, keys []byte) run.AttachOpt
 
 // finishAttach turns the end of an attached process into this one's.
 func finishAttach(code int, err error) error {
-	if errors.Is(err, run.ErrDetached) {
+	if errors.Is(err, attach.ErrDetached) {
 		return nil
 	}
 	if err != nil {
@@ -238,9 +240,9 @@ func (a *app) newCreateCommand() *cobra.Command {
 	c.Flags().Bool("help", false, "help for create")
 	f.register(c.Flags())
 	c.RunE = func(c *cobra.Command, args []string) error {
-		ctx, signals := run.CatchSignals(c.Context())
-		defer signals.Release()
-		_, created, err := a.createUnlessEnded(ctx, signals, c, &f, args)
+		ctx, caught := signals.Catch(c.Context())
+		defer caught.Release()
+		_, created, err := a.createUnlessEnded(ctx, caught, c, &f, args)
 		if err != nil {
 			return err
 		}

@@ -1,4 +1,6 @@
-package run
+// Package attach connects a command to a process of a container: terminal, streams, signals, and the keys that leave it.
+// The other side is the container's supervisor.
+package attach
 
 import (
 	"context"
@@ -14,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
+	"mica/internal/signals"
 	"mica/run/control"
 )
 
@@ -23,15 +26,15 @@ var ErrDetached = errors.New("detached")
 // ErrOutput says that what the process wrote could not be passed on: nobody reads any more, or a disk is full.
 var ErrOutput = errors.New("write the container's output")
 
-// AttachOptions say how a client is connected to a process.
-type AttachOptions struct {
+// Options say how a client is connected to a process.
+type Options struct {
 	In         *os.File // nil: no input
 	Out, Err   io.Writer
 	TTY        bool   // the process has a terminal; In is put into raw mode if it is one
 	SigProxy   bool   // pass on the signals that this process gets
 	DetachKeys []byte // nil: none
 
-	Signals *Signals // caught already; nil: from now on
+	Signals *signals.Caught // caught already; nil: from now on
 }
 
 // DefaultDetachKeys leave a container without ending it.
@@ -49,10 +52,10 @@ func TerminalSize(f *os.File) *control.Size {
 	return &control.Size{Rows: ws.Row, Cols: ws.Col}
 }
 
-// attachSession is one client's side of a streaming request.
-type attachSession struct {
+// session is one client's side of a streaming request.
+type session struct {
 	conn   *control.Conn
-	opt    AttachOptions
+	opt    Options
 	window *window
 	done   chan struct{} // closed when the process has ended or the user left
 }
@@ -103,8 +106,8 @@ func (w *window) close() {
 
 // Stream carries input, output, signals and window sizes until the process
 // ends, and gives its exit code. The request is under way already.
-func Stream(conn *control.Conn, opt AttachOptions) (int, error) {
-	s := &attachSession{conn: conn, opt: opt, window: newWindow(control.StdinWindow), done: make(chan struct{})}
+func Stream(conn *control.Conn, opt Options) (int, error) {
+	s := &session{conn: conn, opt: opt, window: newWindow(control.StdinWindow), done: make(chan struct{})}
 	if opt.TTY && opt.In != nil && term.IsTerminal(int(opt.In.Fd())) {
 		old, err := term.MakeRaw(int(opt.In.Fd()))
 		if err != nil {
@@ -114,7 +117,7 @@ func Stream(conn *control.Conn, opt AttachOptions) (int, error) {
 		s.followSize()
 	}
 	if s.opt.Signals == nil {
-		_, s.opt.Signals = CatchSignals(context.Background())
+		_, s.opt.Signals = signals.Catch(context.Background())
 		defer s.opt.Signals.Release()
 	}
 	left := make(chan syscall.Signal, 1)
@@ -145,7 +148,7 @@ func Stream(conn *control.Conn, opt AttachOptions) (int, error) {
 }
 
 // receive prints output until the process ends.
-func (s *attachSession) receive() (int, error) {
+func (s *session) receive() (int, error) {
 	for {
 		kind, payload, err := s.conn.Recv()
 		if err != nil {
@@ -186,7 +189,7 @@ func (s *attachSession) receive() (int, error) {
 
 // sendInput passes input on, within the window, until it ends or the user
 // types the detach keys.
-func (s *attachSession) sendInput(detached chan struct{}) {
+func (s *session) sendInput(detached chan struct{}) {
 	keys := detachReader{r: s.opt.In, keys: s.opt.DetachKeys}
 	buf := make([]byte, 32<<10)
 	for {
@@ -210,7 +213,7 @@ func (s *attachSession) sendInput(detached chan struct{}) {
 }
 
 // followSize tells the process each new size of the terminal.
-func (s *attachSession) followSize() {
+func (s *session) followSize() {
 	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, unix.SIGWINCH)
 	go func() {
@@ -229,12 +232,12 @@ func (s *attachSession) followSize() {
 }
 
 // obeySignals passes signals on, or else leaves the process when one asks this one to end: the terminal must not stay raw.
-func (s *attachSession) obeySignals(left chan<- syscall.Signal) {
-	s.opt.Signals.handOver(func(sig syscall.Signal) {
+func (s *session) obeySignals(left chan<- syscall.Signal) {
+	s.opt.Signals.HandOver(func(sig syscall.Signal) {
 		switch {
 		case s.opt.SigProxy:
 			_ = s.conn.SendJSON(control.KindSignal, int(sig))
-		case ends(sig):
+		case signals.Ends(sig):
 			select {
 			case left <- sig:
 			default:

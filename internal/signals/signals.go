@@ -1,4 +1,6 @@
-package run
+// Package signals keeps the signals that a command gets, until it is known whom they are for: one that asks a command to end first cancels
+// what that is about, and one that comes while a container is being started is for the container.
+package signals
 
 import (
 	"context"
@@ -12,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Signals are those that this process gets. They are kept until somebody says what to do with them: one that comes while a
+// Caught are those that this process gets. They are kept until somebody says what to do with them: one that comes while a
 // container is being started is for the container.
-type Signals struct {
+type Caught struct {
 	ch     chan os.Signal
 	cancel context.CancelFunc
 
@@ -25,11 +27,11 @@ type Signals struct {
 	released bool
 }
 
-// CatchSignals takes over every signal that does not concern this process alone. The context that it gives is cancelled
+// Catch takes over every signal that does not concern this process alone. The context that it gives is cancelled
 // by one that would have ended the process. The caller must Release.
-func CatchSignals(ctx context.Context) (context.Context, *Signals) {
+func Catch(ctx context.Context) (context.Context, *Caught) {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &Signals{ch: make(chan os.Signal, 16), cancel: cancel}
+	s := &Caught{ch: make(chan os.Signal, 16), cancel: cancel}
 	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGTERM,
 		unix.SIGCONT, unix.SIGIO, unix.SIGPWR, unix.SIGVTALRM, unix.SIGXCPU, unix.SIGXFSZ} {
 		if !signal.Ignored(sig) { // as by nohup
@@ -44,22 +46,22 @@ func CatchSignals(ctx context.Context) (context.Context, *Signals) {
 	return ctx, s
 }
 
-// ends tells whether a signal asks a process to end.
-func ends(sig syscall.Signal) bool {
+// Ends tells whether a signal asks a process to end.
+func Ends(sig syscall.Signal) bool {
 	return slices.Contains([]syscall.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM}, sig)
 }
 
-func (s *Signals) take(sig syscall.Signal) {
+func (s *Caught) take(sig syscall.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.to != nil {
 		s.to(sig)
 		return
 	}
-	again := slices.ContainsFunc(s.held, ends)
+	again := slices.ContainsFunc(s.held, Ends)
 	s.held = append(s.held, sig)
 	switch {
-	case !ends(sig):
+	case !Ends(sig):
 	case again:
 		s.obey(sig)
 	default:
@@ -78,13 +80,13 @@ func (s *Signals) take(sig syscall.Signal) {
 const obeyAfter = 3 * time.Second
 
 // obey lets a signal have its usual effect.
-func (s *Signals) obey(sig syscall.Signal) {
+func (s *Caught) obey(sig syscall.Signal) {
 	signal.Stop(s.ch)
 	_ = unix.Kill(os.Getpid(), sig)
 }
 
-// handOver says where signals go from now on, with those that have come already.
-func (s *Signals) handOver(to func(syscall.Signal)) {
+// HandOver says where signals go from now on, with those that have come already.
+func (s *Caught) HandOver(to func(syscall.Signal)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sig := range s.held {
@@ -94,17 +96,17 @@ func (s *Signals) handOver(to func(syscall.Signal)) {
 }
 
 // Ended tells whether a signal has come that asks the process to end, and with which exit code a shell would report that.
-func (s *Signals) Ended() (code int, ended bool) {
+func (s *Caught) Ended() (code int, ended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if i := slices.IndexFunc(s.held, ends); i >= 0 {
+	if i := slices.IndexFunc(s.held, Ends); i >= 0 {
 		return 128 + int(s.held[i]), true
 	}
 	return 0, false
 }
 
 // Release gives the signals their usual effect back.
-func (s *Signals) Release() {
+func (s *Caught) Release() {
 	signal.Stop(s.ch)
 	s.mu.Lock()
 	s.released = true
