@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mica/run/sandbox"
+	"mica/run/supervise"
 	"mica/run/userns"
 )
 
@@ -25,10 +26,10 @@ func init() {
 	sandbox.Main()
 	args := os.Args
 	switch {
-	case len(args) == 1 && args[0] == supervisorName, len(args) == 2 && args[1] == supervisorFlag:
-		sandbox.NameProcess(supervisorName)
+	case len(args) == 1 && args[0] == supervise.Name, len(args) == 2 && args[1] == supervise.Flag:
+		sandbox.NameProcess(supervise.Name)
 		apart(func() int {
-			return supervise(func(root string) (superviseEngine, error) { return openEngine(root) })
+			return supervise.Main(func(root string) (supervise.Engine, error) { return openEngine(root) })
 		})
 	case len(args) == 1 && args[0] == mountServerName:
 		apart(serveMount)

@@ -16,10 +16,5 @@
 // yet, and by the command itself, under the container's lock, when it does not.
 // [Engine.withTree] is the one place that decides.
 //
-// # Locks
-//
-//	supervisor.mu    state of the container and its current sandbox
-//	  hub.mu         attached clients; the log
-//
 // A container's lock on disk (package record) comes before the store's.
 package run

@@ -9,6 +9,7 @@ import (
 
 	"mica/layerstore"
 	"mica/run/record"
+	"mica/run/supervise"
 	"mica/run/userns"
 )
 
@@ -24,7 +25,7 @@ type Engine struct {
 	root       string
 	store      *layerstore.Store // opened when first needed
 	Containers *record.Dir
-	waiting    *Waiting // see Use
+	waiting    *supervise.Waiting // see Use
 }
 
 // Open opens the containers of the store at root, and clears away what crashes have left.

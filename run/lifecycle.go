@@ -10,6 +10,7 @@ import (
 
 	"mica/run/control"
 	"mica/run/record"
+	"mica/run/supervise"
 )
 
 // dial connects to the supervisor of a container, which has to run.
@@ -192,7 +193,7 @@ func (e *Engine) Remove(ctx context.Context, c *record.Container, opt RemoveOpti
 		if !opt.Force {
 			return fmt.Errorf("container %s is running: stop it first, or remove it with -f", c.Config.Name)
 		}
-		wake(c)
+		supervise.Wake(c)
 		zero := 0.0
 		if err = e.Stop(ctx, c, StopOptions{Signal: int(syscall.SIGKILL), Timeout: &zero}); err == nil {
 			lock, err = e.lockStopped(ctx, c)

@@ -8,6 +8,7 @@ import (
 	"mica/run/control"
 	"mica/run/limits"
 	"mica/run/record"
+	"mica/run/supervise"
 )
 
 // Start starts a container that [Engine.Create] made, and gives up its lock
@@ -56,11 +57,11 @@ func (e *Engine) Restart(ctx context.Context, c *record.Container, attach *contr
 }
 
 // Use has the next start take a supervisor that waits; nil is none.
-func (e *Engine) Use(w *Waiting) { e.waiting = w }
+func (e *Engine) Use(w *supervise.Waiting) { e.waiting = w }
 
 // supervisor gives a supervisor for a container: one that waits if there is one
 // and it need not be started under limits.
-func (e *Engine) supervisor(host *record.HostConfig) (*Waiting, error) {
+func (e *Engine) supervisor(host *record.HostConfig) (*supervise.Waiting, error) {
 	w := e.waiting
 	e.waiting = nil
 	if w != nil && !limits.Wanted(host) {
@@ -69,5 +70,5 @@ func (e *Engine) supervisor(host *record.HostConfig) (*Waiting, error) {
 	if w != nil {
 		w.Discard()
 	}
-	return spawn(host)
+	return supervise.Spawn(host)
 }

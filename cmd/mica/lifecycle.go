@@ -16,6 +16,7 @@ import (
 	"mica/run/attach"
 	"mica/run/control"
 	"mica/run/record"
+	"mica/run/supervise"
 )
 
 // each does one thing with every container named, reports what failed, and
@@ -138,7 +139,7 @@ func startDetached(ctx context.Context, e *run.Engine, c *record.Container) erro
 	if c.State.Alive() {
 		return nil
 	}
-	e.Use(run.Prepare())
+	e.Use(supervise.Prepare())
 	conn, err := e.Restart(ctx, c, nil)
 	if errors.Is(err, run.ErrRunning) {
 		return nil

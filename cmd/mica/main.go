@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"mica/run"
 	"mica/run/control"
+	"mica/run/supervise"
 )
 
 // exitOurs is the exit code of mica's own errors, as Docker has it.
@@ -53,9 +53,9 @@ func execute(args []string) int {
 	if len(line) > 0 {
 		first = line[0]
 	}
-	var waiting *run.Waiting
+	var waiting *supervise.Waiting
 	if first == "run" {
-		waiting = run.Prepare()
+		waiting = supervise.Prepare()
 	}
 	root := newRootCommand(first, waiting)
 	root.SetArgs(line)

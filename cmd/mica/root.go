@@ -13,6 +13,7 @@ import (
 	"mica/internal/version"
 	"mica/layerstore"
 	"mica/run"
+	"mica/run/supervise"
 )
 
 // app is what all commands share.
@@ -20,7 +21,7 @@ type app struct {
 	root   string // of the store; empty: the default
 	engine *run.Engine
 
-	waiting *run.Waiting // see newRootCommand
+	waiting *supervise.Waiting // see newRootCommand
 }
 
 // open opens the store and the containers on first use.
@@ -67,7 +68,7 @@ const (
 
 // newRootCommand builds the command line: all of it, or only what a line that begins with first needs. waiting is for
 // the container that a run starts; it may be nil.
-func newRootCommand(first string, waiting *run.Waiting) *cobra.Command {
+func newRootCommand(first string, waiting *supervise.Waiting) *cobra.Command {
 	a := &app{waiting: waiting}
 	root := &cobra.Command{
 		Use:   "mica",

@@ -1,4 +1,4 @@
-package run
+package supervise
 
 import (
 	"context"
@@ -38,7 +38,7 @@ func serverOptions(t *tree.Tree) fs.Options {
 
 // commit makes an image of the running container. With pause its processes
 // stand still meanwhile, so that the image is of one moment.
-func (sess *session) commit(ctx context.Context, e superviseEngine, req *control.Commit) (string, error) {
+func (sess *session) commit(ctx context.Context, e Engine, req *control.Commit) (string, error) {
 	if req.Pause {
 		thaw, err := freeze(sess.box)
 		if err != nil {

@@ -1,4 +1,23 @@
-package run
+// Package supervise is the process that looks after one running container, and how a command starts it: the two sides of that meet
+// in spawn.go.
+//
+// A supervisor opens the tree of its container and serves it, starts the sandbox, owns the streams of every process in it, keeps
+// the log, does what commands ask for over the socket (package control), and starts the container anew where its policy
+// says so. It writes the container's state, whose lock it holds to its end.
+//
+//	supervisor   the life of the container, over all its runs
+//	session      one run: tree, sandbox, volumes, desktop
+//	process      the streams of one process
+//	hub          output to the log and to attached clients, input from them
+//
+// # Locks
+//
+//	supervisor.mu    state of the container and its current session
+//	  hub.mu         attached clients
+//	    client.mu    what is on its way to one of them
+//	    inputPipe.mu what is on its way to a process
+//	  Writer.mu      of the log
+package supervise
 
 import (
 	"context"
@@ -23,8 +42,8 @@ import (
 // fdCommand is the descriptor that a supervisor inherits; see spawn.
 const fdCommand = 3
 
-// superviseEngine is what a supervisor cannot do itself, since it takes the store or other containers.
-type superviseEngine interface {
+// Engine is what a supervisor cannot do itself, since it takes the store or other containers.
+type Engine interface {
 	// CommitTree makes an image of the changes in the tree of a container and gives its ID.
 	CommitTree(ctx context.Context, t *tree.Tree, cfg *record.Config, opt layerstore.CommitOptions) (string, error)
 	// RemoveAnonymous deletes the volumes of a container that is gone.
@@ -33,7 +52,7 @@ type superviseEngine interface {
 
 // supervisor looks after one running container.
 type supervisor struct {
-	engine superviseEngine
+	engine Engine
 	c      *record.Container
 	lock   *record.Lock
 	start  *control.Start
@@ -51,8 +70,8 @@ type supervisor struct {
 	told      sync.WaitGroup // of the end, before this process ends; joined before ended is closed
 }
 
-// supervise is the whole life of a supervisor. open gives what looks after the store at root.
-func supervise(open func(root string) (superviseEngine, error)) int {
+// Main is the whole life of a supervisor. open gives what looks after the store at root.
+func Main(open func(root string) (Engine, error)) int {
 	unix.CloseOnExec(fdCommand)
 	ahead := sandbox.StartAhead()
 	sock := os.NewFile(fdCommand, "command")

@@ -1,4 +1,4 @@
-package run
+package supervise
 
 import (
 	"bytes"
@@ -16,11 +16,11 @@ import (
 	"mica/run/record"
 )
 
-// supervisorName is argv[0] of a supervisor; see [Main].
-const supervisorName = "mica-supervisor"
+// Name is argv[0] of a supervisor; see [Main].
+const Name = "mica-supervisor"
 
-// supervisorFlag does the same as a first argument, for when argv[0] cannot be chosen.
-const supervisorFlag = "--mica-supervisor"
+// Flag does the same as a first argument, for when argv[0] cannot be chosen.
+const Flag = "--mica-supervisor"
 
 // supervisorLog receives what a supervisor has to say when it crashes.
 const supervisorLog = "supervisor.log"
@@ -32,13 +32,13 @@ type Waiting struct{ sock *os.File }
 // still finds out what to start. It ends with this process unless [Engine.Use] gives it a container.
 // Whatever is wrong is reported by the start itself.
 func Prepare() *Waiting {
-	w, _ := spawn(nil)
+	w, _ := Spawn(nil)
 	return w
 }
 
-// spawn starts a supervisor in a session of its own, so that it survives the
+// Spawn starts a supervisor in a session of its own, so that it survives the
 // terminal. host says under which limits, nil for none.
-func spawn(host *record.HostConfig) (*Waiting, error) {
+func Spawn(host *record.HostConfig) (*Waiting, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make a socket pair: %w", err)
@@ -49,10 +49,10 @@ func spawn(host *record.HostConfig) (*Waiting, error) {
 		ours.Close()
 		return nil, fmt.Errorf("start the supervisor: %w", err)
 	}
-	path, args := "/proc/self/exe", []string{supervisorName}
+	path, args := "/proc/self/exe", []string{Name}
 	sys := &syscall.SysProcAttr{Setsid: true}
 	if host != nil && limits.Wanted(host) {
-		if p, a, err := limits.Scope(host, supervisorFlag); err == nil {
+		if p, a, err := limits.Scope(host, Flag); err == nil {
 			path, args = p, a
 		} else if cgroup, err := limits.Cgroup(host); err != nil {
 			ours.Close()
@@ -190,11 +190,11 @@ func lastWords(dir string, before int64) string {
 	return ": " + strings.TrimSpace(first)
 }
 
-// wake lets a supervisor go on that a signal has stopped, and that could not do what it is asked.
-func wake(c *record.Container) {
+// Wake lets a supervisor go on that a signal has stopped, and that could not do what it is asked.
+func Wake(c *record.Container) {
 	pid := c.State.Supervisor
 	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-	if err == nil && strings.TrimSpace(string(name)) == supervisorName {
+	if err == nil && strings.TrimSpace(string(name)) == Name {
 		_ = syscall.Kill(pid, syscall.SIGCONT)
 	}
 }
