@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/run/mountserver"
 	"mica/run/sandbox"
 	"mica/run/supervise"
 	"mica/run/userns"
@@ -31,8 +32,8 @@ func init() {
 		apart(func() int {
 			return supervise.Main(func(root string) (supervise.Engine, error) { return openEngine(root) })
 		})
-	case len(args) == 1 && args[0] == mountServerName:
-		apart(serveMount)
+	case len(args) == 1 && args[0] == mountserver.Name:
+		apart(mountserver.Main)
 	case len(args) > 2 && args[1] == userns.Flag:
 		os.Exit(helper(args[2:]))
 	}

@@ -9,6 +9,7 @@ import (
 
 	"mica/fs"
 	"mica/layerstore"
+	"mica/run/mountserver"
 	"mica/run/record"
 	"mica/run/tree"
 )
@@ -25,7 +26,7 @@ type MountOptions struct {
 // it with any program: whatever modes and owners the image has inside, they
 // are shown and not enforced. A server in the background keeps it up until
 // Unmount.
-func (e *Engine) Mount(ctx context.Context, opt MountOptions) (*Mounted, error) {
+func (e *Engine) Mount(ctx context.Context, opt MountOptions) (*mountserver.Mount, error) {
 	live, err := e.Mounts() // takes away stale ones
 	if err != nil {
 		return nil, err
@@ -44,13 +45,13 @@ func (e *Engine) Mount(ctx context.Context, opt MountOptions) (*Mounted, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &job.Mounted, nil
+	return &job.Mount, nil
 }
 
-// mountJob finds what is to be mounted. A container comes before an image of
+// mountserver.Job finds what is to be mounted. A container comes before an image of
 // the same name. made is the container that changes of an image go into, nil if there is none.
-func (e *Engine) mountJob(ctx context.Context, opt MountOptions) (job *mountJob, made *record.Container, err error) {
-	job = &mountJob{Mounted: Mounted{Ref: opt.Ref, RW: opt.RW, Since: time.Now().UTC()}, Records: e.mountRecords()}
+func (e *Engine) mountJob(ctx context.Context, opt MountOptions) (job *mountserver.Job, made *record.Container, err error) {
+	job = &mountserver.Job{Mount: mountserver.Mount{Ref: opt.Ref, RW: opt.RW, Since: time.Now().UTC()}, Records: e.mountRecords()}
 	c, err := e.Containers.Find(opt.Ref)
 	switch {
 	case err == nil:
@@ -86,7 +87,7 @@ func (e *Engine) mountJob(ctx context.Context, opt MountOptions) (job *mountJob,
 
 // mountContainer prepares the mount of a container's tree. To change it, it
 // must not run; what runs is shown as it is now.
-func (e *Engine) mountContainer(ctx context.Context, job *mountJob, c *record.Container) error {
+func (e *Engine) mountContainer(ctx context.Context, job *mountserver.Job, c *record.Container) error {
 	lowers, err := e.layersOf(ctx, c)
 	if err != nil {
 		return err
@@ -102,14 +103,14 @@ func (e *Engine) mountContainer(ctx context.Context, job *mountJob, c *record.Co
 }
 
 // useTree makes a container's tree what is mounted.
-func useTree(job *mountJob, c *record.Container, lowers []string) (err error) {
+func useTree(job *mountserver.Job, c *record.Container, lowers []string) (err error) {
 	job.Container, job.ID, job.Dirs = c.Config.Name, c.ID(), c.Path()
 	job.Lowers, err = tree.Stack(c, lowers)
 	return err
 }
 
 // Mounts lists the mounts and takes away those whose server is gone.
-func (e *Engine) Mounts() ([]Mounted, error) { return listMounts(e.mountRecords()) }
+func (e *Engine) Mounts() ([]mountserver.Mount, error) { return mountserver.List(e.mountRecords()) }
 
 // mountRecords is where the records of mounts are.
 func (e *Engine) mountRecords() string { return filepath.Join(e.root, "mounts") }
@@ -142,7 +143,7 @@ func (e *Engine) Unmount(what string) error {
 	if found {
 		return nil
 	}
-	if isMounted(dir) { // one whose server has died
+	if mountserver.IsMounted(dir) { // one whose server has died
 		return fs.Unmount(dir)
 	}
 	return fmt.Errorf("nothing is mounted for %s: see \"mica mount\"", what)

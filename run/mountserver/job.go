@@ -1,4 +1,4 @@
-package run
+package mountserver
 
 import (
 	"bytes"
@@ -20,8 +20,8 @@ import (
 	"mica/run/record"
 )
 
-// Mounted is one mount for inspection. It is also its record on disk.
-type Mounted struct {
+// Mount is one mount for inspection. It is also its record on disk.
+type Mount struct {
 	Dir       string    `json:"dir"`
 	Ref       string    `json:"ref"`
 	Container string    `json:"container,omitempty"` // name that the container had, if it is one's tree
@@ -33,9 +33,9 @@ type Mounted struct {
 	Start     string    `json:"start,omitempty"` // when the server began, as the kernel counts: another process may get its number
 }
 
-// mountJob is what the server of a mount is told.
-type mountJob struct {
-	Mounted
+// Job is what the server of a mount is told.
+type Job struct {
+	Mount
 	Records string       // directory of the records of mounts, one file each
 	Lowers  []cow.Lower  // topmost first
 	Dirs    string       // the container's directory; empty: an image
@@ -44,7 +44,7 @@ type mountJob struct {
 
 // Launch mounts on a directory, by a server in the background. Without one it makes a directory. live are the mounts that
 // have a server.
-func (job *mountJob) Launch(dir string, live []Mounted) error {
+func (job *Job) Launch(dir string, live []Mount) error {
 	if err := job.prepareDir(dir, live); err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (job *mountJob) Launch(dir string, live []Mounted) error {
 }
 
 // prepareDir checks the mountpoint, or makes one.
-func (job *mountJob) prepareDir(dir string, live []Mounted) error {
+func (job *Job) prepareDir(dir string, live []Mount) error {
 	if dir == "" {
 		runtime, err := runtimeDir()
 		if err != nil {
@@ -75,7 +75,7 @@ func (job *mountJob) prepareDir(dir string, live []Mounted) error {
 	}
 	// A mount whose server has died may still answer from the kernel's cache,
 	// so the mount table is asked.
-	if isMounted(dir) {
+	if IsMounted(dir) {
 		for _, m := range live {
 			if m.Dir == dir {
 				return fmt.Errorf("mount on %s: %s is mounted there: \"mica umount %s\" takes it away", dir, m.Ref, dir)
@@ -117,11 +117,11 @@ func runtimeDir() (string, error) {
 	return dir, nil
 }
 
-// mountServerName is argv[0] of the server of a mount.
-const mountServerName = "mica-mount"
+// Name is argv[0] of the server of a mount.
+const Name = "mica-mount"
 
 // start starts the server and waits until the mount answers.
-func (job *mountJob) start() error {
+func (job *Job) start() error {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("make a socket pair: %w", err)
@@ -138,7 +138,7 @@ func (job *mountJob) start() error {
 	if job.Lock != nil {
 		files = append(files, job.Lock.File())
 	}
-	p, err := os.StartProcess("/proc/self/exe", []string{mountServerName}, &os.ProcAttr{
+	p, err := os.StartProcess("/proc/self/exe", []string{Name}, &os.ProcAttr{
 		Dir: "/", Files: files, Env: os.Environ(), Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	theirs.Close()
@@ -150,7 +150,7 @@ func (job *mountJob) start() error {
 	if err := json.NewEncoder(ours).Encode(job); err != nil {
 		return fmt.Errorf("speak to the mount's server: %w", err)
 	}
-	var reply mountReply
+	var reply answer
 	if err := json.NewDecoder(ours).Decode(&reply); err != nil {
 		return fmt.Errorf("start the mount's server: it ended at once: %w", err)
 	}
@@ -160,22 +160,22 @@ func (job *mountJob) start() error {
 	return nil
 }
 
-// mountReply is what the server says once: an error, or that the mount is there.
-type mountReply struct{ Error string }
+// answer is what the server says once: an error, or that the mount is there.
+type answer struct{ Error string }
 
-// listMounts lists the mounts that have records in a directory, and takes away those whose server is gone.
-func listMounts(records string) ([]Mounted, error) {
+// List lists the mounts that have records in a directory, and takes away those whose server is gone.
+func List(records string) ([]Mount, error) {
 	files, err := filepath.Glob(filepath.Join(records, "*.json"))
 	if err != nil {
 		return nil, err
 	}
-	var list []Mounted
+	var list []Mount
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			continue // unmounted just now
 		}
-		var m Mounted
+		var m Mount
 		if json.Unmarshal(data, &m) != nil || !m.alive() {
 			m.clear(file)
 			continue
@@ -186,9 +186,9 @@ func listMounts(records string) ([]Mounted, error) {
 }
 
 // alive tells whether the server still runs.
-func (m *Mounted) alive() bool {
+func (m *Mount) alive() bool {
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", m.PID))
-	return err == nil && strings.HasPrefix(string(cmdline), mountServerName) && (m.Start == "" || m.Start == startOf(m.PID))
+	return err == nil && strings.HasPrefix(string(cmdline), Name) && (m.Start == "" || m.Start == startOf(m.PID))
 }
 
 // startOf is when a process began, in ticks since the machine did; see proc_pid_stat(5).
@@ -205,9 +205,9 @@ func startOf(pid int) string {
 }
 
 // clear takes away what a dead server has left.
-func (m *Mounted) clear(file string) {
+func (m *Mount) clear(file string) {
 	if m.Dir != "" {
-		if isMounted(m.Dir) {
+		if IsMounted(m.Dir) {
 			_ = fs.Unmount(m.Dir)
 		}
 		if m.Made {
@@ -217,14 +217,14 @@ func (m *Mounted) clear(file string) {
 	_ = os.Remove(file)
 }
 
-// isMounted tells whether a mount of mica's is on dir.
-func isMounted(dir string) bool {
+// IsMounted tells whether a mount of mica's is on dir.
+func IsMounted(dir string) bool {
 	table, _ := sys.Mounts() // without one, none is known of
 	return slices.ContainsFunc(table, func(m sys.Mount) bool { return m.Point == dir && m.Type == "fuse.mica" })
 }
 
 // Unmount takes the mount away and waits for its server to end.
-func (m *Mounted) Unmount() error {
+func (m *Mount) Unmount() error {
 	pidfd, err := unix.PidfdOpen(m.PID, 0)
 	if err := fs.Unmount(m.Dir); err != nil {
 		return err

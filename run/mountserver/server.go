@@ -1,4 +1,6 @@
-package run
+// Package mountserver keeps the mounts of `mica mount` up: each has a process of its own that serves a tree on the host until it is
+// unmounted, and a record on disk by which other commands find it.
+package mountserver
 
 import (
 	"encoding/json"
@@ -15,22 +17,22 @@ import (
 	"mica/internal/atomicfile"
 )
 
-// fdServed is the descriptor that a server inherits.
-const fdServed = 3
+// fdCommand is the descriptor that a server inherits.
+const fdCommand = 3
 
-// serveMount is the whole life of the server of one mount. Its job comes over
+// Main is the whole life of the server of one mount. Its job comes over
 // the socket that it inherits; a lock that it inherits is held to its end.
-func serveMount() int {
-	unix.CloseOnExec(fdServed)
-	conn := os.NewFile(fdServed, "command")
-	var job mountJob
+func Main() int {
+	unix.CloseOnExec(fdCommand)
+	conn := os.NewFile(fdCommand, "command")
+	var job Job
 	if err := json.NewDecoder(conn).Decode(&job); err != nil {
 		return 1
 	}
 	job.PID = os.Getpid()
 	job.Start = startOf(job.PID)
 	reply := func(err error) {
-		var r mountReply
+		var r answer
 		if err != nil {
 			r.Error = err.Error()
 		}
@@ -45,7 +47,7 @@ func serveMount() int {
 }
 
 // serve mounts, calls ready, and serves until the mount is gone.
-func (job *mountJob) serve(ready func()) error {
+func (job *Job) serve(ready func()) error {
 	cfg := cow.Config{Lowers: job.Lowers, Observe: !job.RW}
 	if job.Dirs != "" {
 		cfg.Upper, cfg.Work = filepath.Join(job.Dirs, "upper"), filepath.Join(job.Dirs, "work")
@@ -104,7 +106,7 @@ func ownerOptions() fs.Options {
 
 // unmountOnSignal takes the mount away when the machine or its owner asks the
 // server to end.
-func (job *mountJob) unmountOnSignal() (stop func()) {
+func (job *Job) unmountOnSignal() (stop func()) {
 	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, unix.SIGTERM, unix.SIGINT)
 	signal.Ignore(unix.SIGHUP)
@@ -123,11 +125,11 @@ func (job *mountJob) unmountOnSignal() (stop func()) {
 }
 
 // writeRecord makes the mount known to other commands.
-func (job *mountJob) writeRecord() (string, error) {
+func (job *Job) writeRecord() (string, error) {
 	if err := os.MkdirAll(job.Records, 0o700); err != nil {
 		return "", fmt.Errorf("record the mount: %w", err)
 	}
-	data, err := json.Marshal(&job.Mounted)
+	data, err := json.Marshal(&job.Mount)
 	if err != nil {
 		return "", fmt.Errorf("record the mount: %w", err)
 	}
