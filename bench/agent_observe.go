@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"mica/internal/sys"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -119,7 +121,7 @@ func cpuTime(pid int) time.Duration {
 	if err := unix.ClockGettime(int32(^pid<<3|cpuClockSched), &ts); err == nil {
 		return time.Duration(ts.Nano())
 	}
-	f := statFields(pid)
+	f := sys.ProcStat(pid)
 	if len(f) < 13 {
 		return 0
 	}
@@ -148,18 +150,9 @@ func statusField(pid int, name string) string {
 	return ""
 }
 
-// statFields are the fields of /proc/PID/stat after the program's name, which may hold blanks: state, parent, ...
-func statFields(pid int) []string {
-	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return nil
-	}
-	return strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
-}
-
 // alive says whether a process runs; one that only waits to be reaped does not.
 func alive(pid int) bool {
-	f := statFields(pid)
+	f := sys.ProcStat(pid)
 	return len(f) > 0 && f[0] != "Z" && f[0] != "X"
 }
 
@@ -175,7 +168,7 @@ func descendants(root int) []int {
 		if err != nil {
 			continue
 		}
-		if f := statFields(pid); len(f) > 1 && f[0] != "Z" {
+		if f := sys.ProcStat(pid); len(f) > 1 && f[0] != "Z" {
 			parent, _ := strconv.Atoi(f[1]) // the kernel wrote the number
 			children[parent] = append(children[parent], pid)
 		}

@@ -2,7 +2,6 @@ package run
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/internal/sys"
 	"mica/run/record"
 )
 
@@ -42,7 +42,7 @@ func (e *Engine) Usage(c *record.Container) (*Usage, error) {
 	}
 	// Init has the time of all that have ended.
 	for _, pid := range append(pids, c.State.PID) {
-		u.add(fmt.Sprintf("/proc/%d/", pid), pid == c.State.PID)
+		u.add(pid, pid == c.State.PID)
 	}
 	if u.OwnNetwork = !c.Config.Host.SharesNetwork(); u.OwnNetwork {
 		u.addNetwork(fmt.Sprintf("/proc/%d/net/dev", c.State.PID))
@@ -54,20 +54,16 @@ func (e *Engine) Usage(c *record.Container) (*Usage, error) {
 const cpuTick = time.Second / 100
 
 // add adds one process, as far as the kernel shows it: it may just have ended. Of init only the time counts.
-func (u *Usage) add(proc string, init bool) {
-	stat, err := os.ReadFile(proc + "stat")
-	if err != nil {
-		return
-	}
-	// The name of the command, in parentheses, may have any characters.
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+func (u *Usage) add(pid int, init bool) {
+	fields := sys.ProcStat(pid)
 	for n := 11; n < 15 && n < len(fields); n++ { // utime, stime, and those of children that have been waited for
 		ticks, _ := strconv.ParseInt(fields[n], 10, 64)
 		u.CPU += time.Duration(ticks) * cpuTick
 	}
-	if init {
+	if init || len(fields) == 0 {
 		return
 	}
+	proc := fmt.Sprintf("/proc/%d/", pid)
 	if statm, err := os.ReadFile(proc + "statm"); err == nil {
 		var size, resident, shared int64
 		if _, err := fmt.Sscan(string(statm), &size, &resident, &shared); err == nil {

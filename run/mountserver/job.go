@@ -1,7 +1,6 @@
 package mountserver
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -193,11 +192,7 @@ func (m *Mount) alive() bool {
 
 // startOf is when a process began, in ticks since the machine did; see proc_pid_stat(5).
 func startOf(pid int) string {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return ""
-	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	fields := sys.ProcStat(pid)
 	if len(fields) < 20 {
 		return ""
 	}
