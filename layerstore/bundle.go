@@ -12,6 +12,8 @@ import (
 	"path"
 	"strings"
 
+	"mica/internal/imageref"
+
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
@@ -288,7 +290,7 @@ func layerMediaType(b bundle, name string) (string, error) {
 // blobs/sha256/HEX; empty if it states none.
 func hexOf(name string) digest.Digest {
 	base := strings.TrimSuffix(path.Base(name), ".json")
-	if len(base) == 64 && isHexID(base) {
+	if len(base) == 64 && imageref.CanBeID(base) {
 		return digest.NewDigestFromEncoded(digest.SHA256, base)
 	}
 	return ""

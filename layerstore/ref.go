@@ -9,11 +9,6 @@ import (
 	"mica/internal/imageref"
 )
 
-// isHexID tells whether s can be an ID or the beginning of one.
-func isHexID(s string) bool {
-	return s != "" && len(s) <= 64 && strings.Trim(s, "0123456789abcdef") == ""
-}
-
 // NormalizeName gives NAME:TAG in Docker's short form ("debian:latest"), with
 // the default tag "latest".
 func NormalizeName(ref string) (string, error) {
@@ -52,11 +47,11 @@ type query struct {
 
 func parseQuery(ref string) (query, error) {
 	q := query{text: ref}
-	if hex, ok := strings.CutPrefix(ref, "sha256:"); ok && isHexID(hex) {
+	if hex, ok := strings.CutPrefix(ref, "sha256:"); ok && imageref.CanBeID(hex) {
 		q.prefix = hex
 		return q, nil
 	}
-	if isHexID(ref) {
+	if imageref.CanBeID(ref) {
 		q.prefix = ref
 	}
 	named, err := imageref.Parse(ref)

@@ -235,6 +235,9 @@ func all(s string, is func(byte) bool) bool {
 	return true
 }
 
+// CanBeID tells whether s can be an ID, 64 hexadecimal digits, or the beginning of one.
+func CanBeID(s string) bool { return s != "" && len(s) <= 64 && all(s, isHex) }
+
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 func isHex(c byte) bool   { return isDigit(c) || c >= 'a' && c <= 'f' }
 func isWord(c byte) bool {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"mica/internal/atomicfile"
+	"mica/internal/imageref"
 	"mica/internal/names"
 )
 
@@ -139,7 +140,7 @@ func (d *Dir) Find(ref string) (*Container, error) {
 			return c, nil
 		}
 	}
-	if !isHex(ref) || len(ref) > 64 {
+	if !imageref.CanBeID(ref) {
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, ref)
 	}
 	ids, err := d.ids()
@@ -252,13 +253,4 @@ func (c *Container) lost(err error) {
 	c.Broken = fmt.Errorf("its %w: what it wrote is in %s; take what you need and remove it with \"mica rm %.12s\"", err, c.Upper(), id)
 }
 
-func isID(s string) bool { return len(s) == 64 && isHex(s) }
-
-func isHex(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return s != ""
-}
+func isID(s string) bool { return len(s) == 64 && imageref.CanBeID(s) }
