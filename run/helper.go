@@ -11,7 +11,7 @@ import (
 	"mica/run/volume"
 )
 
-// helper does such a process's work.
+// helper is the whole life of a process that works on the machine's files with the ids of containers; see package userns.
 func helper(args []string) int {
 	signal.Ignore(unix.SIGHUP)
 	ops := map[string]func(dir string) error{"remove": os.RemoveAll, "settle": volume.Settle, "restore": volume.Restore}

@@ -118,6 +118,7 @@ type NotedReader struct {
 	Err    error
 }
 
+// Read reads, and keeps the error.
 func (n *NotedReader) Read(p []byte) (int, error) {
 	got, err := n.Reader.Read(p)
 	if err != nil && err != io.EOF && n.Err == nil {

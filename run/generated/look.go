@@ -48,6 +48,7 @@ func At(cfg *record.Config, p string) (*sandbox.File, error) {
 
 const generatedMode = 0o644
 
+// Stat describes a generated file.
 func Stat(c *record.Container, f *sandbox.File) *control.PathStat {
 	return &control.PathStat{Name: path.Base(f.Target), Size: int64(len(f.Content)), Mode: unix.S_IFREG | generatedMode, Mtime: generatedTime(c)}
 }

@@ -19,7 +19,7 @@ import (
 // ErrNotApplied is what ApplyOptions.Confirm returns to stop without fault.
 var ErrNotApplied = errors.New("nothing was written")
 
-// ApplyOptions say how [HomeApply] goes about it.
+// ApplyOptions say how [Apply] goes about it.
 type ApplyOptions struct {
 	// Confirm is shown what will be written, and stops that with an error.
 	Confirm func(*ApplySummary) error

@@ -16,7 +16,7 @@ import (
 	"mica/run/record"
 )
 
-// ApplySummary says what [HomeApply] is about to write.
+// ApplySummary says what [Apply] is about to write.
 type ApplySummary struct {
 	Dir                     string             // the home directory
 	Items                   []control.DiffItem // absolute paths, parents first

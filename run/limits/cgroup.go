@@ -1,7 +1,6 @@
 package limits
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -135,17 +134,3 @@ func unifiedMount() (string, error) {
 	}
 	return "", errNoCgroup
 }
-
-// Check tells whether the limits of a container can be set.
-func Check(host *record.HostConfig) error {
-	if _, err := userManager(); err == nil {
-		return nil
-	}
-	_, controllers := limitFiles(host)
-	_, err := delegatedCgroup(controllers)
-	return err
-}
-
-// errNoCgroup says why limits cannot be set, and what would help.
-var errNoCgroup = errors.New("limits of memory, cpus and processes need a cgroup (version 2) that is delegated to you; " +
-	"log in through systemd with a user session (loginctl enable-linger), or leave --memory, --cpus and --pids-limit out")

@@ -26,6 +26,7 @@ func KnownUlimit(name string) bool {
 // leastFiles is how many open files init may need beside those of a few commands that are being started.
 const leastFiles = 64
 
+// Rlimits puts --ulimit in the terms of the sandbox.
 func Rlimits(list []record.Ulimit) ([]sandbox.Rlimit, error) {
 	value := func(n int64) uint64 {
 		if n < 0 {

@@ -1,5 +1,3 @@
-// Package limits sets what a container may take of the machine: resource limits of its processes, and limits of memory, cpus and
-// processes by a cgroup, which the user's systemd makes, or which is made here where one is delegated to the user.
 package limits
 
 import (
@@ -13,10 +11,6 @@ import (
 
 	"mica/run/record"
 )
-
-func Wanted(host *record.HostConfig) bool {
-	return host.Memory != 0 || host.CPUs != 0 || host.PidsLimit != 0
-}
 
 // Scope gives the command line that starts this executable with an argument under the limits
 // the container asks for: by a scope of the user's systemd, which is who delegates cgroups.

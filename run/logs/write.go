@@ -43,6 +43,7 @@ const longestLine = 16 << 10
 // muteTime is how long a log that cannot be written, as on a full disk, is left alone: what is said meanwhile is lost.
 const muteTime = time.Second
 
+// NewWriter gives a writer of the log at a path.
 func NewWriter(path string, opt record.Log) *Writer {
 	return &Writer{path: path, opt: opt, part: make(map[string][]byte)}
 }

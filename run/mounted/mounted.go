@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"sort"
+	"strings"
 
 	"mica/run/record"
 	"mica/run/sandbox"
@@ -15,7 +16,7 @@ import (
 	"mica/run/volume"
 )
 
-// OverHost hide what must not be seen through the machine's root: the
+// OverHost are the mounts that hide what must not be seen through the machine's root: the
 // store, which would hold itself, and the sockets and state of the machine's services.
 func OverHost(store string) []sandbox.Mount {
 	return []sandbox.Mount{
@@ -51,15 +52,7 @@ func ForSandbox(mounts []record.Mount) ([]sandbox.Mount, error) {
 	return out, nil
 }
 
-func depth(p string) int {
-	n := 0
-	for _, c := range path.Clean(p) {
-		if c == '/' {
-			n++
-		}
-	}
-	return n
-}
+func depth(p string) int { return strings.Count(path.Clean(p), "/") }
 
 // source is where something mounted lies, a path without symlinks: only the way to the store may have some.
 func source(m *record.Mount) string {
@@ -71,6 +64,7 @@ func source(m *record.Mount) string {
 	return m.Source
 }
 
+// Volume is the volume that is mounted.
 func Volume(m *record.Mount) *volume.Volume { return &volume.Volume{Name: m.Volume, Data: m.Source} }
 
 // HoldsVolumes tells whether a container has the ids that its user's containers have by default.

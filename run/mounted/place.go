@@ -88,6 +88,7 @@ func CheckTree(cfg *record.Config, p string) error {
 	return nil
 }
 
+// ErrInMemory says that a path lies where only the container itself can write.
 func ErrInMemory(p string) error {
 	return fmt.Errorf("write %s in the container: it lies on a tmpfs, which is reached only from inside: use mica exec", p)
 }
@@ -164,7 +165,7 @@ func Fill(r io.Reader, m *record.Mount, ids sandbox.IDMap, oneOwner bool) error 
 	return userns.Run(ids, r, nil, h.args("unpack", "", true)...)
 }
 
-// Help does what args ask for: stat, pack or unpack.
+// Help is the work of a helper (package userns) for a [Place], as args ask for it: stat, pack or unpack.
 func Help(in io.Reader, out io.Writer, args []string) error {
 	if len(args) != 5 {
 		return errors.New("unknown request")

@@ -29,7 +29,7 @@ const supervisorLog = "supervisor.log"
 type Waiting struct{ sock *os.File }
 
 // Prepare starts a supervisor ahead of time: it gets ready while the caller
-// still finds out what to start. It ends with this process unless [Engine.Use] gives it a container.
+// still finds out what to start. It ends with this process unless it is given a container.
 // Whatever is wrong is reported by the start itself.
 func Prepare() *Waiting {
 	w, _ := Spawn(nil)

@@ -22,7 +22,7 @@ type unarchiver struct {
 	base       string // directory of the tree
 	keepOwners bool
 	times      []pendingTime // of directories, set when their content is there
-	changed    changedFunc
+	changed    ChangedFunc
 }
 
 type pendingTime struct {
@@ -30,12 +30,12 @@ type pendingTime struct {
 	time unix.Timespec
 }
 
-// changedFunc hears of a name that was made or replaced, and what it is now.
-type changedFunc func(dir *cow.Node, name string, n *cow.Node)
+// ChangedFunc hears of a name that was made or replaced, and what it is now.
+type ChangedFunc func(dir *cow.Node, name string, n *cow.Node)
 
 // ReadArchive unpacks a tar stream below the directory base. Names that lead out of it are refused; symlinks in the tree are
 // followed inside the tree only. changed, if not nil, hears of every name that was made or replaced.
-func (t *Tree) ReadArchive(r io.Reader, base string, keepOwners bool, changed changedFunc) error {
+func (t *Tree) ReadArchive(r io.Reader, base string, keepOwners bool, changed ChangedFunc) error {
 	u := &unarchiver{t: t, base: base, keepOwners: keepOwners, changed: changed}
 	in := tar.NewReader(r)
 	for {

@@ -77,6 +77,7 @@ func Stack(c *record.Container, lowers []string) ([]cow.Lower, error) {
 // programs that still use files of it.
 const AbandonAfter = 2 * time.Second
 
+// Close ends the use of the tree.
 func (t *Tree) Close() error { return t.Union.Close() }
 
 // MaxLinks bounds the symlinks on the way to one path, as the kernel does.

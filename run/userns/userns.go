@@ -18,7 +18,7 @@ import (
 // on the machine's files with the ids that containers use; see Run.
 const Flag = "--mica-helper"
 
-// Run does a helper's work as root of a user namespace in which
+// Run does a helper's work, which args name, as root of a user namespace in which
 // the ids of containers exist. in and out may be nil.
 func Run(ids sandbox.IDMap, in io.Reader, out io.Writer, args ...string) error {
 	exe, err := os.Executable()
