@@ -33,11 +33,7 @@ Prints the image's ID. A running container stands still meanwhile unless --pause
 	fl.BoolVarP(&pause, "pause", "p", true, "pause the container while its changes are read")
 	fl.BoolVarP(&quiet, "quiet", "q", false, "accepted; the ID is all that is printed")
 	c.RunE = tidily(func(c *cobra.Command, args []string) error {
-		e, err := a.open()
-		if err != nil {
-			return err
-		}
-		ct, err := e.Containers.Find(args[0])
+		e, ct, err := a.find(args[0])
 		if err != nil {
 			return err
 		}
@@ -139,11 +135,7 @@ func (a *app) newDiffCommand() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeContainers(anyState, 1),
 		RunE: func(c *cobra.Command, args []string) error {
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			ct, err := e.Containers.Find(args[0])
+			e, ct, err := a.find(args[0])
 			if err != nil {
 				return err
 			}

@@ -108,11 +108,7 @@ func (a *app) newExportCommand() *cobra.Command {
 	}
 	c.Flags().StringVarP(&output, "output", "o", "", "file to write (default standard output)")
 	c.RunE = tidily(func(c *cobra.Command, args []string) error {
-		e, err := a.open()
-		if err != nil {
-			return err
-		}
-		ct, err := e.Containers.Find(args[0])
+		e, ct, err := a.find(args[0])
 		if err != nil {
 			return err
 		}

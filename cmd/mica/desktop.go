@@ -81,15 +81,6 @@ func (a *app) homeGroup() *cobra.Command {
 	return group("home", "Manage the copy-on-write home directories of containers", a.newHomeApplyCommand(), a.newHomeDiscardCommand())
 }
 
-// homeOf finds a container for a command on its home directory.
-func (a *app) homeOf(ref string) (*record.Container, error) {
-	e, err := a.open()
-	if err != nil {
-		return nil, err
-	}
-	return e.Containers.Find(ref)
-}
-
 func (a *app) newHomeDiscardCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "discard CONTAINER",
@@ -100,7 +91,7 @@ sees your home directory as it is then.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeContainers(stoppedOnly, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			c, err := a.homeOf(args[0])
+			_, c, err := a.find(args[0])
 			if err != nil {
 				return err
 			}
@@ -132,7 +123,7 @@ overwritten, unless --force says so.`,
 	fl.BoolVar(&dryRun, "dry-run", false, "show what would be written, and stop")
 	fl.BoolVar(&opt.Force, "force", false, "overwrite what you have changed since")
 	c.RunE = tidily(func(c *cobra.Command, args []string) error {
-		ct, err := a.homeOf(args[0])
+		_, ct, err := a.find(args[0])
 		if err != nil {
 			return err
 		}

@@ -56,11 +56,7 @@ func (a *app) newExecCommand() *cobra.Command {
 		if x.Env, err = run.ResolveEnv(x.Env); err != nil {
 			return err
 		}
-		e, err := a.open()
-		if err != nil {
-			return err
-		}
-		ct, err := e.Containers.Find(args[0])
+		e, ct, err := a.find(args[0])
 		if err != nil {
 			return err
 		}

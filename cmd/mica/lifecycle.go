@@ -110,11 +110,7 @@ func (a *app) newStartCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		e, err := a.open()
-		if err != nil {
-			return err
-		}
-		ct, err := e.Containers.Find(args[0])
+		e, ct, err := a.find(args[0])
 		if err != nil {
 			return err
 		}
@@ -281,11 +277,7 @@ func (a *app) newRenameCommand() *cobra.Command {
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: a.completeContainers(anyState, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			ct, err := e.Containers.Find(args[0])
+			e, ct, err := a.find(args[0])
 			if err != nil {
 				return err
 			}
@@ -312,11 +304,7 @@ func (a *app) newAttachCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		e, err := a.open()
-		if err != nil {
-			return err
-		}
-		ct, err := e.Containers.Find(args[0])
+		e, ct, err := a.find(args[0])
 		if err != nil {
 			return err
 		}

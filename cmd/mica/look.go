@@ -19,11 +19,7 @@ func (a *app) newTopCommand() *cobra.Command {
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeContainers(runningOnly, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			ct, err := e.Containers.Find(args[0])
+			e, ct, err := a.find(args[0])
 			if err != nil {
 				return err
 			}
@@ -112,11 +108,7 @@ func (a *app) newPortCommand() *cobra.Command {
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: a.completeContainers(anyState, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			ct, err := e.Containers.Find(args[0])
+			_, ct, err := a.find(args[0])
 			if err != nil {
 				return err
 			}

@@ -17,7 +17,7 @@ import (
 
 func (a *app) newPullCommand() *cobra.Command {
 	var p puller
-	var all, trust bool
+	var all bool
 	c := &cobra.Command{
 		Use:   "pull [flags] NAME[:TAG|@DIGEST]",
 		Short: "Bring an image from a registry",
@@ -32,44 +32,29 @@ What Podman and Docker know of registries is heeded: registries.conf, certs.d, a
 	fl := c.Flags()
 	fl.BoolVarP(&all, "all-tags", "a", false, "bring the images of all tags")
 	fl.StringVar(&p.platform, "platform", "", "operating system and architecture, such as linux/arm64 (default this machine's)")
-	fl.BoolVarP(&p.quiet, "quiet", "q", false, "print the name only")
-	fl.BoolVar(&trust, "disable-content-trust", true, "accepted; digests are always verified, signatures never")
-	_ = fl.MarkHidden("disable-content-trust")
-	p.flags.register(fl)
-	c.RunE = func(c *cobra.Command, args []string) error {
+	p.register(c, "accepted; digests are always verified, signatures never")
+	c.RunE = p.of(a, func(ctx context.Context, named imageref.Ref) error {
 		p.out = stdout
-		return interruptible(c.Context(), func(ctx context.Context) error {
-			var err error
-			if p.store, err = a.store(); err != nil {
-				return err
-			}
-			named, err := imageref.Parse(args[0])
-			if err != nil {
-				return fmt.Errorf("name %q: %w", args[0], err)
-			}
-			if all {
-				return p.all(ctx, named)
-			}
-			if named.Tag == "" && named.Digest == "" {
-				p.say("Using default tag: latest")
-			}
-			if err := p.one(ctx, named); err != nil {
-				return err
-			}
-			fmt.Fprintln(p.out, named.FullString())
-			return nil
-		})
-	}
+		if all {
+			return p.all(ctx, named)
+		}
+		if named.Tag == "" && named.Digest == "" {
+			p.say("Using default tag: latest")
+		}
+		if err := p.one(ctx, named); err != nil {
+			return err
+		}
+		fmt.Fprintln(p.out, named.FullString())
+		return nil
+	})
 	return c
 }
 
 // puller brings images into a store and says so, in Docker's words.
 type puller struct {
-	store    *layerstore.Store
+	transfer
 	out      io.Writer
-	flags    registryFlags
 	platform string
-	quiet    bool
 }
 
 func (p *puller) say(text string, args ...any) {

@@ -77,7 +77,7 @@ func (a *app) fetch(ctx context.Context, f *containerFlags, ref string, missing 
 	if missing && !f.quiet {
 		fmt.Fprintf(os.Stderr, "Unable to find image '%s' locally\n", named.String())
 	}
-	p := puller{store: s, out: os.Stderr, flags: f.registry, quiet: f.quiet}
+	p := puller{transfer: transfer{store: s, flags: f.registry, quiet: f.quiet}, out: os.Stderr}
 	if f.platform != "" {
 		p.platform = ownPlatform // no other is accepted
 	}

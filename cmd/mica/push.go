@@ -16,7 +16,7 @@ import (
 
 func (a *app) newPushCommand() *cobra.Command {
 	var p pusher
-	var all, trust bool
+	var all bool
 	c := &cobra.Command{
 		Use:   "push [flags] NAME[:TAG]",
 		Short: "Give an image to a registry",
@@ -26,37 +26,19 @@ registry has are not sent. "mica tag" gives an image a further name.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeImages(1),
 	}
-	fl := c.Flags()
-	fl.BoolVarP(&all, "all-tags", "a", false, "give all images of that name")
-	fl.BoolVarP(&p.quiet, "quiet", "q", false, "print the name only")
-	fl.BoolVar(&trust, "disable-content-trust", true, "accepted; nothing is signed")
-	_ = fl.MarkHidden("disable-content-trust")
-	p.flags.register(fl)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		return interruptible(c.Context(), func(ctx context.Context) error {
-			var err error
-			if p.store, err = a.store(); err != nil {
-				return err
-			}
-			named, err := imageref.Parse(args[0])
-			if err != nil {
-				return fmt.Errorf("name %q: %w", args[0], err)
-			}
-			if named.Digest != "" {
-				return fmt.Errorf("name %q: an image is pushed by its tag, not by its digest", args[0])
-			}
-			return p.push(ctx, named, all)
-		})
-	}
+	c.Flags().BoolVarP(&all, "all-tags", "a", false, "give all images of that name")
+	p.register(c, "accepted; nothing is signed")
+	c.RunE = p.of(a, func(ctx context.Context, named imageref.Ref) error {
+		if named.Digest != "" {
+			return fmt.Errorf("name %q: an image is pushed by its tag, not by its digest", c.Flags().Arg(0))
+		}
+		return p.push(ctx, named, all)
+	})
 	return c
 }
 
 // pusher gives images of a store to a registry and says so, in Docker's words.
-type pusher struct {
-	store *layerstore.Store
-	flags registryFlags
-	quiet bool
-}
+type pusher struct{ transfer }
 
 func (p *pusher) push(ctx context.Context, named imageref.Ref, all bool) error {
 	list := []imageref.Ref{named}

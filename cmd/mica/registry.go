@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"mica/internal/format"
 	"mica/internal/imageref"
 	"mica/internal/registry"
 )
@@ -59,12 +58,6 @@ func (b *optionalBool) Type() string { return "bool" }
 func (f *registryFlags) open(named imageref.Ref) (*registry.Repository, error) {
 	return registry.Open(named, f.options())
 }
-
-// printableError is an error that may quote what a registry said, and is one line all the same.
-type printableError struct{ err error }
-
-func (e printableError) Error() string { return format.Printable(e.err.Error()) }
-func (e printableError) Unwrap() error { return e.err }
 
 // interruptible is untilInterrupted of what speaks with a registry.
 func interruptible(ctx context.Context, do func(context.Context) error) error {

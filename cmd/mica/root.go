@@ -13,6 +13,7 @@ import (
 	"mica/internal/version"
 	"mica/layerstore"
 	"mica/run"
+	"mica/run/record"
 	"mica/run/supervise"
 )
 
@@ -35,6 +36,16 @@ func (a *app) open() (*run.Engine, error) {
 	}
 	a.engine, err = run.Open(root)
 	return a.engine, err
+}
+
+// find finds a container.
+func (a *app) find(ref string) (*run.Engine, *record.Container, error) {
+	e, err := a.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := e.Containers.Find(ref)
+	return e, c, err
 }
 
 // storeRoot is where the store is: --root, $MICA_ROOT, or the default.

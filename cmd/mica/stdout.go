@@ -57,6 +57,12 @@ func complain(err error) {
 	fmt.Fprintln(os.Stderr, "mica:", strings.Join(lines, "\n"))
 }
 
+// printableError is an error that may quote what a registry said, whose line feeds are not to begin lines of mica's own: it is one line.
+type printableError struct{ err error }
+
+func (e printableError) Error() string { return format.Printable(e.err.Error()) }
+func (e printableError) Unwrap() error { return e.err }
+
 // display is where to print what is for people to read: standard output, whose terminal does not get to obey what an image or a
 // container has put into it.
 func display() io.Writer {
