@@ -1,5 +1,6 @@
 // Package run makes, runs and inspects containers. There is no daemon: every
 // running container has a supervisor of its own, a process of this executable.
+// [Engine] is what commands ask; what containers are made of has packages below this one.
 //
 // # Who does what
 //
@@ -14,7 +15,7 @@
 // Whatever needs the container's filesystem (commit, diff, export, copies) is
 // done by the supervisor while it runs, since it alone knows what is not on disk
 // yet, and by the command itself, under the container's lock, when it does not.
-// [Engine.withTree] is the one place that decides.
+// [Engine.withTree] is the one place that decides; the supervisor is package supervise.
 //
 // A container's lock on disk (package record) comes before the store's.
 package run
