@@ -220,3 +220,14 @@ func (e *Engine) Remove(ctx context.Context, c *record.Container, opt RemoveOpti
 	}
 	return e.settleVolumes(c.Config)
 }
+
+// SetRestart gives a container, also one that runs, another restart policy.
+func (e *Engine) SetRestart(c *record.Container, p record.RestartPolicy) error {
+	if c.Broken != nil {
+		return c.Broken
+	}
+	if c.Config.Host.AutoRemove && p.String() != "no" {
+		return errors.New("the container is removed when it ends: no restart policy goes with that")
+	}
+	return e.Containers.SetRestart(c, p)
+}

@@ -2,7 +2,6 @@ package run
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -101,15 +100,4 @@ func (u *Usage) addNetwork(path string) {
 		sent, _ := strconv.ParseInt(fields[8], 10, 64)
 		u.Received, u.Sent = u.Received+received, u.Sent+sent
 	}
-}
-
-// SetRestart gives a container, also one that runs, another restart policy.
-func (e *Engine) SetRestart(c *record.Container, p record.RestartPolicy) error {
-	if c.Broken != nil {
-		return c.Broken
-	}
-	if c.Config.Host.AutoRemove && p.String() != "no" {
-		return errors.New("the container is removed when it ends: no restart policy goes with that")
-	}
-	return e.Containers.SetRestart(c, p)
 }

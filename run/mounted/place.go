@@ -45,16 +45,16 @@ func At(cfg *record.Config, p string) *Place {
 	if best == nil || best.Type == record.MountTmpfs {
 		return nil
 	}
-	source := source(best)
+	dir := source(best)
 	h := &Place{
-		spot:     spot{source, path.Join(".", p[len(path.Clean(best.Target)):])},
+		spot:     spot{dir, path.Join(".", p[len(path.Clean(best.Target)):])},
 		ReadOnly: best.ReadOnly, inside: p, userNS: cfg.Host.UserNS,
 	}
 	if best.Type == record.MountVolume {
 		h.volume = Volume(best)
 	}
-	if fi, err := os.Stat(source); err == nil && !fi.IsDir() {
-		h.dir, h.Path = filepath.Split(source)
+	if fi, err := os.Stat(dir); err == nil && !fi.IsDir() {
+		h.dir, h.Path = filepath.Split(dir)
 	}
 	return h
 }
