@@ -63,3 +63,12 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(agree)
 }
+
+func TestCanBeID(t *testing.T) {
+	whole := strings.Repeat("0123456789abcdef", 4)
+	for s, want := range map[string]bool{whole: true, "c0ffee": true, "": false, "C0FFEE": false, "web": false, whole + "0": false} {
+		if CanBeID(s) != want {
+			t.Errorf("%q: %v", s, !want)
+		}
+	}
+}
