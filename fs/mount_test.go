@@ -36,6 +36,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if path := os.Getenv(execVariable); path != "" {
+		fmt.Fprintln(os.Stderr, execDirty(path))
+		os.Exit(1)
+	}
 	os.Exit(testenv.MainAsRoot(m))
 }
 

@@ -40,6 +40,7 @@ type nearness struct {
 	pid   uint32 // the thread that sent the last request, if the kernel tells
 	run   int    // requests of it that came one close after the other
 	need  int    // what a run must reach to bind for it; 0 is nearRun
+	due   bool   // it is time to look where the client runs
 	place turns.Place
 }
 
@@ -70,7 +71,7 @@ func (w *worker) approach() {
 		} else if near.need = min(max(near.need, nearRun)*2, farRun); near.need == farRun {
 			near.place.Leave(p)
 		}
-		near.pid, near.run = w.hdr.Pid, 0
+		near.pid, near.run, near.due = w.hdr.Pid, 0, false
 		return
 	}
 	if w.idle > nearGap {
@@ -78,16 +79,32 @@ func (w *worker) approach() {
 	}
 	if in := body[fuse.ReadIn](w); w.hdr.Opcode == opRead && in != nil && in.Size >= largeRead {
 		near.place.Leave(p)
-		near.run = 0
+		near.run, near.due = 0, false
 		return
 	}
 	near.run++
 	if near.run >= nearCheck && w.s.opt.Awake {
 		w.s.companion.Keep()
 	}
-	if near.run == max(near.need, nearRun) || near.run%nearCheck == 0 {
+	near.due = near.due || near.run == max(near.need, nearRun) || near.run%nearCheck == 0
+	if near.due && !w.mayBeInExec() {
 		near.place.Follow(p, near.pid)
+		near.due = false
 	}
+}
+
+// mayBeInExec tells whether the client may have sent a request in the middle of execve(2), where the kernel closes its files and
+// gives up its memory, and writes back what is dirty. Whoever reads the stat file of such a process waits until it has done
+// with that: the server would wait for a client that waits for the server.
+func (w *worker) mayBeInExec() bool {
+	switch w.hdr.Opcode {
+	case opSetattr, opFlush, opFsync:
+		return true
+	case opWrite:
+		in := body[fuse.WriteIn](w)
+		return in != nil && in.WriteFlags&fuse.WRITE_CACHE != 0
+	}
+	return false
 }
 
 // unlock gives the worker's thread back to the scheduler of Go.

@@ -2,10 +2,13 @@ package fs_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -121,4 +124,48 @@ func companions(t *testing.T, of int) []int {
 		}
 	}
 	return all
+}
+
+// execVariable has the test's executable write to the file that it names, and execute itself with the file open and dirty.
+const execVariable = "MICA_TEST_EXEC"
+
+// execDirty does that as often as a second variable says. It returns only if something fails.
+func execDirty(path string) error {
+	left, err := strconv.Atoi(os.Getenv(execVariable + "_LEFT"))
+	if err != nil {
+		return err
+	}
+	if left == 0 {
+		os.Exit(0)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	for range left % 7 { // requests that come one close after the other
+		var st unix.Statx_t
+		if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st); err != nil {
+			return err
+		}
+	}
+	if _, err := f.WriteAt([]byte("x"), int64(left)); err != nil {
+		return err
+	}
+	if err := os.Setenv(execVariable+"_LEFT", strconv.Itoa(left-1)); err != nil {
+		return err
+	}
+	return unix.Exec("/proc/self/exe", os.Args, os.Environ())
+}
+
+// TestExecWithDirtyFiles: the kernel writes back in the middle of execve(2), while nobody may look at the process.
+func TestExecWithDirtyFiles(t *testing.T) {
+	m := mountUnion(t, cow.Config{Lowers: real(lowers(t, 1)...)})
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Env = append(os.Environ(), execVariable+"="+filepath.Join(m.dir, "f"), execVariable+"_LEFT=100")
+	cmd.Cancel = m.server.Process.Kill // the client cannot be killed while it waits for the server
+	if out, err := cmd.CombinedOutput(); err != nil || ctx.Err() != nil {
+		t.Errorf("%v, %v\n%s", err, ctx.Err(), out)
+	}
 }
