@@ -29,10 +29,10 @@ func capHeader(c *call) (words int, e unix.Errno) {
 	return 0, 0
 }
 
-// capGet is capget(2).
+// capGet is capget(2), for base credentials as well: who has them again may have fewer real capabilities than before.
 func capGet(s *Server, c *call) (int64, unix.Errno) {
-	creds, original, err := s.table.get(c.tid())
-	if err != nil || original {
+	creds, err := s.table.Get(c.tid())
+	if err != nil {
 		return 0, pass
 	}
 	words, e := capHeader(c)
