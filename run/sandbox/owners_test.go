@@ -89,6 +89,18 @@ func TestOwners(t *testing.T) {
 	}
 }
 
+// TestLongDeviceNames makes devices with names of any length.
+func TestLongDeviceNames(t *testing.T) {
+	cfg := oneID(t, sh(`mkdir -m 1777 /var/tmp/w; cd /var/tmp/w; long=$(printf %0255d 0)
+		mknod $long c 1 3; chown 5:6 $long; stat -c '%u %g %F' *; mknod $long c 1 3 2>&1 | grep -c exists; mknod ${long}0 c 1 3 2>&1 | grep -c long
+		ls -A | wc -l; rm $long; ls -A | wc -l`))
+	union(t, cfg)
+	out, _ := output(t, cfg)
+	if want := "5 6 character special file\n1\n1\n1\n0\n"; out != want {
+		t.Errorf("got %q, want %q", out, want)
+	}
+}
+
 // TestOwnersInVolumes looks at a directory of the host, whose owners cannot be recorded, as several users: what the one user owns belongs to
 // whoever looks. Of the other filesystems it does not.
 func TestOwnersInVolumes(t *testing.T) {

@@ -89,12 +89,35 @@ func (f *rootFiles) Mknod(dir int, name string, mode uint32, dev, uid, gid uint3
 	}
 	attr := idcall.NodeName(f.token, name, mode, dev, uid, gid)
 	if len(attr) > 255 { // XATTR_NAME_MAX
-		return unix.ENAMETOOLONG
+		return f.mknodLong(dir, name, mode, dev, uid, gid)
 	}
 	var buf [8]byte
 	_, err = unix.Getxattr(self(dir), attr, buf[:])
 	if unsupported(err) {
 		return unix.EPERM
+	}
+	return err
+}
+
+// mknodLong is Mknod for a name that does not fit into a request: the node is made by another one and renamed.
+func (f *rootFiles) mknodLong(dir int, name string, mode uint32, dev, uid, gid uint32) error {
+	if err := unix.Faccessat(dir, name, unix.F_OK, unix.AT_SYMLINK_NOFOLLOW); !errors.Is(err, unix.ENOENT) {
+		if err == nil {
+			err = unix.EEXIST
+		}
+		return err
+	}
+	unique, err := idcall.NewToken()
+	if err != nil {
+		return err
+	}
+	short := ".mica-" + unique
+	if err := f.Mknod(dir, short, mode, dev, uid, gid); err != nil {
+		return err
+	}
+	err = unix.Renameat2(dir, short, dir, name, unix.RENAME_NOREPLACE)
+	if err != nil {
+		_ = unix.Unlinkat(dir, short, 0)
 	}
 	return err
 }
