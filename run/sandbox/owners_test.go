@@ -101,6 +101,17 @@ func TestLongDeviceNames(t *testing.T) {
 	}
 }
 
+// TestRefusedFileCalls makes calls that fail whoever makes them.
+func TestRefusedFileCalls(t *testing.T) {
+	cfg := oneID(t, self("refused-file-calls"))
+	union(t, cfg)
+	cfg.Mounts = append(cfg.Mounts, Mount{Source: executableCopy(), Target: commandPath})
+	out, _ := output(t, cfg)
+	if want := "EINVAL ENOENT EEXIST\n"; out != want {
+		t.Errorf("got %q, want %q", out, want)
+	}
+}
+
 // TestOwnersInVolumes looks at a directory of the host, whose owners cannot be recorded, as several users: what the one user owns belongs to
 // whoever looks. Of the other filesystems it does not.
 func TestOwnersInVolumes(t *testing.T) {
@@ -203,6 +214,12 @@ func init() {
 			return err
 		}
 		return unix.Setxattr(args[0], "security.capability", value, 0)
+	}
+	commands["refused-file-calls"] = func([]string) error {
+		flags := unix.Fchownat(unix.AT_FDCWD, "/var/tmp", 0, 0, 4)
+		absent, there := unix.Mknod("/var/tmp/none/", unix.S_IFCHR|0o600, 259), unix.Mknod("/var/tmp/", unix.S_IFCHR|0o600, 259)
+		fmt.Println(errnoName(flags), errnoName(absent), errnoName(there))
+		return nil
 	}
 	// refused-set-id makes a file and starts a program once a set-id program could not be executed.
 	commands["refused-set-id"] = func([]string) error {

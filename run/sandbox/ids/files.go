@@ -101,10 +101,7 @@ func (f *rootFiles) Mknod(dir int, name string, mode uint32, dev, uid, gid uint3
 
 // mknodLong is Mknod for a name that does not fit into a request: the node is made by another one and renamed.
 func (f *rootFiles) mknodLong(dir int, name string, mode uint32, dev, uid, gid uint32) error {
-	if err := unix.Faccessat(dir, name, unix.F_OK, unix.AT_SYMLINK_NOFOLLOW); !errors.Is(err, unix.ENOENT) {
-		if err == nil {
-			err = unix.EEXIST
-		}
+	if err := absent(dir, name, nil); err != nil {
 		return err
 	}
 	unique, err := idcall.NewToken()
@@ -118,6 +115,18 @@ func (f *rootFiles) mknodLong(dir int, name string, mode uint32, dev, uid, gid u
 	err = unix.Renameat2(dir, short, dir, name, unix.RENAME_NOREPLACE)
 	if err != nil {
 		_ = unix.Unlinkat(dir, short, 0)
+	}
+	return err
+}
+
+// absent is EEXIST for a name that is there, and otherwise for one that is not.
+func absent(dir int, name string, otherwise error) error {
+	err := unix.Faccessat(dir, name, unix.F_OK, unix.AT_SYMLINK_NOFOLLOW)
+	switch {
+	case err == nil:
+		return unix.EEXIST
+	case errors.Is(err, unix.ENOENT):
+		return otherwise
 	}
 	return err
 }
@@ -153,6 +162,9 @@ func chownPath(first, flags int, at bool) handler {
 		flags := flags
 		if at {
 			dirfd, flags = int(int32(c.args[0])), int(int32(c.args[4]))
+		}
+		if flags&^(unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH) != 0 {
+			return 0, unix.EINVAL
 		}
 		if path == "" && flags&unix.AT_EMPTY_PATH == 0 {
 			return 0, unix.ENOENT
@@ -213,6 +225,7 @@ func mknod(first int) handler {
 		if e != 0 {
 			return 0, e
 		}
+		given := path
 		path = strings.TrimRight(path, "/")
 		if path == "" {
 			return 0, unix.EEXIST
@@ -237,6 +250,9 @@ func mknod(first int) handler {
 			return 0, errno(err)
 		}
 		defer unix.Close(dir)
+		if path != given {
+			return 0, errno(absent(dir, name, unix.ENOENT)) // it is no directory that is to be made
+		}
 		if !valid(c.listener, c.notification.id) {
 			return 0, unix.ESRCH
 		}
