@@ -101,6 +101,29 @@ func TestLongDeviceNames(t *testing.T) {
 	}
 }
 
+// traced is a command, before another one, that has it see recorded owners.
+const traced = "find / -maxdepth 0 -printf '' -exec "
+
+// TestAccess asks what a user may do with files, where the recorded owners are seen.
+func TestAccess(t *testing.T) {
+	const user = "setpriv --reuid 1000 --regid 1001 --groups 7 "
+	cfg := oneID(t, sh(`mkdir /var/tmp/w; cd /var/tmp/w; chmod 1777 .; touch own group supp other all; mkdir dir
+		chown 1000:5 own; chmod 640 own; chown 5:1001 group; chgrp 7 supp; chmod 640 group supp; chmod 600 other; chmod 646 all; chmod 755 dir
+		cat > try <<'X'
+for f in own group supp other all dir; do
+	for op in r w x; do test -$op $f && printf $op; done
+	printf ' '
+done
+echo
+X
+		`+user+traced+`sh try \;; `+traced+`sh try \;`))
+	union(t, cfg)
+	out, _ := output(t, cfg)
+	if want := "rw r r  rw rx \nrw rw rw rw rw rwx \n"; out != want {
+		t.Errorf("got\n%swant\n%s", out, want)
+	}
+}
+
 // TestRefusedFileCalls makes calls that fail whoever makes them.
 func TestRefusedFileCalls(t *testing.T) {
 	cfg := oneID(t, self("refused-file-calls"))

@@ -110,6 +110,31 @@ func (c *Creds) can(capability uint) bool { return c.effective>>capability&1 != 
 // inGroup says whether a file of the group would be accessed as one of the own group.
 func (c *Creds) inGroup(gid uint32) bool { return gid == c.FSGID || slices.Contains(c.Groups(), gid) }
 
+// real are the credentials that access(2) goes by.
+func (c Creds) real() Creds {
+	c.FSUID, c.FSGID = c.RUID, c.RGID
+	if c.secure&secureNoFixup == 0 {
+		if c.effective = 0; c.RUID == 0 {
+			c.effective = c.permitted
+		}
+	}
+	return c
+}
+
+// permits says whether a file of an owner and mode may be accessed in the ways of want (R_OK, W_OK, X_OK), as far as the kernel
+// lets root.
+func (c *Creds) permits(want, uid, gid, mode uint32) bool {
+	switch {
+	case c.can(unix.CAP_DAC_OVERRIDE):
+		return true
+	case uid == c.FSUID:
+		mode >>= 6
+	case c.inGroup(gid):
+		mode >>= 3
+	}
+	return want&7&^mode == 0
+}
+
 // SetGroups is setgroups(2).
 func (c *Creds) SetGroups(groups []uint32) unix.Errno {
 	if !c.can(unix.CAP_SETGID) {

@@ -20,7 +20,7 @@
 // user may. An ACL cannot name an id that does not exist.
 //
 // The kernel shows an owner that does not exist in the namespace as the one user. Programs that copy owners or decide by
-// them, and what they start, see the recorded ones: a tracer corrects the results of stat(2) for them alone (Trace). Which
+// them, and what they start, see the recorded ones: a tracer corrects the results of stat(2) and access(2) for them alone (Trace). Which
 // programs those are depends on their names and arguments (ReadsOwners).
 //
 // It depends on the kernel whether a program is executed, so a process that is about to change its credentials in that way is
@@ -33,7 +33,7 @@
 // credentials costs some more, and the first one in a sandbox the start of the tracer. This cannot be
 // spared: a filter can only be added by the process itself, only one filter on a process may have a listener, and the one
 // that waits for the first change of identity has it. All other calls cost nothing, but for the programs that are
-// traced, to which each stat(2) is two stops.
+// traced, to which each stat(2) or access(2) is two stops.
 //
 // # Where the credentials live
 //

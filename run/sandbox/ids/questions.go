@@ -14,6 +14,7 @@ const (
 	askOwner    = iota // of the file of a stat
 	askExecuted        // a thread has executed a program; the answer is an acknowledgement
 	askRefused         // a thread was refused to execute one; likewise
+	askAccess          // whether an access(2) that the kernel grants is to be denied
 )
 
 // question is one, as it travels.
@@ -23,6 +24,7 @@ type question struct {
 	Dirfd int32
 	Flags int32
 	Path  uint64
+	Mode  uint64 // of access
 }
 
 // reply is the answer to one.
@@ -77,13 +79,19 @@ func (s *Server) reply(q *question) (r reply) {
 		s.executed(tid)
 	case askRefused:
 		s.execs.take(s.process(tid))
-	case askOwner:
+	case askOwner, askAccess:
 		c := stat{dirfd: int(q.Dirfd), path: q.Path, flags: int(q.Flags)}
 		fd, err := c.open(s.resolver, tid)
 		if err != nil {
 			return r
 		}
 		defer unix.Close(fd)
+		if q.Kind == askAccess {
+			if s.denies(tid, fd, q) {
+				r.OK = 1
+			}
+			return r
+		}
 		uid, gid, ok, err := s.files.Owner(fd)
 		if err == nil && ok {
 			r = reply{1, uid, gid}

@@ -7,6 +7,7 @@ const (
 	sysFstatat = unix.SYS_FSTATAT
 	sysStat    = -1 // there is none
 	sysLstat   = -2
+	sysAccess  = -3
 )
 
 var syscallInstruction = []byte{0x01, 0x00, 0x00, 0xd4} // svc #0
@@ -23,10 +24,11 @@ func (r *registers) read(tid int) error {
 func (r *registers) write(tid int) error {
 	return unix.PtraceSetRegSetArm64(tid, generalSet, (*unix.PtraceRegsArm64)(&r.r))
 }
-func (r *registers) pc() uint64    { return r.r.Pc }
-func (r *registers) sp() uint64    { return r.r.Sp }
-func (r *registers) result() int64 { return int64(r.r.Regs[0]) }
-func (r *registers) number() int64 { return int64(r.r.Regs[8]) }
+func (r *registers) pc() uint64        { return r.r.Pc }
+func (r *registers) sp() uint64        { return r.r.Sp }
+func (r *registers) result() int64     { return int64(r.r.Regs[0]) }
+func (r *registers) setResult(n int64) { r.r.Regs[0] = uint64(n) }
+func (r *registers) number() int64     { return int64(r.r.Regs[8]) }
 func (r *registers) args() [6]uint64 {
 	return [6]uint64(r.r.Regs[:6])
 }

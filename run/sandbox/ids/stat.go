@@ -97,14 +97,14 @@ func statCall(r *registers) *stat {
 	return nil
 }
 
-// statFilter is a filter that stops the traced for calls of the stat family of the native architecture.
-func statFilter() []byte {
+// tracedFilter is a filter that stops the traced for the calls of the native architecture that a tracer corrects.
+func tracedFilter() []byte {
 	ins := func(code uint16, jt, jf uint8, k uint32) unix.SockFilter {
 		return unix.SockFilter{Code: code, Jt: jt, Jf: jf, K: k}
 	}
 	const load, jump, ret = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K
 	var calls []uint32
-	for _, nr := range []int64{unix.SYS_FSTAT, sysFstatat, unix.SYS_STATX, sysStat, sysLstat} {
+	for _, nr := range []int64{unix.SYS_FSTAT, sysFstatat, unix.SYS_STATX, sysStat, sysLstat, sysAccess, unix.SYS_FACCESSAT, unix.SYS_FACCESSAT2} {
 		if nr >= 0 {
 			calls = append(calls, uint32(nr))
 		}

@@ -26,7 +26,7 @@ import (
 // database that has its files in a volume insists on that.
 //
 // A program is caught when it is executed. It gets a further seccomp filter, injected before its first instruction, that
-// stops it for the calls of the stat family and nothing else.
+// stops it for the calls of the stat and access families and nothing else.
 //
 // Programs whose execution changes their credentials, as set-id bits do, are caught for that moment alone: only the kernel
 // knows whether it will execute them, and nobody else may run with the credentials meanwhile.
@@ -34,7 +34,7 @@ import (
 // Trace is the tracer: it attaches to the threads that the connection names (Attach), and answers for each once the thread
 // cannot run on unseen. It returns when init is gone. questions is the other connection with init, and shared the descriptor of the memory of a Table.
 func Trace(conn, questions, shared int) error {
-	t := &tracer{answers: answers{conn: questions}, filter: statFilter()}
+	t := &tracer{answers: answers{conn: questions}, filter: tracedFilter()}
 	hello, init, err := receiveThread(conn)
 	if err == nil {
 		t.depth = len(pidsOf(init))
@@ -306,8 +306,12 @@ func (t *tracer) id(tid int, th *thread) int32 {
 	return th.inside
 }
 
-// correct puts the owner that is to be seen into the result of a call of the stat family.
+// correct makes the result of a call what it is to be.
 func (t *tracer) correct(tid int, th *thread) {
+	if q := accessCall(&th.call); q != nil {
+		t.deny(tid, th, q)
+		return
+	}
 	c := statCall(&th.call)
 	if c == nil {
 		return
