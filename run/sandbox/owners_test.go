@@ -124,6 +124,17 @@ X
 	}
 }
 
+// TestSentCredentials sends credentials that the kernel does not know.
+func TestSentCredentials(t *testing.T) {
+	cfg := oneID(t, sh("setpriv --reuid 1000 --regid 1001 --clear-groups "+traced+commandPath+` send-credentials \;`))
+	union(t, cfg)
+	cfg.Mounts = append(cfg.Mounts, Mount{Source: executableCopy(), Target: commandPath})
+	out, _ := output(t, cfg)
+	if want := "1000 1001: ok, 1000 1001 after\n"; out != want {
+		t.Errorf("got %q, want %q", out, want)
+	}
+}
+
 // TestRefusedFileCalls makes calls that fail whoever makes them.
 func TestRefusedFileCalls(t *testing.T) {
 	cfg := oneID(t, self("refused-file-calls"))
@@ -237,6 +248,19 @@ func init() {
 			return err
 		}
 		return unix.Setxattr(args[0], "security.capability", value, 0)
+	}
+	// send-credentials sends its own over a socket.
+	commands["send-credentials"] = func([]string) error {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		if err != nil {
+			return err
+		}
+		uid, gid := uint32(os.Geteuid()), uint32(os.Getegid())
+		who := unix.UnixCredentials(&unix.Ucred{Pid: int32(os.Getpid()), Uid: uid, Gid: gid})
+		err = unix.Sendmsg(pair[0], []byte{0}, who, nil, unix.MSG_NOSIGNAL)
+		after := who[unix.SizeofCmsghdr+4:]
+		fmt.Printf("%d %d: %s, %d %d after\n", uid, gid, errnoName(err), binary.NativeEndian.Uint32(after), binary.NativeEndian.Uint32(after[4:]))
+		return nil
 	}
 	commands["refused-file-calls"] = func([]string) error {
 		flags := unix.Fchownat(unix.AT_FDCWD, "/var/tmp", 0, 0, 4)

@@ -19,13 +19,14 @@ var (
 		systemd-sysusers systemd-tmpfiles
 		stat namei getfacl setfacl logrotate gzip gunzip bzip2 xz zstd
 		postgres postmaster initdb dovecot crontab cron atd mandb zip unzip
-		postfix master tor vsftpd proftpd sftp-server smbd avahi-daemon chronyd`)
+		postfix master tor vsftpd proftpd sftp-server smbd avahi-daemon chronyd polkitd`)
 
 	// checkOwn want files to belong to who runs them. To root, everything does.
 	checkOwn = words(`
 		git ssh gpg gpgsm gpgconf gpg-agent dirmngr tmux screen fetchmail procmail
 		emacs emacsclient vi vim vim.tiny vim.basic vim.nox view vimdiff nvim
 		pulseaudio pactl pacmd paplay parec pacat pipewire pipewire-pulse wireplumber
+		gdbus gio gsettings dconf
 		munged`)
 
 	// readWith do so with some arguments.

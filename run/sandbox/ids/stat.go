@@ -104,7 +104,7 @@ func tracedFilter() []byte {
 	}
 	const load, jump, ret = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K
 	var calls []uint32
-	for _, nr := range []int64{unix.SYS_FSTAT, sysFstatat, unix.SYS_STATX, sysStat, sysLstat, sysAccess, unix.SYS_FACCESSAT, unix.SYS_FACCESSAT2} {
+	for _, nr := range []int64{unix.SYS_FSTAT, sysFstatat, unix.SYS_STATX, sysStat, sysLstat, sysAccess, unix.SYS_FACCESSAT, unix.SYS_FACCESSAT2, unix.SYS_SENDMSG} {
 		if nr >= 0 {
 			calls = append(calls, uint32(nr))
 		}

@@ -26,7 +26,7 @@ import (
 // database that has its files in a volume insists on that.
 //
 // A program is caught when it is executed. It gets a further seccomp filter, injected before its first instruction, that
-// stops it for the calls of the stat and access families and nothing else.
+// stops it for the calls of the stat and access families, and for those that may send credentials.
 //
 // Programs whose execution changes their credentials, as set-id bits do, are caught for that moment alone: only the kernel
 // knows whether it will execute them, and nobody else may run with the credentials meanwhile.
@@ -162,6 +162,7 @@ type thread struct {
 	leave    bool  // is not to be traced any more when it does
 	inside   int32 // its id in the sandbox, 0 until it is asked for
 	call     registers
+	lent     []loan // what a call has in the thread's memory until its end
 }
 
 // ptrace makes a request that package unix has no function for.
@@ -259,6 +260,7 @@ func (t *tracer) stopped(tid int, th *thread, ws syscall.WaitStatus) {
 	switch {
 	case event == unix.PTRACE_EVENT_SECCOMP:
 		if th.call.read(tid) == nil {
+			th.lent = t.lend(tid, &th.call)
 			_ = unix.PtraceSyscall(tid, 0) // to the end of the call
 			return
 		}
@@ -308,6 +310,10 @@ func (t *tracer) id(tid int, th *thread) int32 {
 
 // correct makes the result of a call what it is to be.
 func (t *tracer) correct(tid int, th *thread) {
+	for _, l := range th.lent {
+		_ = writeMemory(tid, l.at, l.was)
+	}
+	th.lent = nil
 	if q := accessCall(&th.call); q != nil {
 		t.deny(tid, th, q)
 		return
