@@ -135,6 +135,21 @@ func TestSentCredentials(t *testing.T) {
 	}
 }
 
+// TestUsersOfProcesses looks for a process by its user.
+func TestUsersOfProcesses(t *testing.T) {
+	cfg := oneID(t, sh(`setpriv --ruid 33 --euid 44 --regid 34 --clear-groups sleep 1000 & p=$!
+		until grep -q sleep /proc/$p/comm; do [ -d /proc/$p ] || exit; done
+		ps -o ruid=,euid=,rgid=,comm= -p $p; pgrep -c -u 44; pgrep -c -U 33; pgrep -c -U 44; stat -c '%u %g' /proc/$p /proc/1; ls -ldn /proc/$p | cut -d' ' -f3,4
+		test "$(ps -o ignored= -p $p)" = $(awk '/^SigIgn/ { print $2 }' /proc/$p/status); echo $?
+		start-stop-daemon -T -u 44 -x $(command -v sleep); echo $?; start-stop-daemon -T -u 45 -x $(command -v sleep); echo $?
+		pkill -u 44; echo $?; kill -9 $p 2> /dev/null; wait`))
+	out, _ := output(t, cfg)
+	want := "33 44 34 sleep 1 1 0 44 34 0 0 44 34 0 0 3 0"
+	if got := strings.Join(strings.Fields(out), " "); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // TestRefusedFileCalls makes calls that fail whoever makes them.
 func TestRefusedFileCalls(t *testing.T) {
 	cfg := oneID(t, self("refused-file-calls"))

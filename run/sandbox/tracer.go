@@ -33,14 +33,14 @@ type tracerClient struct {
 }
 
 // attach has a thread traced and returns when it cannot run on unseen, or not at all.
-func (t *tracerClient) attach(tid int, owners bool) bool {
+func (t *tracerClient) attach(tid int, sight ids.Sight) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for range 2 { // the tracer may have been killed, from outside
 		if t.conn < 0 && t.start() != nil {
 			return false
 		}
-		attached, err := ids.Attach(t.conn, tid, owners)
+		attached, err := ids.Attach(t.conn, tid, sight)
 		if err == nil {
 			return attached
 		}

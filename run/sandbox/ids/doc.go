@@ -21,7 +21,7 @@
 //
 // The kernel shows an owner that does not exist in the namespace as the one user. Programs that copy owners or decide by
 // them, and what they start, see the recorded ones: a tracer corrects the results of stat(2) and access(2) for them alone (Trace). Which
-// programs those are depends on their names and arguments (ReadsOwners).
+// programs those are depends on their names and arguments (SightOf). In the same way ps(1) and its like see the users of processes.
 //
 // It depends on the kernel whether a program is executed, so a process that is about to change its credentials in that way is
 // traced for the moment, and gets them when the new program is there and before it runs.

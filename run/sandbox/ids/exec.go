@@ -24,7 +24,7 @@ func execute(first int) handler {
 		if err != nil {
 			return 0, pass
 		}
-		owners := s.readsOwners(c, first, path, !original)
+		sight := s.sight(c, first, path, !original)
 		var changes *pendingExec
 		if !original || s.maySetID(c, first, path) {
 			changes = s.changes(c, first, path, creds)
@@ -33,7 +33,7 @@ func execute(first int) handler {
 			return 0, pass
 		}
 		s.execs.begin(s, c.tid(), changes)
-		if !owners && changes == nil || s.opt.Trace(c.tid(), owners) || changes == nil {
+		if sight == Plain && changes == nil || s.opt.Trace(c.tid(), sight) || changes == nil {
 			return 0, pass
 		}
 		// Somebody else traces it. The kernel, too, gives nothing to such a program.
@@ -154,7 +154,7 @@ func executesFreely(first int) func(*Server, *call) bool {
 			return false
 		}
 		path, e := readString(c.tid(), c.args[first])
-		return e != 0 || !s.readsOwners(c, first, path, false) && !s.maySetID(c, first, path)
+		return e != 0 || s.sight(c, first, path, false) == Plain && !s.maySetID(c, first, path)
 	}
 }
 
@@ -184,9 +184,16 @@ func (s *Server) maySetID(c *call, first int, path string) bool {
 	return unix.Fstat(fd, &st) == nil && st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0
 }
 
-// readsOwners says whether a program has to be traced, to see recorded owners.
-func (s *Server) readsOwners(c *call, first int, path string, switched bool) bool {
-	return MayReadOwners(path) && ReadsOwners(path, c.arguments(c.args[first+1]), switched)
+// sight says whether a program has to be traced, for what it is to see.
+func (s *Server) sight(c *call, first int, path string, switched bool) Sight {
+	if !MayReadOwners(path) {
+		return Plain
+	}
+	sight := SightOf(path, c.arguments(c.args[first+1]), switched)
+	if sight == Processes && !s.table.anybody() {
+		return Plain // all processes are who they seem to be
+	}
+	return sight
 }
 
 // arguments reads the beginning of an array of strings from the caller.

@@ -13,7 +13,7 @@ import (
 type foreign struct {
 	view     *View
 	uid, gid uint32   // that the kernel shows for the one user
-	others   []uint64 // filesystems that have owners of their own: the root, and those that the kernel makes
+	others   []uint64 // filesystems that have owners of their own: the root, /proc, and others that the kernel makes
 }
 
 // Greet tells a tracer over its connection, as the first thing, who init is and what it has to know of the sandbox's files.
@@ -50,6 +50,12 @@ func newForeign(shared int, hello []byte) (*foreign, error) {
 func (f *foreign) has(l layout, buf []byte) bool {
 	uid, _ := l.owner(buf)
 	return uid == f.uid && !slices.Contains(f.others, l.dev(buf))
+}
+
+// isProcess says whether a result is about a directory of proc(5) that may be one of a process.
+func (f *foreign) isProcess(l layout, buf []byte) bool {
+	uid, _ := l.owner(buf)
+	return uid == f.uid && len(f.others) > 1 && l.dev(buf) == f.others[1] && f.view.anybody()
 }
 
 // correct puts who looks into a result that has that one user, and says whether it did: that one may be who looks.

@@ -13,7 +13,7 @@ import (
 //
 // The filter needs no_new_privs. It is not the program that has asked for that, so it counts for nothing where set-id bits are
 // emulated: the request has an argument that the kernel takes for PR_SET_NO_NEW_PRIVS, and the filter of identities does not.
-func (t *tracer) inject(tid int) (missed []syscall.Signal) {
+func (t *tracer) inject(tid int, filter []byte) (missed []syscall.Signal) {
 	var saved registers
 	if saved.read(tid) != nil {
 		return nil
@@ -33,10 +33,10 @@ func (t *tracer) inject(tid int) (missed []syscall.Signal) {
 		_ = saved.write(tid)
 	}()
 	// struct sock_fprog and the program, below what the program may use of its stack.
-	at := (saved.sp() - 1024 - uint64(len(t.filter))) &^ 15
-	fprog := binary.NativeEndian.AppendUint64(nil, uint64(len(t.filter)/8))
+	at := (saved.sp() - 1024 - uint64(len(filter))) &^ 15
+	fprog := binary.NativeEndian.AppendUint64(nil, uint64(len(filter)/8))
 	fprog = binary.NativeEndian.AppendUint64(fprog, at+16)
-	if writeMemory(tid, at, append(fprog, t.filter...)) != 0 {
+	if writeMemory(tid, at, append(fprog, filter...)) != 0 {
 		return nil
 	}
 	if t.step(tid, &saved, &missed, unix.SYS_PRCTL, 1<<32|unix.PR_SET_NO_NEW_PRIVS, 1) {

@@ -11,10 +11,12 @@ import (
 
 // What a tracer asks of init, one question to a packet, each with one answer. Threads have their ids of the sandbox.
 const (
-	askOwner    = iota // of the file of a stat
-	askExecuted        // a thread has executed a program; the answer is an acknowledgement
-	askRefused         // a thread was refused to execute one; likewise
-	askAccess          // whether an access(2) that the kernel grants is to be denied
+	askOwner     = iota // of the file of a stat
+	askExecuted         // a thread has executed a program; the answer is an acknowledgement
+	askRefused          // a thread was refused to execute one; likewise
+	askAccess           // whether an access(2) that the kernel grants is to be denied
+	askDirectory        // who the process is that a directory of proc(5) is of
+	askProcess          // who a process is
 )
 
 // question is one, as it travels.
@@ -31,6 +33,7 @@ type question struct {
 type reply struct {
 	OK       uint32
 	UID, GID uint32
+	IDs      [8]uint32 // as in a status file: see proc_pid_status(5)
 }
 
 // answers is the tracer's end.
@@ -79,22 +82,27 @@ func (s *Server) reply(q *question) (r reply) {
 		s.executed(tid)
 	case askRefused:
 		s.execs.take(s.process(tid))
-	case askOwner, askAccess:
+	case askProcess:
+		r = s.whoIs(tid)
+	case askOwner, askAccess, askDirectory:
 		c := stat{dirfd: int(q.Dirfd), path: q.Path, flags: int(q.Flags)}
 		fd, err := c.open(s.resolver, tid)
 		if err != nil {
 			return r
 		}
 		defer unix.Close(fd)
-		if q.Kind == askAccess {
+		switch q.Kind {
+		case askAccess:
 			if s.denies(tid, fd, q) {
 				r.OK = 1
 			}
 			return r
+		case askDirectory:
+			return s.whoIs(processOf(fd))
 		}
 		uid, gid, ok, err := s.files.Owner(fd)
 		if err == nil && ok {
-			r = reply{1, uid, gid}
+			r.OK, r.UID, r.GID = 1, uid, gid
 		}
 	}
 	return r

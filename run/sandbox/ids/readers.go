@@ -29,6 +29,16 @@ var (
 		gdbus gio gsettings dconf
 		munged`)
 
+	// readProcesses look at the users of processes, with some arguments or with any (nil).
+	readProcesses = map[string]func(args []string) bool{
+		"ps": nil, "pgrep": nil, "pkill": nil, "top": nil, "htop": nil, "skill": nil, "snice": nil, "pmap": nil,
+		"killall": hasOption("u", "--user"),
+		"start-stop-daemon": func(args []string) bool {
+			// Not at a start: it would be the daemon that is traced.
+			return hasOption("KT", "--stop", "--status")(args) && hasOption("u", "--user")(args)
+		},
+	}
+
 	// readWith do so with some arguments.
 	readWith = map[string]func(args []string) bool{
 		"cp":      hasOption("ap", "--archive", "--preserve"),
@@ -44,32 +54,45 @@ var (
 	}
 )
 
-// ReadsOwners says whether a program that is executed with args has to see the recorded owners. switched tells that it does not
-// run as the user that all files seem to belong to.
-func ReadsOwners(file string, args []string, switched bool) bool {
+// Sight is what a program has to see as it is meant.
+type Sight byte
+
+// The kinds of sight.
+const (
+	Plain     Sight = iota // nothing: the kernel's view will do
+	Owners                 // the recorded owners of files
+	Processes              // those, and the users of processes
+)
+
+// SightOf says what a program that is executed with args has to see. switched tells that it does not run as the user that all files seem
+// to belong to.
+func SightOf(file string, args []string, switched bool) Sight {
 	name := path.Base(file)
 	if name == "busybox" || name == "toybox" {
 		if len(args) < 2 {
-			return false
+			return Plain
 		}
 		args = args[1:]
 		name = path.Base(args[0])
 	}
-	switch always, own := byName(name); {
-	case always:
-		return true
-	case own:
-		return switched
+	with := func(f func([]string) bool) bool { return f != nil && len(args) > 0 && f(args[1:]) }
+	users, processes := readProcesses[name]
+	always, own := byName(name)
+	switch {
+	case processes && (users == nil || with(users)):
+		return Processes
+	case always, own && switched, with(readWith[name]):
+		return Owners
 	}
-	reads := readWith[name]
-	return reads != nil && len(args) > 0 && reads(args[1:])
+	return Plain
 }
 
-// MayReadOwners says whether the answer of ReadsOwners could be yes. It is cheap.
+// MayReadOwners says whether the answer of SightOf could be another than Plain. It is cheap.
 func MayReadOwners(file string) bool {
 	name := path.Base(file)
 	always, own := byName(name)
-	return always || own || readWith[name] != nil || name == "busybox" || name == "toybox"
+	_, processes := readProcesses[name]
+	return always || own || processes || readWith[name] != nil || name == "busybox" || name == "toybox"
 }
 
 // byName says what the name of a program tells about it: that it always reads owners, or checks its own files.

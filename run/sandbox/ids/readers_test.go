@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestReadsOwners(t *testing.T) {
+func TestSightOf(t *testing.T) {
 	for line, want := range map[string]bool{
 		"cp a b": false, "cp -a a b": true, "/bin/cp -dR --preserve=all a b": true, "cp --no-preserve=mode a b": false, "cp -- -a b": false,
 		"ls": false, "ls -1 --color=auto": false, "ls -la": true, "ls --format=long": true, "ls --form=long": true,
@@ -17,15 +17,27 @@ func TestReadsOwners(t *testing.T) {
 		"/usr/lib/postfix/sbin/master -w": true, "/usr/sbin/tor --User debian-tor": true, "chronyd -u _chrony": true, "zip -r a b": true, "true": false,
 	} {
 		args := strings.Fields(line)
-		if got := ReadsOwners(args[0], args, false); got != want {
+		if got := SightOf(args[0], args, false); (got == Owners) != want {
 			t.Errorf("%s: %v", line, got)
 		}
 		if want && !MayReadOwners(args[0]) {
 			t.Errorf("%s: not asked for", line)
 		}
 	}
+	for line, want := range map[string]bool{
+		"/bin/ps aux": true, "pkill -u www-data": true, "busybox ps": true, "killall x": false, "killall -u bin": true, "start-stop-daemon -K -u bin": true,
+		"start-stop-daemon --stop --quiet --user bin": true, "start-stop-daemon --start --user bin": false, "start-stop-daemon -K -p x": false,
+	} {
+		args := strings.Fields(line)
+		if got := SightOf(args[0], args, false); (got == Processes) != want {
+			t.Errorf("%s: %v", line, got)
+		}
+		if !MayReadOwners(args[0]) {
+			t.Errorf("%s: not asked for", line)
+		}
+	}
 	for _, file := range []string{"/usr/bin/git", "tmux", "/usr/bin/screen", "emacs-gtk", "pulseaudio"} {
-		if args := []string{file, "x"}; !ReadsOwners(file, args, true) || ReadsOwners(file, args, false) || !MayReadOwners(file) {
+		if args := []string{file, "x"}; SightOf(file, args, true) != Owners || SightOf(file, args, false) != Plain || !MayReadOwners(file) {
 			t.Errorf("%s has to see its user's files as that one's, and as root those of root", file)
 		}
 	}

@@ -23,9 +23,9 @@ type Server struct {
 type Options struct {
 	Numbers func(audit uint32) map[string]uint32 // the system calls of an architecture (AUDIT_ARCH_*)
 	After   func()                               // called after each answer; may be nil
-	// Trace has a thread traced before it executes a program, to see owners or for its credentials only, and says whether it is;
+	// Trace has a thread traced before it executes a program, for its sight or for its credentials only, and says whether it is;
 	// see the function Trace.
-	Trace func(tid int, owners bool) bool
+	Trace func(tid int, sight Sight) bool
 }
 
 // handler answers one call: a value, or an error number, or (pass) that the kernel is to go on with it.

@@ -97,8 +97,8 @@ func statCall(r *registers) *stat {
 	return nil
 }
 
-// tracedFilter is a filter that stops the traced for the calls of the native architecture that a tracer corrects.
-func tracedFilter() []byte {
+// tracedFilter is a filter that stops the traced for the calls of the native architecture that a tracer corrects for a sight.
+func tracedFilter(sight Sight) []byte {
 	ins := func(code uint16, jt, jf uint8, k uint32) unix.SockFilter {
 		return unix.SockFilter{Code: code, Jt: jt, Jf: jf, K: k}
 	}
@@ -108,6 +108,9 @@ func tracedFilter() []byte {
 		if nr >= 0 {
 			calls = append(calls, uint32(nr))
 		}
+	}
+	if sight == Processes {
+		calls = append(calls, unix.SYS_READ)
 	}
 	n := uint8(len(calls))
 	prog := []unix.SockFilter{ins(load, 0, 0, 4), ins(jump, 0, n+1, auditArch), ins(load, 0, 0, 0)}

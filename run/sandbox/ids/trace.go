@@ -17,13 +17,15 @@ import (
 )
 
 // A tracer is a process outside of the sandbox's pid namespace, where nobody in the sandbox can see or signal it: what it traces
-// could not go on without it. It corrects what stat(2) shows to programs that copy or check owners (see ReadsOwners), and to
+// could not go on without it. It corrects what stat(2) shows to programs that copy or check owners (see SightOf), and to
 // all that they start: where the one user stands for an owner that does not exist, it puts the recorded one. The server of the
 // root marks such files by their block size (idcall.HiddenBlksize), so a result costs a look at memory and only those files a
 // question, which init answers (Server.Answer): the files are inside.
 //
 // On other filesystems, as of volumes, owners are not recorded. There, what seems to belong to the one user belongs to whoever looks: a
 // database that has its files in a volume insists on that.
+//
+// Programs that look at the users of processes, as ps(1), are told who those are meant to be (identify).
 //
 // A program is caught when it is executed. It gets a further seccomp filter, injected before its first instruction, that
 // stops it for the calls of the stat and access families, and for those that may send credentials.
@@ -34,7 +36,7 @@ import (
 // Trace is the tracer: it attaches to the threads that the connection names (Attach), and answers for each once the thread
 // cannot run on unseen. It returns when init is gone. questions is the other connection with init, and shared the descriptor of the memory of a Table.
 func Trace(conn, questions, shared int) error {
-	t := &tracer{answers: answers{conn: questions}, filter: tracedFilter()}
+	t := &tracer{answers: answers{conn: questions}, filters: [...][]byte{Owners: tracedFilter(Owners), Processes: tracedFilter(Processes)}}
 	hello, init, err := receiveThread(conn)
 	if err == nil {
 		t.depth = len(pidsOf(init))
@@ -55,7 +57,7 @@ func Trace(conn, questions, shared int) error {
 			return nil
 		}
 		attached := make(chan bool)
-		th := &thread{fresh: true, leave: what[0] != forOwners, inside: int32(binary.NativeEndian.Uint32(what[1:]))}
+		th := &thread{fresh: true, sight: Sight(what[0]) % (Processes + 1), inside: int32(binary.NativeEndian.Uint32(what[1:]))}
 		go t.trace(tid, th, attached)
 		answer := []byte{0}
 		if <-attached {
@@ -67,19 +69,10 @@ func Trace(conn, questions, shared int) error {
 	}
 }
 
-// What a thread is traced for.
-const (
-	forCredentials = iota // to know whether it executes the program
-	forOwners             // to see owners as well
-)
-
-// Attach has a thread traced over a connection of Trace's, and says whether it is: something else may do that already. The
-// kernel tells the tracer what the thread's id is there.
-func Attach(conn, tid int, owners bool) (bool, error) {
-	what := []byte{forCredentials}
-	if owners {
-		what[0] = forOwners
-	}
+// Attach has a thread traced over a connection of Trace's, for its sight or, when that is plain, until it executes the program, and
+// says whether it is: something else may do that already. The kernel tells the tracer what the thread's id is there.
+func Attach(conn, tid int, sight Sight) (bool, error) {
+	what := []byte{byte(sight)}
 	if err := sendThread(conn, tid, binary.NativeEndian.AppendUint32(what, uint32(tid))); err != nil {
 		return false, err
 	}
@@ -138,8 +131,8 @@ func (t *tracer) inside(tid int) int32 {
 type tracer struct {
 	answers answers
 	foreign *foreign
-	depth   int    // of the sandbox's pid namespace
-	filter  []byte // of injected filters
+	depth   int                   // of the sandbox's pid namespace
+	filters [Processes + 1][]byte // to be injected
 
 	procs     *turns.Processes // nil: tracers run where the kernel puts them
 	companion turns.Companion
@@ -159,7 +152,7 @@ const traceOptions = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACESECCOMP | u
 type thread struct {
 	fresh    bool  // has been caught before it executes a program
 	executed bool  // executes that program
-	leave    bool  // is not to be traced any more when it does
+	sight    Sight // for which it was caught; Plain: it is not to be traced any more when it does
 	inside   int32 // its id in the sandbox, 0 until it is asked for
 	call     registers
 	lent     []loan // what a call has in the thread's memory until its end
@@ -271,7 +264,7 @@ func (t *tracer) stopped(tid int, th *thread, ws syscall.WaitStatus) {
 		return
 	case event == unix.PTRACE_EVENT_EXEC:
 		t.answers.ask(&question{Kind: askExecuted, TID: t.id(tid, th)})
-		if th.leave {
+		if th.fresh && th.sight == Plain {
 			_ = unix.PtraceDetach(tid)
 			return
 		}
@@ -289,7 +282,7 @@ func (t *tracer) stopped(tid int, th *thread, ws syscall.WaitStatus) {
 		}
 		if th.fresh {
 			th.fresh = false
-			for _, s := range t.inject(tid) {
+			for _, s := range t.inject(tid, t.filters[th.sight]) {
 				_ = unix.Tgkill(tgid(tid), tid, s)
 			}
 		}
@@ -318,6 +311,10 @@ func (t *tracer) correct(tid int, th *thread) {
 		t.deny(tid, th, q)
 		return
 	}
+	if th.call.number() == unix.SYS_READ {
+		t.identify(tid, th)
+		return
+	}
 	c := statCall(&th.call)
 	if c == nil {
 		return
@@ -328,25 +325,36 @@ func (t *tracer) correct(tid int, th *thread) {
 		return
 	}
 	foreign := t.foreign.has(c.layout, buf)
-	if !foreign && !c.layout.hidden(buf) {
+	process := t.foreign.isProcess(c.layout, buf)
+	if !foreign && !process && !c.layout.hidden(buf) {
 		return
 	}
 	var after registers
 	if after.read(tid) != nil || after.result() != 0 {
 		return // what is there is the result of an earlier call
 	}
-	if foreign && t.foreign.correct(c, buf, tid) || !foreign && t.recorded(c, buf, t.id(tid, th)) {
+	var changed bool
+	switch {
+	case foreign:
+		changed = t.foreign.correct(c, buf, tid)
+	case process:
+		changed = t.told(c, buf, t.id(tid, th), askDirectory)
+	default:
+		if changed = t.told(c, buf, t.id(tid, th), askOwner); changed {
+			c.layout.setBlksize(buf, idcall.ShownBlksize)
+		}
+	}
+	if changed {
 		_ = writeMemory(tid, c.buffer, buf)
 	}
 }
 
-// recorded puts the recorded owner of a file of the root into a result, and says whether it did.
-func (t *tracer) recorded(c *stat, buf []byte, tid int32) bool {
-	r := t.answers.ask(&question{Kind: askOwner, TID: tid, Dirfd: int32(c.dirfd), Flags: int32(c.flags), Path: c.path})
+// told puts the owner that init tells into a result, and says whether it did.
+func (t *tracer) told(c *stat, buf []byte, tid int32, kind uint32) bool {
+	r := t.answers.ask(&question{Kind: kind, TID: tid, Dirfd: int32(c.dirfd), Flags: int32(c.flags), Path: c.path})
 	if r.OK == 0 {
 		return false
 	}
 	c.layout.setOwner(buf, r.UID, r.GID)
-	c.layout.setBlksize(buf, idcall.ShownBlksize)
 	return true
 }
