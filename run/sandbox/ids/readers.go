@@ -19,7 +19,7 @@ var (
 		systemd-sysusers systemd-tmpfiles
 		stat namei getfacl setfacl logrotate gzip gunzip bzip2 xz zstd
 		postgres postmaster initdb dovecot crontab cron atd mandb zip unzip
-		postfix master tor vsftpd proftpd sftp-server smbd avahi-daemon chronyd polkitd`)
+		postfix master exim exim4 sendmail runq tor vsftpd proftpd sftp-server smbd avahi-daemon chronyd polkitd`)
 
 	// checkOwn want files to belong to who runs them. To root, everything does.
 	checkOwn = words(`

@@ -14,7 +14,7 @@ func TestSightOf(t *testing.T) {
 		"chown 1 a": false, "chown --from=0 1 a": true, "chown --reference=b a": true, "[ -e a ]": false, "[ -O a ]": true, "test -G a": true,
 		"install -o 5 a b": false, "install -C a b": true, "dpkg -i a": true, "rsync -a b c": true, "pg_ctl start": true,
 		"busybox cp a b": false, "busybox cp -p a b": true, "busybox": false, "sh -c ls": false, "git status": false,
-		"/usr/lib/postfix/sbin/master -w": true, "/usr/sbin/tor --User debian-tor": true, "chronyd -u _chrony": true, "zip -r a b": true, "true": false,
+		"/usr/lib/postfix/sbin/master -w": true, "/usr/sbin/exim4 -bd": true, "sendmail root": true, "/usr/sbin/tor --User debian-tor": true, "chronyd -u _chrony": true, "zip -r a b": true, "true": false,
 	} {
 		args := strings.Fields(line)
 		if got := SightOf(args[0], args, false); (got == Owners) != want {
