@@ -99,7 +99,7 @@ func MayReadOwners(file string) bool {
 func byName(name string) (always, own bool) {
 	_, always = alwaysRead[name]
 	_, own = checkOwn[name]
-	return always || strings.HasPrefix(name, "pg_"), own || strings.HasPrefix(name, "emacs-")
+	return always || strings.HasPrefix(name, "pg_"), own || strings.HasPrefix(name, "emacs-") || strings.HasPrefix(name, "git-")
 }
 
 // hasOption finds one of the letters among the short options, or a long one; a long one may have a value.

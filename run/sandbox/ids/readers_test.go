@@ -36,7 +36,7 @@ func TestSightOf(t *testing.T) {
 			t.Errorf("%s: not asked for", line)
 		}
 	}
-	for _, file := range []string{"/usr/bin/git", "tmux", "/usr/bin/screen", "emacs-gtk", "pulseaudio"} {
+	for _, file := range []string{"/usr/bin/git", "git-upload-pack", "tmux", "/usr/bin/screen", "emacs-gtk", "pulseaudio"} {
 		if args := []string{file, "x"}; SightOf(file, args, true) != Owners || SightOf(file, args, false) != Plain || !MayReadOwners(file) {
 			t.Errorf("%s has to see its user's files as that one's, and as root those of root", file)
 		}
