@@ -54,6 +54,9 @@ var (
 	}
 )
 
+// itself is the file by which the shell of busybox executes what it is as well.
+const itself = "/proc/self/exe"
+
 // Sight is what a program has to see as it is meant.
 type Sight byte
 
@@ -68,7 +71,10 @@ const (
 // to belong to.
 func SightOf(file string, args []string, switched bool) Sight {
 	name := path.Base(file)
-	if name == "busybox" || name == "toybox" {
+	switch {
+	case file == itself && len(args) > 0:
+		name = path.Base(args[0])
+	case name == "busybox" || name == "toybox":
 		if len(args) < 2 {
 			return Plain
 		}
@@ -92,7 +98,7 @@ func MayReadOwners(file string) bool {
 	name := path.Base(file)
 	always, own := byName(name)
 	_, processes := readProcesses[name]
-	return always || own || processes || readWith[name] != nil || name == "busybox" || name == "toybox"
+	return always || own || processes || readWith[name] != nil || name == "busybox" || name == "toybox" || file == itself
 }
 
 // byName says what the name of a program tells about it: that it always reads owners, or checks its own files.

@@ -24,6 +24,9 @@ func TestSightOf(t *testing.T) {
 			t.Errorf("%s: not asked for", line)
 		}
 	}
+	if itself := "/proc/self/exe"; SightOf(itself, []string{"tar", "c"}, false) != Owners || SightOf(itself, []string{"x"}, false) != Plain || !MayReadOwners(itself) {
+		t.Error("a program that executes itself by another name is not taken for that one")
+	}
 	for line, want := range map[string]bool{
 		"/bin/ps aux": true, "pkill -u www-data": true, "busybox ps": true, "killall x": false, "killall -u bin": true, "start-stop-daemon -K -u bin": true,
 		"start-stop-daemon --stop --quiet --user bin": true, "start-stop-daemon --start --user bin": false, "start-stop-daemon -K -p x": false,
