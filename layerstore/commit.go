@@ -51,7 +51,7 @@ func (s *Store) Commit(ctx context.Context, parent *Image, changes Changes, opt 
 		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, layer.Digest)
 		t.infos[layer.Digest.Encoded()] = written.layerInfo
 	}
-	img, err := t.publishImage(cfg, layers, name, origin{parent, opt.OverHost})
+	img, err := t.publishImage(cfg, layers, name, origin{parent, opt.OverHost, opt.Step})
 	if err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
@@ -78,9 +78,12 @@ func (t *session) commitLayer(ctx context.Context, changes Changes) (ocispec.Des
 	return desc, written, err
 }
 
-// childConfig is the configuration of parent with one more step.
+// childConfig is the configuration of parent with one more step, and those before it that were not committed on their own.
 func childConfig(parent *Image, opt CommitOptions) *ImageConfig {
-	now := time.Now().UTC()
+	now := opt.Created.UTC()
+	if opt.Created.IsZero() {
+		now = time.Now().UTC()
+	}
 	cfg := &ImageConfig{OS: "linux", Architecture: runtime.GOARCH, RootFS: RootFS{Type: "layers"}}
 	if parent != nil {
 		*cfg = *parent.Config
@@ -89,9 +92,14 @@ func childConfig(parent *Image, opt CommitOptions) *ImageConfig {
 	if opt.Config != nil {
 		cfg.Config = *opt.Config
 	}
-	cfg.Config = cfg.Config.clone()
+	cfg.Config = cfg.Config.Clone()
 	cfg.Created, cfg.Author = &now, opt.Author
-	cfg.History = append(slices.Clone(cfg.History), HistoryEntry{
+	cfg.History = slices.Clone(cfg.History)
+	for _, step := range opt.Steps {
+		step.Created, step.EmptyLayer = &now, true
+		cfg.History = append(cfg.History, step)
+	}
+	cfg.History = append(cfg.History, HistoryEntry{
 		Created: &now, CreatedBy: opt.CreatedBy, Author: opt.Author, Comment: opt.Message,
 	})
 	return cfg

@@ -1,7 +1,6 @@
 package layerstore
 
 import (
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -37,17 +36,22 @@ func (s *Store) History(img *Image) ([]HistoryRow, error) {
 		}
 		layer++
 	}
-	id := img.ID
-	for i := range rows {
+	for id := img.ID; id != ""; {
 		entry, ok := s.entryByID(ix, id)
 		if !ok {
 			break
 		}
-		rows[i].ID = id
-		rows[i].Names = s.names(ix, digest.Digest(id), entry.Digest)
-		if id = entry.Annotations[parentAnnotation]; id == "" {
+		at, err := s.image(ix, entry)
+		if err != nil {
+			break // what is wrong with another image is told by the check
+		}
+		top := len(rows) - len(at.Config.History) // one commit may have made several steps
+		if top < 0 || top >= len(rows) || rows[top].ID != missingID {
 			break
 		}
+		rows[top].ID = id
+		rows[top].Names = at.Names
+		id = entry.Annotations[parentAnnotation]
 	}
 	return rows, nil
 }

@@ -1,6 +1,7 @@
 package layerstore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -79,6 +80,25 @@ func (s *Store) resolveID(ix *index, q query) (*Image, error) {
 	return s.image(ix, *found)
 }
 
+// Built finds the image that a step of a build has made here; the error is [ErrNotFound] if there is none any more.
+func (s *Store) Built(step string) (*Image, error) {
+	unlock, err := s.lockShared()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	ix, err := s.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range slices.Backward(ix.Manifests) {
+		if d.Annotations[stepAnnotation] == step {
+			return s.image(ix, d)
+		}
+	}
+	return nil, fmt.Errorf("%w of the step %s", ErrNotFound, step)
+}
+
 // Images lists all images, newest first. Images that cannot be read are left
 // out; the error, which joins the reasons, comes beside the list then.
 func (s *Store) Images() ([]*Image, error) {
@@ -141,9 +161,12 @@ func (s *Store) image(ix *index, d ocispec.Descriptor) (*Image, error) {
 	}
 	img.Names = s.names(ix, m.Config.Digest, d.Digest)
 	img.addDigests(s.entries(ix, m.Config.Digest, d.Digest))
-	img.OverHost = slices.ContainsFunc(ix.Manifests, func(e ocispec.Descriptor) bool {
-		return e.Digest == d.Digest && e.Annotations[overHostAnnotation] != ""
-	})
+	for _, e := range ix.Manifests {
+		if e.Digest == d.Digest {
+			img.OverHost = img.OverHost || e.Annotations[overHostAnnotation] != ""
+			img.Step = cmp.Or(img.Step, e.Annotations[stepAnnotation])
+		}
+	}
 	return img, nil
 }
 

@@ -132,6 +132,7 @@ func optionalName(ref string) (string, error) {
 type origin struct {
 	parent   *Image // that it was committed from; nil: none
 	overHost bool   // it was committed over the root of the machine
+	step     string // of a build, which it is the result of; empty: none
 }
 
 // publishImage stages the documents of an image whose layers are staged or stored
@@ -147,6 +148,9 @@ func (t *session) publishImage(cfg *ImageConfig, layers []ocispec.Descriptor, na
 	}
 	if from.overHost {
 		desc.Annotations[overHostAnnotation] = "yes"
+	}
+	if from.step != "" {
+		desc.Annotations[stepAnnotation] = from.step
 	}
 	err = t.publish(func(ix *index) error {
 		if from.parent != nil && !ix.has(from.parent.Manifest) {

@@ -20,6 +20,9 @@ const parentAnnotation = "mica.parent"
 // overHostAnnotation, on an entry of index.json, is there if the entry's image was committed over the root of the machine.
 const overHostAnnotation = "mica.over-host"
 
+// stepAnnotation, on an entry of index.json, is the step of a build that the entry's image is the result of.
+const stepAnnotation = "mica.step"
+
 // index is index.json. Every image has one entry for each of its names, or one
 // entry without a name.
 type index struct {
@@ -120,7 +123,7 @@ func (ix *index) withOrigin(d ocispec.Descriptor) ocispec.Descriptor {
 		if d.Annotations == nil {
 			d.Annotations = make(map[string]string)
 		}
-		for _, key := range []string{parentAnnotation, overHostAnnotation} {
+		for _, key := range []string{parentAnnotation, overHostAnnotation, stepAnnotation} {
 			if value, ok := e.Annotations[key]; ok && d.Annotations[key] == "" {
 				d.Annotations[key] = value
 			}

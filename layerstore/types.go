@@ -26,6 +26,7 @@ type Image struct {
 	Config   *ImageConfig
 	Layers   []Layer // lowest first
 	OverHost bool    // committed here over the root of the machine; an image of elsewhere may only say so
+	Step     string  // of the build that made it here; see [CommitOptions]
 
 	known map[string]digest.Digest // by name; see [Image.RegistryDigest]
 }
@@ -77,9 +78,15 @@ type CommitOptions struct {
 	// Config replaces the parent's container configuration as what Changes
 	// start from; nil means the parent's.
 	Config *ContainerConfig
+	// Steps go into the history before the commit's own: they changed the configuration alone.
+	Steps []HistoryEntry
+	// Created is the time that the image and its steps bear; zero is now.
+	Created time.Time
 	// OverHost notes in this store that the image was made over the root of the
 	// machine.
 	OverHost bool
+	// Step, if not empty, notes in this store which step of a build the image is the result of; see [Store.Built].
+	Step string
 }
 
 // RemoveOptions say how far [Store.Remove] goes.
