@@ -113,7 +113,7 @@ func (e *Engine) InUse(imageID string) ([]string, error) {
 	}
 	var ids []string
 	for _, c := range list {
-		if c.Config.ImageID == imageID {
+		if c.Config.Needs(imageID) {
 			ids = append(ids, c.ID())
 		}
 	}

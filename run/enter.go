@@ -25,7 +25,12 @@ func (e *Engine) enter(cfg *record.Config, volumesFrom []string) (_ *record.Cont
 		}
 		defer release()
 	}
-	release, err := e.Volumes().Use()
+	release, err := e.holdImages(cfg.Host.Mounts)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer release()
+	release, err = e.Volumes().Use()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -91,7 +91,7 @@ func (e *Engine) takeMounts(h *record.HostConfig, from []string) error {
 		}
 		for _, m := range c.Config.Host.Mounts {
 			taken := slices.ContainsFunc(h.Mounts, func(have record.Mount) bool { return path.Clean(have.Target) == path.Clean(m.Target) })
-			if m.Type == record.MountTmpfs || taken {
+			if m.Type == record.MountTmpfs || m.IsUnion() || taken {
 				continue
 			}
 			m.Anonymous = false // it stays the other one's

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -62,6 +63,8 @@ func parseVolume(s string) (record.Mount, error) {
 			switch opt {
 			case "ro", "readonly":
 				m.ReadOnly = true
+			case "O":
+				m.Overlay = true
 			case "nocopy":
 				m.NoCopy = true
 			case "noexec":
@@ -72,13 +75,13 @@ func parseVolume(s string) (record.Mount, error) {
 				m.NoDev = true
 			case "rw", "z", "Z", "rprivate", "private", "rslave", "slave", "cached", "delegated", "consistent", "rbind", "bind", "exec", "suid", "dev":
 			default:
-				return m, fmt.Errorf("unknown option %q; want ro, nocopy, noexec, nosuid or nodev", opt)
+				return m, fmt.Errorf("unknown option %q; want ro, O, nocopy, noexec, nosuid or nodev", opt)
 			}
 		}
 	}
 	if !strings.ContainsRune("/.~", rune(source[0])) {
 		m.Volume = source
-		err := volume.CheckName(source)
+		err := cmp.Or(volume.CheckName(source), checkOverlay(&m))
 		if err != nil && strings.Contains(source, "/") {
 			err = fmt.Errorf("%w; a path of the host begins with / or ./", err)
 		}
@@ -94,7 +97,7 @@ func parseVolume(s string) (record.Mount, error) {
 		}
 	}
 	m.Type, m.Source = record.MountBind, abs
-	return m, nil
+	return m, checkOverlay(&m)
 }
 
 // parseMount reads Docker's comma separated form.
@@ -104,12 +107,12 @@ func parseMount(s string) (record.Mount, error) {
 		return record.Mount{}, err
 	}
 	m := record.Mount{Type: record.MountVolume}
-	source := ""
+	source, writable := "", false
 	var options []string
 	for _, field := range fields {
 		key, value, has := strings.Cut(field, "=")
 		on := true
-		if has && slices.Contains([]string{"readonly", "ro", "volume-nocopy", "bind-nonrecursive"}, strings.ToLower(key)) {
+		if has && slices.Contains([]string{"readonly", "ro", "rw", "readwrite", "volume-nocopy", "bind-nonrecursive"}, strings.ToLower(key)) {
 			if on, err = strconv.ParseBool(value); err != nil {
 				return m, fmt.Errorf("%s=%q: want true or false", key, value)
 			}
@@ -123,6 +126,10 @@ func parseMount(s string) (record.Mount, error) {
 			m.Target = value
 		case "readonly", "ro":
 			m.ReadOnly = on
+		case "rw", "readwrite":
+			writable = on
+		case "image-subpath", "subpath":
+			m.Subpath = path.Clean("/" + value)[1:]
 		case "volume-nocopy":
 			m.NoCopy = on
 		case "tmpfs-size":
@@ -148,6 +155,9 @@ func parseMount(s string) (record.Mount, error) {
 	if len(options) > 0 && m.Type != record.MountTmpfs {
 		return m, errors.New("tmpfs-size and tmpfs-mode are for type=tmpfs")
 	}
+	if m.Subpath != "" && m.Type != record.MountImage {
+		return m, errors.New("subpath is for type=image")
+	}
 	switch m.Type {
 	case record.MountBind:
 		if source == "" {
@@ -170,10 +180,29 @@ func parseMount(s string) (record.Mount, error) {
 			return m, errors.New("a tmpfs has no source")
 		}
 		m.Options, m.NoExec, m.NoSuid, m.NoDev = strings.Join(options, ","), true, true, true
+	case record.MountImage:
+		if source == "" {
+			return m, errors.New("a mount of an image needs the image as its source")
+		}
+		m.Image, m.ReadOnly = source, !writable
 	default:
-		return m, fmt.Errorf("type %q: want bind, volume or tmpfs", m.Type)
+		return m, fmt.Errorf("type %q: want bind, volume, tmpfs or image", m.Type)
 	}
 	return m, nil
+}
+
+// checkOverlay refuses to put a layer over what is no directory of the host.
+func checkOverlay(m *record.Mount) error {
+	if !m.Overlay {
+		return nil
+	}
+	if fi, err := os.Stat(m.Source); m.Type != record.MountBind || err != nil || !fi.IsDir() {
+		return errors.New("the option O is for a directory of the host")
+	}
+	if m.ReadOnly {
+		return errors.New("the options O and ro exclude each other: leave one out")
+	}
+	return nil
 }
 
 // parseTmpfs reads DST[:OPTIONS] with the options of mount(8).

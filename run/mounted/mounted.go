@@ -31,16 +31,20 @@ func CoverStore(target string) sandbox.Mount {
 }
 
 // ForSandbox puts mounts in the terms of the sandbox, those nearer to the
-// root first.
-func ForSandbox(mounts []record.Mount) ([]sandbox.Mount, error) {
+// root first. What is a union of its own has a server, which union starts.
+func ForSandbox(mounts []record.Mount, union func(*record.Mount, *sandbox.Mount) error) ([]sandbox.Mount, error) {
 	sorted := append([]record.Mount(nil), mounts...)
 	sort.SliceStable(sorted, func(i, j int) bool { return depth(sorted[i].Target) < depth(sorted[j].Target) })
 	var out []sandbox.Mount
 	for _, m := range sorted {
 		sm := sandbox.Mount{Target: m.Target, ReadOnly: m.ReadOnly, NoExec: m.NoExec, NoSuid: m.NoSuid, NoDev: m.NoDev}
-		switch m.Type {
-		case record.MountTmpfs:
+		switch {
+		case m.Type == record.MountTmpfs:
 			sm.Kind, sm.Options = sandbox.MountTmpfs, m.Options
+		case m.IsUnion():
+			if err := union(&m, &sm); err != nil {
+				return nil, fmt.Errorf("mount at %s: %w", m.Target, err)
+			}
 		default:
 			sm.Kind, sm.Source, sm.Straight = sandbox.MountBind, m.Source, m.Type == record.MountBind
 			if _, err := os.Stat(m.Source); err != nil {

@@ -42,7 +42,7 @@ type spot struct {
 func At(cfg *record.Config, p string) *Place {
 	p = path.Clean("/" + p)
 	best := Of(cfg, p)
-	if best == nil || best.Type == record.MountTmpfs {
+	if best == nil || best.Type == record.MountTmpfs || best.IsUnion() {
 		return nil
 	}
 	dir := source(best)

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"slices"
 	"time"
 
 	"mica/layerstore"
@@ -98,6 +99,7 @@ const (
 	MountBind   MountType = "bind"   // a path of the host
 	MountVolume MountType = "volume" // a volume of the store
 	MountTmpfs  MountType = "tmpfs"  // memory
+	MountImage  MountType = "image"  // the tree of an image of the store
 )
 
 // Mount is one mount that the user or the image asked for.
@@ -105,6 +107,9 @@ type Mount struct {
 	Type      MountType
 	Volume    string `json:",omitempty"` // name of the volume
 	Anonymous bool   `json:",omitempty"` // made for this container, removed with it
+	Image     string `json:",omitempty"` // that an image mount shows, "sha256:HEX" once the container is made
+	Subpath   string `json:",omitempty"` // of the image's tree; empty: all of it
+	Overlay   bool   `json:",omitempty"` // of a directory: what is written goes to a layer above it, which goes with this run of the container
 	Source    string `json:",omitempty"` // on the host; that of a bind mount leads through no symlink
 	Target    string
 	ReadOnly  bool   `json:",omitempty"`
@@ -113,6 +118,15 @@ type Mount struct {
 	NoExec    bool   `json:",omitempty"`
 	NoSuid    bool   `json:",omitempty"`
 	NoDev     bool   `json:",omitempty"`
+}
+
+// IsUnion tells whether the mount is a union of its own, which the container's supervisor serves.
+func (m *Mount) IsUnion() bool { return m.Type == MountImage || m.Overlay }
+
+// Needs tells whether the container cannot be run without an image.
+func (c *Config) Needs(imageID string) bool {
+	return c.ImageID == imageID ||
+		slices.ContainsFunc(c.Host.Mounts, func(m Mount) bool { return m.Type == MountImage && m.Image == imageID })
 }
 
 // RestartPolicy says whether the main process is started again when it ends.

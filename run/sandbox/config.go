@@ -93,6 +93,8 @@ type Mount struct {
 	Straight bool   // MountBind: the source is opened by OpenSource
 	Options  string // MountTmpfs: options of tmpfs such as "size=64m,mode=1777"; empty: mode=1777 without a size
 
+	Subpath string // MountFUSE: what of the mount is shown at the target, a directory or a file; empty: all of it
+
 	// Serve is to a MountFUSE what Root.ServeRoot is to the root. Its ids are those of the sandbox.
 	Serve func(dev *os.File) error `json:"-"`
 	// Abandon is to a MountFUSE what Root.Abandon is to the root.

@@ -38,6 +38,7 @@ type session struct {
 
 	volumes []*volume.Hold // those mounted, where their owners matter
 
+	unions  []*tree.Tree     // mounts that are unions of their own
 	desktop *desktop.Desktop // nil: it has none
 }
 
@@ -53,6 +54,7 @@ func (s *supervisor) begin(started func()) (_ *session, err error) {
 	defer func() {
 		if err != nil {
 			sess.desktop.Close()
+			sess.closeUnions()
 			t.Close()
 			sess.releaseVolumes()
 		}
@@ -155,6 +157,7 @@ func (sess *session) wait(h *hub, ended func(code int)) int {
 	}
 	status, err = sess.box.Wait()
 	sess.desktop.Close()
+	sess.closeUnions()
 	sess.tree.Close()
 	sess.releaseVolumes()
 	if err != nil && status.Code == 0 {
@@ -207,7 +210,7 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 			}
 		}
 	}
-	mounts, err := mounted.ForSandbox(h.Mounts)
+	mounts, err := mounted.ForSandbox(h.Mounts, func(m *record.Mount, to *sandbox.Mount) error { return sess.serveUnion(s, m, to) })
 	if err != nil {
 		return nil, err
 	}

@@ -46,6 +46,8 @@ const fdCommand = 3
 type Engine interface {
 	// CommitTree makes an image of the changes in the tree of a container and gives its ID.
 	CommitTree(ctx context.Context, t *tree.Tree, cfg *record.Config, opt layerstore.CommitOptions) (string, error)
+	// ImageLayers gives the layers of an image, topmost first.
+	ImageLayers(ctx context.Context, imageID string) ([]string, error)
 	// RemoveAnonymous deletes the volumes of a container that is gone.
 	RemoveAnonymous(cfg *record.Config) error
 }

@@ -1,0 +1,77 @@
+package supervise
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"mica/cow"
+	"mica/fs"
+	"mica/run/home"
+	"mica/run/record"
+	"mica/run/sandbox"
+	"mica/run/tree"
+)
+
+// Mounts that are unions of their own: the tree of another image, and directories of the host under a layer that takes what is
+// written. That layer lasts as long as one run of the container.
+
+// serveUnion opens the union of a mount and has the sandbox mount it.
+func (sess *session) serveUnion(s *supervisor, m *record.Mount, to *sandbox.Mount) error {
+	cfg := cow.Config{CopyUp: cow.CopyUpFull, NoRedirect: true, Volatile: true}
+	if m.Type == record.MountImage {
+		lowers, err := s.engine.ImageLayers(context.Background(), m.Image)
+		if err != nil {
+			return err
+		}
+		cfg.Lowers = tree.ImageStack(lowers)
+	} else {
+		cfg.Lowers = []cow.Lower{{Dir: m.Source, Owners: cow.OwnersReal}}
+	}
+	if !m.ReadOnly {
+		var err error
+		if cfg.Upper, cfg.Work, err = s.scratch(len(sess.unions)); err != nil {
+			return err
+		}
+	}
+	u, err := cow.Open(cfg)
+	if err != nil {
+		return err
+	}
+	t := &tree.Tree{Union: u, IDs: sess.tree.IDs}
+	sess.unions = append(sess.unions, t)
+	var server *fs.Server
+	if m.Type == record.MountImage {
+		server = fs.New(u, serverOptions(t))
+	} else {
+		server = home.NewServer(u, t.IDs)
+	}
+	to.Kind, to.Subpath, to.Serve = sandbox.MountFUSE, m.Subpath, server.Serve
+	to.NoSuid, to.NoDev = true, true
+	to.Abandon = func() { server.AbandonWhenIdle(tree.AbandonAfter) }
+	return nil
+}
+
+// scratch makes empty directories for what is written to the n-th union.
+func (s *supervisor) scratch(n int) (upper, work string, err error) {
+	dir := filepath.Join(s.c.Path(), "unions", strconv.Itoa(n))
+	if err := os.RemoveAll(dir); err != nil {
+		return "", "", err
+	}
+	upper, work = filepath.Join(dir, "upper"), filepath.Join(dir, "work")
+	for _, d := range []string{upper, work} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return "", "", err
+		}
+	}
+	return upper, work, nil
+}
+
+// closeUnions ends what serveUnion began.
+func (sess *session) closeUnions() {
+	for _, t := range sess.unions {
+		_ = t.Close()
+	}
+	sess.unions = nil
+}
