@@ -36,6 +36,9 @@ func (s *Store) Commit(ctx context.Context, parent *Image, changes Changes, opt 
 	if err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
+	if !opt.Created.IsZero() {
+		changes = notAfter(changes, opt.Created)
+	}
 	layer, written, err := t.commitLayer(ctx, changes)
 	if err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
@@ -56,6 +59,18 @@ func (s *Store) Commit(ctx context.Context, parent *Image, changes Changes, opt 
 		return nil, fmt.Errorf("commit: %w", err)
 	}
 	return img, nil
+}
+
+// notAfter is a stream of changes in which nothing is younger than a moment.
+func notAfter(changes Changes, limit time.Time) Changes {
+	return func(ctx context.Context, fn func(*cow.Change) error) error {
+		return changes(ctx, func(c *cow.Change) error {
+			if c.Mtime.After(limit) {
+				c.Mtime = limit
+			}
+			return fn(c)
+		})
+	}
 }
 
 // commitLayer stages the archive of the changes: a plain tar, so that it costs a

@@ -80,6 +80,15 @@ func (s *Store) begin(op string) (*session, error) {
 	}, nil
 }
 
+// Scratch makes a directory in the store for an operation, which is gone once release is called or the process has ended.
+func (s *Store) Scratch(op string) (dir string, release func(), err error) {
+	t, err := s.begin(op)
+	if err != nil {
+		return "", nil, err
+	}
+	return t.dir, t.end, nil
+}
+
 // end removes whatever the session left in its directory, and the directory.
 func (t *session) end() {
 	// What stays is for the next Open to clear away: with the lock gone, the

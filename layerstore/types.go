@@ -31,6 +31,9 @@ type Image struct {
 	known map[string]digest.Digest // by name; see [Image.RegistryDigest]
 }
 
+// IsStep tells whether the image is there for later builds only.
+func (img *Image) IsStep() bool { return img.Step != "" && len(img.Names) == 0 }
+
 // Layer is one layer of an image.
 type Layer struct {
 	DiffID    digest.Digest // of the uncompressed archive
@@ -80,7 +83,7 @@ type CommitOptions struct {
 	Config *ContainerConfig
 	// Steps go into the history before the commit's own: they changed the configuration alone.
 	Steps []HistoryEntry
-	// Created is the time that the image and its steps bear; zero is now.
+	// Created is the time that the image and its steps bear, and at most that which files bear; zero is now.
 	Created time.Time
 	// OverHost notes in this store that the image was made over the root of the
 	// machine.

@@ -32,7 +32,10 @@ func (e *Engine) CommitTree(ctx context.Context, t *tree.Tree, cfg *record.Confi
 		}
 		base.Labels = labels
 	}
-	opt.Config, opt.OverHost = &base, cfg.HostBase
+	if opt.Config == nil {
+		opt.Config = &base
+	}
+	opt.OverHost = cfg.HostBase
 	if opt.CreatedBy == "" {
 		opt.CreatedBy = strings.Join(cfg.Container.Cmd, " ")
 	}

@@ -41,6 +41,12 @@ type CreateOptions struct {
 	VolumesFrom []string // containers whose mounts it has too: "NAME" or "NAME:ro"
 	PublishAll  bool     // lead free ports of the host to all that are exposed
 	Host        record.HostConfig
+
+	// Step makes a container for one step of a build, with an empty tree if Image is empty. It goes with this process at the
+	// latest.
+	Step record.Step
+	// Config takes the place of the image's configuration.
+	Config *layerstore.ContainerConfig
 }
 
 // Created is a container just made, with its lock held.
@@ -52,23 +58,32 @@ type Created struct {
 
 // Create makes a container. The caller starts it or releases its lock.
 func (e *Engine) Create(ctx context.Context, opt CreateOptions) (*Created, error) {
-	img, lowers, err := e.base(ctx, opt.Image)
-	if err != nil {
-		return nil, err
+	var img *layerstore.Image
+	var lowers []string
+	var err error
+	if opt.Image != "" || opt.Step == "" {
+		if img, lowers, err = e.base(ctx, opt.Image); err != nil {
+			return nil, err
+		}
 	}
 	cfg := &record.Config{
 		Name: opt.Name, Created: time.Now().UTC(), Image: opt.Image,
 		TTY: opt.TTY, OpenStdin: opt.OpenStdin, KeepStdin: opt.KeepStdin, Host: opt.Host,
 	}
-	if img != nil {
+	switch {
+	case img != nil:
 		cfg.ImageID = img.ID
 		cfg.Container = img.Config.Config
 		if cfg.HostBase, err = overHost(img, opt.Labels); err != nil {
 			return nil, err
 		}
-	} else {
+	case opt.Image == HostImage:
 		cfg.Container, cfg.HostBase = hostImageConfig(), true
 	}
+	if opt.Config != nil {
+		cfg.Container = *opt.Config
+	}
+	cfg.Step = opt.Step
 	if err := merge(&cfg.Container, &opt); err != nil {
 		return nil, err
 	}

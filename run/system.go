@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/layerstore"
 	"mica/run/archive"
 	"mica/run/limits"
 	"mica/run/record"
@@ -70,26 +71,7 @@ func (e *Engine) DiskUse(ctx context.Context) ([]Use, error) {
 			cu.Reclaimable += size
 		}
 	}
-	iu := Use{Type: "Images", Total: len(images)}
-	layers := make(map[string]int64) // by chain, so that shared ones count once
-	needed := make(map[string]bool)
-	for _, img := range images {
-		if used[img.ID] {
-			iu.Active++
-		}
-		for _, l := range img.Layers {
-			layers[string(l.ChainID)] = l.Size
-			if used[img.ID] {
-				needed[string(l.ChainID)] = true
-			}
-		}
-	}
-	for id, size := range layers {
-		iu.Size += size
-		if !needed[id] {
-			iu.Reclaimable += size
-		}
-	}
+	iu, bu := imageUse(images, used)
 	volumes, err := e.Volumes().List()
 	if err != nil {
 		return nil, err
@@ -111,7 +93,42 @@ func (e *Engine) DiskUse(ctx context.Context) ([]Use, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return []Use{iu, cu, vu}, broken
+	return []Use{iu, cu, vu, bu}, broken
+}
+
+// imageUse tells what images take, and what steps of builds take beyond that. used has the IDs of images with containers.
+func imageUse(images []*layerstore.Image, used map[string]bool) (iu, bu Use) {
+	iu, bu = Use{Type: "Images"}, Use{Type: "Build Cache"}
+	count := func(u *Use, which func(*layerstore.Image) bool, seen map[string]bool) {
+		sizes := make(map[string]int64) // of layers, by chain, so that shared ones count once
+		needed := make(map[string]bool)
+		for _, img := range images {
+			if !which(img) {
+				continue
+			}
+			u.Total++
+			if used[img.ID] {
+				u.Active++
+			}
+			for _, l := range img.Layers {
+				if id := l.ChainID.String(); !seen[id] {
+					sizes[id] = l.Size
+					needed[id] = needed[id] || used[img.ID]
+				}
+			}
+		}
+		for id, size := range sizes {
+			seen[id] = true
+			u.Size += size
+			if !needed[id] {
+				u.Reclaimable += size
+			}
+		}
+	}
+	seen := make(map[string]bool)
+	count(&iu, func(img *layerstore.Image) bool { return !img.IsStep() }, seen)
+	count(&bu, (*layerstore.Image).IsStep, seen)
+	return iu, bu
 }
 
 // Info is what `mica info` shows.

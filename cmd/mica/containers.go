@@ -29,7 +29,7 @@ func (a *app) containerGroup() *cobra.Command {
 // imageCommands are the commands on images.
 func (a *app) imageCommands(top bool) []*cobra.Command {
 	list := []*cobra.Command{
-		a.newPullCommand(), a.newPushCommand(), a.newImportCommand(), a.newLoadCommand(), a.newSaveCommand(), a.newTagCommand(), a.newUntagCommand(), a.newHistoryCommand(),
+		a.newBuildCommand(), a.newPullCommand(), a.newPushCommand(), a.newImportCommand(), a.newLoadCommand(), a.newSaveCommand(), a.newTagCommand(), a.newUntagCommand(), a.newHistoryCommand(),
 	}
 	if top {
 		return append(list, a.newImagesCommand("images"), a.newRmiCommand("rmi"))

@@ -339,7 +339,7 @@ func TestSystem(t *testing.T) {
 	if got := c.ok("system", "check"); !strings.Contains(got, "clean") {
 		t.Errorf("%q", got)
 	}
-	if got := c.ok("system", "df", "--format", "{{.Type}} {{.TotalCount}}"); got != "Images 0\nContainers 0\nLocal Volumes 0" {
+	if got := c.ok("system", "df", "--format", "{{.Type}} {{.TotalCount}}"); got != "Images 0\nContainers 0\nLocal Volumes 0\nBuild Cache 0" {
 		t.Errorf("%q", got)
 	}
 	if got := c.ok("info", "--format", "{{.Root}}"); got != c.root {

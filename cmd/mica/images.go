@@ -43,7 +43,7 @@ func (a *app) newImagesCommand(use string) *cobra.Command {
 		ValidArgsFunction: a.completeImages(1),
 	}
 	fl := c.Flags()
-	fl.BoolVarP(&all, "all", "a", false, "accepted; all images are shown anyway")
+	fl.BoolVarP(&all, "all", "a", false, "show the steps of builds, too")
 	fl.BoolVar(&noTrunc, "no-trunc", false, "do not shorten")
 	fl.BoolVar(&digests, "digests", false, "show the digests of the manifests")
 	fl.BoolVarP(&opt.Quiet, "quiet", "q", false, "print IDs only")
@@ -76,6 +76,9 @@ func (a *app) newImagesCommand(use string) *cobra.Command {
 		var rows []imageRow
 		seen := make(map[string]bool)
 		for _, img := range images {
+			if img.IsStep() && !all {
+				continue
+			}
 			for _, row := range imageRows(img, keep, noTrunc) {
 				if opt.Quiet && seen[row.ID] {
 					continue
@@ -283,12 +286,13 @@ func (a *app) newImagePruneCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return report(pruneImages(c.Context(), e, all, flt))
+		return report(pruneImages(c.Context(), e, func(img *layerstore.Image) bool { return all || len(img.Names) == 0 && !img.IsStep() }, flt))
 	}
 	return c
 }
 
-func pruneImages(ctx context.Context, e *run.Engine, all bool, flt filters) (p pruned, err error) {
+// pruneImages removes the images that no container uses, of those that which names.
+func pruneImages(ctx context.Context, e *run.Engine, which func(*layerstore.Image) bool, flt filters) (p pruned, err error) {
 	s, err := e.Store()
 	if err != nil {
 		return p, err
@@ -299,7 +303,7 @@ func pruneImages(ctx context.Context, e *run.Engine, all bool, flt filters) (p p
 	}
 	var removed []layerstore.Removed
 	for _, img := range images {
-		if len(img.Names) > 0 && !all || !flt.labels(img.Config.Config.Labels) || !flt.before(img.Created, time.Now()) {
+		if !which(img) || !flt.labels(img.Config.Config.Labels) || !flt.before(img.Created, time.Now()) {
 			continue
 		}
 		if users, err := e.InUse(img.ID); err != nil {
@@ -308,8 +312,8 @@ func pruneImages(ctx context.Context, e *run.Engine, all bool, flt filters) (p p
 			continue
 		}
 		list, err := s.Remove(img.ID, layerstore.RemoveOptions{Force: true, InUse: e.InUse})
-		if errors.Is(err, layerstore.ErrInUse) {
-			continue
+		if errors.Is(err, layerstore.ErrInUse) || errors.Is(err, layerstore.ErrNotFound) {
+			continue // since just now
 		}
 		if err != nil {
 			return p, err

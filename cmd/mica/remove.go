@@ -87,11 +87,15 @@ func pruneContainers(ctx context.Context, e *run.Engine, flt filters) (p pruned,
 		return p, err
 	}
 	for _, ct := range list {
-		if ct.State.Alive() || ct.Broken != nil || !flt.labels(ct.Config.Container.Labels) || !flt.before(ct.Config.Created, time.Now()) {
+		if ct.State.Alive() || ct.Broken != nil || ct.Config.Step != "" || !flt.labels(ct.Config.Container.Labels) || !flt.before(ct.Config.Created, time.Now()) {
 			continue
 		}
 		size, _ := e.Size(ctx, ct)
-		if err := e.Remove(ctx, ct, run.RemoveOptions{}); err != nil {
+		err := e.Remove(ctx, ct, run.RemoveOptions{})
+		if errors.Is(err, record.ErrNotFound) {
+			continue // since just now
+		}
+		if err != nil {
 			return p, err
 		}
 		if !p.any {

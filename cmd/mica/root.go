@@ -135,7 +135,7 @@ What Docker and Podman take before the command to find a daemon (-H, --context, 
 	add(groupContainer, a.containerCommands(true)...)
 	add(groupImage, a.imageCommands(true)...)
 	add(groupTree, a.treeCommands()...)
-	add(groupManage, a.containerGroup(), a.imageGroup(), a.volumeGroup(), a.homeGroup(), a.systemGroup(), a.newVersionCommand(), a.newInfoCommand(),
+	add(groupManage, a.containerGroup(), a.imageGroup(), a.builderGroup(), a.volumeGroup(), a.homeGroup(), a.systemGroup(), a.newVersionCommand(), a.newInfoCommand(),
 		newLoginCommand(), newLogoutCommand())
 	root.AddCommand(docsCommands()...)
 	explainArgs(root)

@@ -11,7 +11,9 @@ import (
 
 	"mica/internal/format"
 	"mica/internal/version"
+	"mica/layerstore"
 	"mica/run"
+	"mica/run/volume"
 )
 
 func (a *app) systemGroup() *cobra.Command {
@@ -163,9 +165,13 @@ func pruneQuestion(all, volumes bool) string {
 func pruneAll(ctx context.Context, e *run.Engine, all, volumes bool, flt filters) error {
 	parts := []func() (pruned, error){func() (pruned, error) { return pruneContainers(ctx, e, flt) }}
 	if volumes {
-		parts = append(parts, func() (pruned, error) { return pruneVolumes(e, false, flt) })
+		parts = append(parts, func() (pruned, error) {
+			return pruneVolumes(e, func(v *volume.Volume) bool { return v.Anonymous && flt.labels(v.Labels) })
+		})
 	}
-	parts = append(parts, func() (pruned, error) { return pruneImages(ctx, e, all, flt) })
+	parts = append(parts, func() (pruned, error) {
+		return pruneImages(ctx, e, func(img *layerstore.Image) bool { return all || len(img.Names) == 0 }, flt)
+	})
 	var sum pruned
 	for _, prune := range parts {
 		p, err := prune()

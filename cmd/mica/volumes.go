@@ -174,12 +174,13 @@ func (a *app) newVolumePruneCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return report(pruneVolumes(e, all, flt))
+		return report(pruneVolumes(e, func(v *volume.Volume) bool { return (all || v.Anonymous) && flt.labels(v.Labels) }))
 	}
 	return c
 }
 
-func pruneVolumes(e *run.Engine, all bool, flt filters) (p pruned, err error) {
+// pruneVolumes removes the volumes that no container uses, of those that which names.
+func pruneVolumes(e *run.Engine, which func(*volume.Volume) bool) (p pruned, err error) {
 	volumes, err := e.Volumes().List()
 	if err != nil {
 		return p, err
@@ -189,7 +190,7 @@ func pruneVolumes(e *run.Engine, all bool, flt filters) (p pruned, err error) {
 		return p, err
 	}
 	for _, v := range volumes {
-		if len(users[v.Name]) > 0 || !all && !v.Anonymous || !flt.labels(v.Labels) {
+		if len(users[v.Name]) > 0 || !which(v) {
 			continue
 		}
 		size := run.DiskUsage(v.Data)

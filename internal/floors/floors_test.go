@@ -14,6 +14,7 @@ import (
 // imports from floors below its own, and from subpackages of its own; what has no line of its own is such a subpackage.
 var floors = [][]string{
 	{"mica/cmd/mica"},
+	{"mica/run/build"},
 	{"mica/run"},
 	{"mica/run/supervise", "mica/run/mountserver", "mica/run/attach"},
 	{"mica/run/desktop"},

@@ -74,7 +74,7 @@ func Start(c *record.Container) (*tree.Tree, error) {
 // Config describes the union of a home directory.
 func Config(c *record.Container) cow.Config {
 	cfg := cow.Config{
-		Upper: c.HomeUpper(), Work: c.HomeWork(), CopyUp: cow.CopyUpFull, NoRedirect: true, Volatile: c.Config.Host.AutoRemove,
+		Upper: c.HomeUpper(), Work: c.HomeWork(), CopyUp: cow.CopyUpFull, NoRedirect: true, Volatile: c.Config.Volatile(),
 	}
 	if d := c.Config.Host.Desktop; d.Home == record.HomeCOW {
 		cfg.Lowers = []cow.Lower{{Dir: d.HomeDir, Owners: cow.OwnersReal}}

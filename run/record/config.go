@@ -26,7 +26,21 @@ type Config struct {
 	OpenStdin bool
 	KeepStdin bool `json:",omitempty"` // the end of a client's input is not that of the container's
 	Host      HostConfig
+
+	// Step says that the container is for one step of a build. It goes with the process that made it, whether it runs or not.
+	Step Step `json:",omitempty"`
 }
+
+// Volatile tells that nothing of the container needs to outlive a crash of the machine.
+func (c *Config) Volatile() bool { return c.Host.AutoRemove || c.Step != "" }
+
+// Step is what a step of a build does in a container.
+type Step string
+
+const (
+	StepFiles   Step = "files"   // files are written or read: it never runs, and has no mount points
+	StepCommand Step = "command" // a command runs; the places of its mounts are no change of the container's
+)
 
 // HostConfig is what a container asks of the machine rather than of its image.
 type HostConfig struct {
@@ -109,6 +123,7 @@ type Mount struct {
 	Anonymous bool   `json:",omitempty"` // made for this container, removed with it
 	Image     string `json:",omitempty"` // that an image mount shows, "sha256:HEX" once the container is made
 	Subpath   string `json:",omitempty"` // of the image's tree; empty: all of it
+	File      bool   `json:",omitempty"` // what an image mount shows is no directory
 	Overlay   bool   `json:",omitempty"` // of a directory: what is written goes to a layer above it, which goes with this run of the container
 	Source    string `json:",omitempty"` // on the host; that of a bind mount leads through no symlink
 	Target    string

@@ -19,6 +19,7 @@ type Container struct {
 	State  State
 	Broken error // set: its configuration is lost, and it can be looked at and removed only
 	dir    string
+	kept   *Lock // on the mark of a container that this process has made for a build
 }
 
 // ID of the container.
@@ -144,7 +145,7 @@ func (c *Container) writeConfig() error {
 }
 
 // lasts tells whether the container is to survive a power loss. For one that goes when it ends, nobody has to wait.
-func (c *Container) lasts() bool { return !c.Config.Host.AutoRemove }
+func (c *Container) lasts() bool { return !c.Config.Volatile() }
 
 // Rename gives the container another name. A container may be renamed while
 // it runs: nothing in its supervisor depends on the name.

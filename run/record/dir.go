@@ -27,7 +27,7 @@ const (
 	newPrefix  = ".new-"
 	gonePrefix = ".gone-"
 	namesDir   = "names"
-	removeMark = "rm" // in the directory of a container that is removed when it has ended
+	removeMark = "rm" // in the directory of a container that is removed when it has ended; locked by the build that it is for
 )
 
 // Dir is the directory of all containers.
@@ -95,9 +95,15 @@ func (d *Dir) Create(cfg *Config) (_ *Container, _ *Lock, err error) {
 			return nil, nil, fmt.Errorf("make the container's directory: %w", err)
 		}
 	}
-	if cfg.Host.AutoRemove {
-		if err := os.WriteFile(filepath.Join(stage, removeMark), nil, 0o600); err != nil {
+	if cfg.Volatile() {
+		mark, err := acquire(filepath.Join(stage, removeMark))
+		if err != nil {
 			return nil, nil, fmt.Errorf("mark the container for removal: %w", err)
+		}
+		if cfg.Step != "" {
+			c.kept = mark
+		} else {
+			mark.Release()
 		}
 	}
 	if err := os.Rename(stage, final); err != nil {

@@ -13,8 +13,8 @@ import (
 )
 
 // Tidy clears away what crashes have left: containers that were never
-// finished or never quite removed, and those that were to be removed when they ended but lost
-// their supervisor; gone hears of these. It is cheap where there is nothing to do.
+// finished or never quite removed, those that were to be removed when they ended but lost
+// their supervisor, and those of builds that are gone; gone hears of these. It is cheap where there is nothing to do.
 func (d *Dir) Tidy(gone func(*Config)) error {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
@@ -38,13 +38,23 @@ func (d *Dir) Tidy(gone func(*Config)) error {
 		if !d.has(name, removeMark) {
 			continue
 		}
-		if c, err := d.load(name); err == nil && c.Config.Host.AutoRemove && c.State.Status == Dead {
+		if c, err := d.load(name); err == nil && c.leftBehind() {
 			if lock, err := c.Lock(); err == nil && c.Remove(lock) == nil {
 				gone(c.Config)
 			}
 		}
 	}
 	return d.tidyNames(there)
+}
+
+// leftBehind tells that a container should be gone by now: the supervisor that was to remove it has died, or the build whose step
+// it is for.
+func (c *Container) leftBehind() bool {
+	if c.Config.Step != "" && !c.State.Alive() {
+		kept, err := held(filepath.Join(c.dir, removeMark))
+		return err == nil && !kept
+	}
+	return c.Config.Host.AutoRemove && c.State.Status == Dead
 }
 
 // tidyNames takes away names that lead to nothing, and all but the last that a rename which was cut off has left to a

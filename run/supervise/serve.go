@@ -19,6 +19,12 @@ func (s *supervisor) serveStart(conn *control.Conn, c *client) {
 		return
 	}
 	s.stream(conn, c, s.start.Attach.Stdin)
+	if s.c.Config.Step != "" { // it is of no use to anybody else
+		s.kill()
+		if sess, err := s.current(); err == nil {
+			_ = sess.box.Kill()
+		}
+	}
 }
 
 // stream handles an attached client until it leaves. At the end of the container it is

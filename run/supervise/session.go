@@ -46,7 +46,7 @@ type session struct {
 // is passed on.
 func (s *supervisor) begin(started func()) (_ *session, err error) {
 	cfg := s.c.Config
-	t, err := tree.Open(s.c, s.start.Lowers, tree.Options{Volatile: cfg.Host.AutoRemove})
+	t, err := tree.Open(s.c, s.start.Lowers, tree.Options{Volatile: cfg.Volatile()})
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -96,4 +97,32 @@ func (t *Tree) nodeOwnedByRoot(n *cow.Node, attr *cow.Attr) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// List describes what is in a directory, sorted by name.
+func (t *Tree) List(dir string) (list []*control.PathStat, err error) {
+	n, _, err := t.lookup(dir, true)
+	if err != nil {
+		return nil, fmt.Errorf("list %s in the container: %w", dir, err)
+	}
+	defer t.forget(n)
+	var names []string
+	err = t.Union.ReadDir(n, 0, func(d cow.DirEntry) bool {
+		if d.Name != "." && d.Name != ".." {
+			names = append(names, d.Name)
+		}
+		return true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list %s in the container: %w", dir, err)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		st, err := t.Stat(path.Join(dir, name), false)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, st)
+	}
+	return list, nil
 }

@@ -1,0 +1,349 @@
+package build
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
+	"golang.org/x/sys/unix"
+
+	"mica/run/archive"
+	"mica/run/control"
+)
+
+// Dir is a directory of the host that a build takes files from, without those that its ignore file names. Nothing outside of it is
+// read, whatever symlinks say.
+type Dir struct {
+	root   *os.Root
+	ignore *patternmatcher.PatternMatcher
+}
+
+// OpenDir opens a directory for a build. The ignore file is the first that is there of ignoreFiles: paths of the host, and names in
+// the directory, which lead nowhere else.
+func OpenDir(dir string, ignoreFiles ...string) (*Dir, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(abs)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dir{root: root}
+	var patterns []string
+	for _, name := range ignoreFiles {
+		data, err := d.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			patterns, err = ignorefile.ReadAll(bytes.NewReader(data))
+		}
+		if err != nil {
+			root.Close()
+			return nil, err
+		}
+		break
+	}
+	if d.ignore, err = patternmatcher.New(patterns); err != nil {
+		root.Close()
+		return nil, fmt.Errorf("patterns of files to ignore: %w", err)
+	}
+	return d, nil
+}
+
+// maxDockerfile bounds the files that say what is built, and of what.
+const maxDockerfile = 16 << 20
+
+// ReadFile reads a regular file: a path of the host if it is absolute, or else one of the directory, which leads nowhere else.
+func (d *Dir) ReadFile(name string) ([]byte, error) {
+	open := d.root.OpenFile
+	if filepath.IsAbs(name) {
+		open = os.OpenFile
+	}
+	f, err := open(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !fi.Mode().IsRegular() || fi.Size() > maxDockerfile {
+		return nil, fmt.Errorf("read %s: it is no regular file of a sensible size", name)
+	}
+	return io.ReadAll(f)
+}
+
+// Close gives the directory up.
+func (d *Dir) Close() { d.root.Close() }
+
+// ignored tells whether a path is left out.
+func (d *Dir) ignored(p string) (bool, error) {
+	if p == "." {
+		return false, nil
+	}
+	return d.ignore.MatchesOrParentMatches(p)
+}
+
+// resolve follows the symlinks of a path, absolute ones from the top of the directory.
+func (d *Dir) resolve(p string) (string, fs.FileInfo, error) {
+	rest := strings.Split(path.Clean("/" + p)[1:], "/")
+	at := "."
+	var fi fs.FileInfo
+	for links := 0; len(rest) > 0; {
+		name := rest[0]
+		rest = rest[1:]
+		if name == "" || name == "." {
+			continue
+		}
+		if name == ".." {
+			at = path.Dir(at)
+			continue
+		}
+		next := path.Join(at, name)
+		st, err := d.root.Lstat(next)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+			return "", nil, notThere(p)
+		}
+		if err != nil {
+			return "", nil, err
+		}
+		if st.Mode()&fs.ModeSymlink == 0 {
+			at, fi = next, st
+			continue
+		}
+		if links++; links > 40 {
+			return "", nil, fmt.Errorf("%s: too many symlinks", p)
+		}
+		target, err := d.root.Readlink(next)
+		if err != nil {
+			return "", nil, err
+		}
+		if path.IsAbs(target) {
+			at = "."
+		}
+		rest = append(strings.Split(target, "/"), rest...)
+	}
+	if at == "." || fi == nil || fi.Name() != path.Base(at) {
+		var err error
+		if fi, err = d.root.Lstat(at); err != nil {
+			return "", nil, err
+		}
+	}
+	return at, fi, nil
+}
+
+func (d *Dir) find(_ context.Context, p string) (string, *control.PathStat, error) {
+	at, fi, err := d.resolve(p)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, name := range []string{p, at} {
+		out, err := d.ignored(relative(path.Clean("/" + name)))
+		if err != nil {
+			return "", nil, err
+		}
+		if out && !(fi.IsDir() && d.ignore.Exclusions()) {
+			return "", nil, fmt.Errorf("%w: the ignore file leaves it out", notThere(p))
+		}
+	}
+	return at, pathStat(fi), nil
+}
+
+func pathStat(fi fs.FileInfo) *control.PathStat {
+	st := &control.PathStat{Name: fi.Name(), Size: fi.Size(), Mtime: fi.ModTime()}
+	if s, ok := fi.Sys().(*syscall.Stat_t); ok {
+		st.Mode = s.Mode
+	}
+	return st
+}
+
+func (d *Dir) list(_ context.Context, dir string) ([]*control.PathStat, error) {
+	entries, err := d.entries(dir)
+	if err != nil {
+		return nil, err
+	}
+	var list []*control.PathStat
+	for _, e := range entries {
+		p := path.Join(dir, e.Name())
+		out, err := d.ignored(p)
+		if err != nil {
+			return nil, err
+		}
+		if out && !(e.IsDir() && d.ignore.Exclusions()) {
+			continue
+		}
+		fi, err := d.root.Lstat(p)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, pathStat(fi))
+	}
+	return list, nil
+}
+
+// entries lists a directory, sorted by name.
+func (d *Dir) entries(dir string) ([]fs.DirEntry, error) {
+	return fs.ReadDir(d.root.FS(), dir)
+}
+
+func (d *Dir) pack(ctx context.Context, p string, fn entryFunc) error {
+	w := dirWalk{d: d, top: p, fn: fn, links: make(map[[2]uint64]string)}
+	return w.walk(ctx, p)
+}
+
+// visible gives a directory or file of the host with what is at p, but for what is left out: p itself where nothing is, or else a
+// copy in a directory of the build.
+func (d *Dir) visible(ctx context.Context, p, scratch string) (string, error) {
+	whole := filepath.Join(d.root.Name(), p)
+	if len(d.ignore.Patterns()) == 0 {
+		return whole, nil
+	}
+	if fi, err := d.root.Lstat(p); err != nil || !fi.IsDir() {
+		return whole, err
+	}
+	copied, err := os.MkdirTemp(scratch, "visible-")
+	if err != nil {
+		return "", err
+	}
+	if err := os.Chmod(copied, 0o755); err != nil {
+		return "", err
+	}
+	root, err := os.OpenRoot(copied)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	r, w := io.Pipe()
+	defer r.Close()
+	go func() {
+		tw := tar.NewWriter(w)
+		err := d.pack(ctx, p, func(h *tar.Header, content io.Reader) error {
+			if h.Typeflag == tar.TypeDir {
+				h.Name += "/"
+			}
+			if err := tw.WriteHeader(h); err != nil || content == nil {
+				return err
+			}
+			_, err := io.CopyN(tw, content, h.Size)
+			return err
+		})
+		if err == nil {
+			err = tw.Close()
+		}
+		w.CloseWithError(err)
+	}()
+	return copied, archive.Unpack(r, root, "the files of a mount", false, false)
+}
+
+// dirWalk packs one directory or file.
+type dirWalk struct {
+	d       *Dir
+	top     string
+	fn      entryFunc
+	links   map[[2]uint64]string // names of files with several that are packed already
+	pending []string             // directories that are left out, on the way to what a later pattern may take back in
+}
+
+func (w *dirWalk) walk(ctx context.Context, p string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	fi, err := w.d.root.Lstat(p)
+	if err != nil {
+		return err
+	}
+	out, err := w.d.ignored(p)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !out:
+		for _, dir := range w.pending {
+			st, err := w.d.root.Lstat(dir)
+			if err != nil {
+				return err
+			}
+			if err := w.object(dir, st); err != nil {
+				return err
+			}
+		}
+		w.pending = w.pending[:0]
+		if err := w.object(p, fi); err != nil {
+			return err
+		}
+	case fi.IsDir() && w.d.ignore.Exclusions():
+		w.pending = append(w.pending, p)
+	default:
+		return nil
+	}
+	if !fi.IsDir() {
+		return nil
+	}
+	entries, err := w.d.entries(p)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := w.walk(ctx, path.Join(p, e.Name())); err != nil {
+			return err
+		}
+	}
+	if n := len(w.pending); n > 0 && w.pending[n-1] == p {
+		w.pending = w.pending[:n-1]
+	}
+	return nil
+}
+
+func (w *dirWalk) object(p string, fi fs.FileInfo) error {
+	if fi.Mode()&fs.ModeSocket != 0 {
+		return nil
+	}
+	target := ""
+	if fi.Mode()&fs.ModeSymlink != 0 {
+		var err error
+		if target, err = w.d.root.Readlink(p); err != nil {
+			return err
+		}
+	}
+	h, err := tar.FileInfoHeader(fi, target)
+	if err != nil {
+		return err
+	}
+	h.Name, h.Format = path.Join(".", strings.TrimPrefix(strings.TrimPrefix(p, w.top), "/")), tar.FormatPAX
+	if w.top == "." {
+		h.Name = p
+	}
+	h.Uid, h.Gid, h.Uname, h.Gname = 0, 0, "", "" // files of the host are root's in an image
+	h.AccessTime, h.ChangeTime = h.ModTime, h.ModTime
+	if st := fi.Sys().(*syscall.Stat_t); !fi.IsDir() && st.Nlink > 1 {
+		id := [2]uint64{uint64(st.Dev), st.Ino}
+		if first, ok := w.links[id]; ok {
+			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
+			return w.fn(h, nil)
+		}
+		w.links[id] = h.Name
+	}
+	if h.Typeflag != tar.TypeReg {
+		return w.fn(h, nil)
+	}
+	f, err := w.d.root.Open(p)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return w.fn(h, io.LimitReader(f, h.Size))
+}

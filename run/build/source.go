@@ -1,0 +1,137 @@
+package build
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"mica/layerstore"
+	"mica/run"
+	"mica/run/control"
+)
+
+// source is a tree that files are copied from. Its paths have no slash in front; "." is the top.
+type source interface {
+	// find follows symlinks inside the tree and gives the path that they lead to; an error says what is not there.
+	find(ctx context.Context, p string) (string, *control.PathStat, error)
+	// list describes what is in a directory, sorted by name.
+	list(ctx context.Context, dir string) ([]*control.PathStat, error)
+	// pack calls fn for what is at p and below, as entries of an archive in which p is called "."; parents come first.
+	pack(ctx context.Context, p string, fn entryFunc) error
+}
+
+type entryFunc func(h *tar.Header, content io.Reader) error
+
+// source finds what --from names; the empty name is the context.
+func (st *stage) source(ctx context.Context, from string) (source, error) {
+	b := st.b
+	if from == "" {
+		if b.opt.Context == nil {
+			return nil, errors.New("there is no context to take files from: give a directory instead of the Dockerfile alone")
+		}
+		return b.opt.Context, nil
+	}
+	if c, ok := b.context(from); ok && c.Dir != nil {
+		return c.Dir, nil
+	}
+	img, err := b.image(ctx, from, st.n)
+	if err != nil {
+		return nil, err
+	}
+	return b.tree(ctx, img)
+}
+
+// tree gives the tree of an image, for as long as the build lasts.
+func (b *builder) tree(ctx context.Context, img *layerstore.Image) (*imageTree, error) {
+	if t := b.trees[img.ID]; t != nil {
+		return t, nil
+	}
+	opt := still()
+	opt.Image = img.ID
+	c, err := b.e.Create(ctx, opt)
+	if err != nil {
+		return nil, err
+	}
+	c.Lock.Release()
+	t := &imageTree{id: img.ID, e: b.e, c: c}
+	b.trees[img.ID] = t
+	return t, nil
+}
+
+// closeTrees gives up the images that files were copied from.
+func (b *builder) closeTrees() (err error) {
+	for _, t := range b.trees {
+		err = errors.Join(err, b.e.Remove(context.Background(), t.c.Container, run.RemoveOptions{Force: true}))
+	}
+	return err
+}
+
+// imageTree is the tree of an image: that of a container that never runs.
+type imageTree struct {
+	id string
+	e  *run.Engine
+	c  *run.Created
+}
+
+func (t *imageTree) find(ctx context.Context, p string) (string, *control.PathStat, error) {
+	full := path.Join("/", p)
+	for range 40 { // as many links as the kernel follows
+		st, err := t.e.Stat(ctx, t.c.Container, full, false)
+		if err != nil {
+			return "", nil, err
+		}
+		if st == nil {
+			return "", nil, notThere(p)
+		}
+		if st.Target == "" {
+			return relative(full), st, nil
+		}
+		if !path.IsAbs(st.Target) {
+			full = path.Join(path.Dir(full), st.Target)
+		} else {
+			full = path.Clean(st.Target)
+		}
+	}
+	return "", nil, fmt.Errorf("%s: too many symlinks", p)
+}
+
+func notThere(p string) error { return fmt.Errorf("there is no %s", p) }
+
+// relative is an absolute path without its slash.
+func relative(p string) string { return path.Join(".", strings.TrimPrefix(p, "/")) }
+
+func (t *imageTree) list(ctx context.Context, dir string) ([]*control.PathStat, error) {
+	return t.e.List(ctx, t.c.Container, path.Join("/", dir))
+}
+
+func (t *imageTree) pack(ctx context.Context, p string, fn entryFunc) error {
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(t.e.CopyOut(ctx, t.c.Container, path.Join("/", p), "top", false, w)) }()
+	defer r.Close()
+	in := tar.NewReader(r)
+	for {
+		h, err := in.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		h.Name = below("top", h.Name)
+		if h.Typeflag == tar.TypeLink {
+			h.Linkname = below("top", h.Linkname)
+		}
+		if err := fn(h, in); err != nil {
+			return err
+		}
+	}
+}
+
+// below is a path of an archive as seen from a directory of it.
+func below(dir, p string) string {
+	return path.Join(".", strings.TrimPrefix(path.Clean(p), dir))
+}
