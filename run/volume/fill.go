@@ -11,7 +11,8 @@ import (
 	"mica/internal/sys"
 )
 
-// fillingFile is there while a volume is filled, which is done anew if that was cut off. Whoever fills holds its lock.
+// fillingFile is there, and not empty, while a volume is filled, which is done anew if that was cut off. Whoever fills holds its
+// lock.
 const fillingFile = "filling"
 
 // Fill fills the volume if it is empty, or a fill was cut off: what that has left is written over. It waits for others who
@@ -28,15 +29,31 @@ func (v *Volume) Fill(fill func() error) error {
 		}
 		last, err := lockLast(f)
 		if err == nil && last {
-			if err = fill(); err == nil {
-				err = v.filled(mark)
-			}
+			err = v.fillUnder(f, fill)
 		}
 		f.Close()
 		if err != nil || last {
 			return err
 		}
 	}
+}
+
+// fillUnder is Fill with the mark locked.
+func (v *Volume) fillUnder(mark *os.File, fill func() error) error {
+	fi, err := mark.Stat()
+	if err != nil {
+		return err
+	}
+	if fi.Size() == 0 && !v.isEmpty() {
+		return os.Remove(mark.Name()) // somebody has filled it since it was found empty
+	}
+	if _, err := mark.WriteString("begun"); err != nil {
+		return err
+	}
+	if err := fill(); err != nil {
+		return err
+	}
+	return v.filled(mark.Name())
 }
 
 // lockLast waits for the lock of a mark. It tells whether the mark is still in place: else somebody has filled the volume.
