@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,8 +32,13 @@ func containerWorkloads() []Workload {
 			}},
 		{Name: "commit", Group: "containers", Kind: OnTool, Fixture: "container", Once: true, About: "commit of a container with many changed files",
 			variants: []variant{
-				{peer: "buildah", needs: tools("buildah"), setup: setupBuildahCommit, pass: passBuildahCommit, answer: buildahCommitAnswer, teardown: dropBuildah},
-				{peer: "mica", setup: setupMicaCommit, pass: passMicaCommit, answer: micaCommitAnswer},
+				{peer: "buildah", needs: tools("buildah"), setup: setupBuildahCommit, pass: passBuildahCommit, answer: buildahAnswer("committed"), teardown: dropBuildah},
+				{peer: "mica", setup: setupMicaCommit, pass: passMicaCommit, answer: micaAnswer("committed")},
+			}},
+		{Name: "build", Group: "containers", Kind: OnTool, Fixture: "container", Once: true, About: "a Dockerfile that copies many files and runs ten commands, without a cache",
+			variants: []variant{
+				{peer: "buildah", needs: tools("buildah"), setup: setupBuildahBuild, pass: passBuildahBuild, answer: buildahAnswer("built"), teardown: dropBuildah},
+				{peer: "mica", setup: setupMicaBuild, pass: passMicaBuild, answer: micaAnswer("built")},
 			}},
 	}
 }
@@ -170,9 +176,12 @@ func passMicaCommit(e *env) (int, error) {
 	return e.t.Scale.CommitFiles, err
 }
 
-func micaCommitAnswer(e *env) (string, error) {
-	out, err := output(micaCommand(e, "run", "--rm", "-v", e.t.Mica+":/run/tool:ro", "committed", "/run/tool", "bench", FilesCommand, "sum", "/data/new"))
-	return strings.TrimSpace(out), err
+// micaAnswer sums the new files of an image.
+func micaAnswer(image string) func(*env) (string, error) {
+	return func(e *env) (string, error) {
+		out, err := output(micaCommand(e, "run", "--rm", "-v", e.t.Mica+":/run/tool:ro", image, "/run/tool", "bench", FilesCommand, "sum", "/data/new"))
+		return strings.TrimSpace(out), err
+	}
 }
 
 // inBuildah runs this binary's file command on the tree of a working container.
@@ -183,14 +192,20 @@ func inBuildah(e *env, container string, args ...string) (string, error) {
 	return strings.TrimSpace(out), err
 }
 
-func setupBuildahCommit(e *env) error {
+// importBuildah makes the image bench.
+func importBuildah(e *env) error {
 	if _, err := output(storeTool(e, "buildah", "from", "--name", "changed", "scratch")); err != nil {
 		return err
 	}
 	if _, err := output(storeTool(e, "buildah", "add", "changed", filepath.Join(e.fix.dir, "root.tar"), "/")); err != nil {
 		return err
 	}
-	if _, err := output(storeTool(e, "buildah", "commit", "-q", "--rm", "changed", "bench")); err != nil {
+	_, err := output(storeTool(e, "buildah", "commit", "-q", "--rm", "changed", "bench"))
+	return err
+}
+
+func setupBuildahCommit(e *env) error {
+	if err := importBuildah(e); err != nil {
 		return err
 	}
 	if _, err := output(storeTool(e, "buildah", "from", "--name", "changed", "--pull-never", "bench")); err != nil {
@@ -205,9 +220,53 @@ func passBuildahCommit(e *env) (int, error) {
 	return e.t.Scale.CommitFiles, err
 }
 
-func buildahCommitAnswer(e *env) (string, error) {
-	if _, err := output(storeTool(e, "buildah", "from", "--name", "look", "--pull-never", "committed")); err != nil {
-		return "", err
+// buildahAnswer is micaAnswer for buildah.
+func buildahAnswer(image string) func(*env) (string, error) {
+	return func(e *env) (string, error) {
+		if _, err := output(storeTool(e, "buildah", "from", "--name", "look", "--pull-never", image)); err != nil {
+			return "", err
+		}
+		return inBuildah(e, "look", "sum")
 	}
-	return inBuildah(e, "look", "sum")
+}
+
+// buildCommands is how many commands the Dockerfile runs.
+const buildCommands = 10
+
+// makeContext makes the directory that is built.
+func makeContext(e *env) error {
+	dir := filepath.Join(e.tmp, "context")
+	if err := Files(io.Discard, []string{"make", strconv.Itoa(e.t.Scale.CommitFiles), filepath.Join(dir, "new")}); err != nil {
+		return err
+	}
+	text := "FROM bench\nCOPY new /data/new\n"
+	for range buildCommands {
+		text += "RUN [\"/bin/true\"]\n"
+	}
+	return os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(text), 0o644)
+}
+
+func setupMicaBuild(e *env) error {
+	if err := setupMica(e); err != nil {
+		return err
+	}
+	return makeContext(e)
+}
+
+func passMicaBuild(e *env) (int, error) {
+	_, err := output(micaCommand(e, "build", "-q", "--no-cache", "-t", "built", filepath.Join(e.tmp, "context")))
+	return buildCommands + 1, err
+}
+
+func setupBuildahBuild(e *env) error {
+	if err := importBuildah(e); err != nil {
+		return err
+	}
+	return makeContext(e)
+}
+
+// passBuildahBuild has layers kept, as mica keeps them; in a chroot, since not every machine lets a plain user's crun run.
+func passBuildahBuild(e *env) (int, error) {
+	_, err := output(storeTool(e, "buildah", "bud", "-q", "--layers", "--no-cache", "--pull-never", "--isolation", "chroot", "-t", "built", filepath.Join(e.tmp, "context")))
+	return buildCommands + 1, err
 }
