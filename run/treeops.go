@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"time"
 
-	"mica/run/account"
 	"mica/run/archive"
 	"mica/run/control"
 	"mica/run/generated"
@@ -250,30 +248,25 @@ func (e *Engine) copyIn(ctx context.Context, c *record.Container, dir string, ke
 	}, func(t *tree.Tree) error { return t.ReadArchive(r, dir, keepOwners, nil) })
 }
 
-// List describes what is in a directory of a container that does not run, sorted by name.
-func (e *Engine) List(ctx context.Context, c *record.Container, dir string) (list []*control.PathStat, err error) {
-	err = e.withStopped(ctx, c, func(t *tree.Tree) error {
-		list, err = t.List(dir)
-		return err
-	})
-	return list, err
-}
-
-// Owner finds the ids of USER[:GROUP], each a name or a number, in the account files of a container that does not run. A user
-// that is given as a number alone has the group of that number.
-func (e *Engine) Owner(ctx context.Context, c *record.Container, spec string) (uid, gid uint32, err error) {
-	if n, numErr := strconv.ParseUint(spec, 10, 32); numErr == nil {
-		spec = fmt.Sprintf("%d:%d", n, n)
+// Look opens the tree of a container that does not run, for reading. Until done is called nobody else can use the container.
+func (e *Engine) Look(ctx context.Context, c *record.Container) (t *tree.Tree, done func() error, err error) {
+	lock, err := e.lockStopped(ctx, c)
+	if err == nil && lock == nil {
+		err = fmt.Errorf("container %s is running", c.Config.Name)
 	}
-	err = e.withStopped(ctx, c, func(t *tree.Tree) error {
-		id, err := account.Lookup(t, spec, nil)
-		uid, gid = id.UID, id.GID
-		return err
-	})
-	return uid, gid, err
-}
-
-// withStopped runs fn with the tree of a container that does not run.
-func (e *Engine) withStopped(ctx context.Context, c *record.Container, fn func(*tree.Tree) error) error {
-	return e.withTree(ctx, c, true, func(*control.Conn) error { return fmt.Errorf("container %s is running", c.Config.Name) }, fn)
+	if err != nil {
+		return nil, nil, err
+	}
+	lowers, err := e.layersOf(ctx, c)
+	if err == nil {
+		t, err = tree.Open(c, lowers, tree.Options{Observe: true})
+	}
+	if err != nil {
+		lock.Release()
+		return nil, nil, err
+	}
+	return t, func() error {
+		defer lock.Release()
+		return t.Close()
+	}, nil
 }

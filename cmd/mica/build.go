@@ -43,7 +43,6 @@ func (f *buildFlags) register(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.contexts, "build-context", nil, "a further context, NAME=DIRECTORY or NAME=docker-image://IMAGE, for FROM and --from")
 	fl.StringArrayVar(&f.secrets, "secret", nil, "what RUN --mount=type=secret shows: id=ID,src=FILE or id=ID,env=VARIABLE")
 	fl.StringArrayVar(&f.ssh, "ssh", nil, "the agent that RUN --mount=type=ssh shows: default or ID=SOCKET")
-	fl.Lookup("ssh").NoOptDefVal = "default"
 	fl.StringVar(&f.ignoreFile, "ignorefile", "", "file of patterns of what in the context is left out (default .containerignore or .dockerignore)")
 	fl.StringVarP(&f.output, "output", "o", "", "write what is built there, too: a directory, - for an archive on standard output, or type=local|tar|oci|docker,dest=PATH")
 	fl.StringVar(&f.timestamp, "timestamp", "", "seconds since 1970 that the image bears, and what is younger of its new files (default $SOURCE_DATE_EPOCH, or now)")

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -264,7 +265,21 @@ func TestBuildMountsDecide(t *testing.T) {
 			t.Errorf("%s: the command saw %q", line, got)
 		}
 	}
+	c.ok("volume", "create", "build-cache-mine")
 	c.ok("builder", "prune", "-af")
+	if left := c.ok("volume", "ls", "-q", "--filter", "name=build-cache"); left != "build-cache-mine" {
+		t.Errorf("after the prune there are the volumes %q", left)
+	}
+	c.ok("volume", "rm", "build-cache-mine")
+	c.fails(125, "ignored", "build", "-q", buildContext(t, map[string]string{
+		"Dockerfile": "FROM base\nRUN --mount=type=bind,source=ignored,target=/m cat /m\n", "ignored": "", ".dockerignore": "ignored\n"}))
+	given := buildContext(t, map[string]string{"Dockerfile": "FROM base\nRUN cat /given/f > /seen\n"})
+	for _, content := range []string{"one", "two"} {
+		id := c.built("-v", buildContext(t, map[string]string{"f": content})+":/given", given)
+		if got := c.ok("run", "--rm", id, "cat", "/seen"); got != content {
+			t.Errorf("with another volume the command saw %q", got)
+		}
+	}
 }
 
 // TestBuildCopyRules are those of BuildKit where others come to mind.
@@ -292,6 +307,72 @@ RUN stat -c '%n %a' /a /a/f /b /b/f /d/* /e/deep /e/deep/in > /modes; ls /c > /n
 		"home.go\n/d:\ng\ny\n\n/d/y:\nz1\nz2\n/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/more"
 	if got := c.ok("run", "--rm", "rules", "cat", "/modes", "/names", "/path"); got != want {
 		t.Errorf("it holds\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestBuildHeredocs runs scripts in each spelling.
+func TestBuildHeredocs(t *testing.T) {
+	c := newCLI(t)
+	c.built("-t", "heredocs", buildContext(t, map[string]string{"Dockerfile": "FROM base\n" +
+		"RUN <<A\necho plain >> /said\nA\nRUN <<-B\n\techo dashed >> /said\n\tB\nRUN <<\"C\"\necho quoted >> /said\nC\nRUN <<'D'\necho single >> /said\nD\n" +
+		"RUN cat <<E >> /said\nfed\nE\nRUN <<F\n#!/bin/sh -e\necho itself >> /said\nF\nCOPY <<-G /file\n\tcopied\nG\n"}))
+	if got := c.ok("run", "--rm", "heredocs", "cat", "/said", "/file"); got != "plain\ndashed\nquoted\nsingle\nfed\nitself\ncopied" {
+		t.Errorf("they said %q", got)
+	}
+}
+
+// TestBuildLinks: symlinks on the way lead where they would lead in the container, and an excluded name takes no other with it.
+func TestBuildLinks(t *testing.T) {
+	c := newCLI(t)
+	dir := buildContext(t, map[string]string{"Dockerfile": `FROM base AS a
+RUN mkdir -p /b/c /b/x /x && ln -s b/c /a && ln -s ../x /b/c/link && echo right > /b/x/f && echo wrong > /x/f
+FROM a
+COPY --from=a /a/link/f /taken
+COPY d /a/link/
+COPY --exclude=one d /e/
+`, "d/one": "1", "d/s": "-> one"})
+	if err := os.Link(filepath.Join(dir, "d/one"), filepath.Join(dir, "d/two")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(dir, "d/one"), filepath.Join(dir, "d/zwei")); err != nil {
+		t.Fatal(err)
+	}
+	c.built("-t", "links", dir)
+	if got := c.ok("run", "--rm", "links", "sh", "-c", "cat /taken; ls /b/x /x /e; cat /e/two; stat -c %h /e/zwei"); got != "right\n/b/x:\nf\none\ns\ntwo\nzwei\n\n/e:\ns\ntwo\nzwei\n\n/x:\nf\n12" {
+		t.Errorf("it holds %q", got)
+	}
+}
+
+// TestBuildGit takes the context from a repository, and what an ADD names from no repository of this machine.
+func TestBuildGit(t *testing.T) {
+	c := newCLI(t)
+	repo := buildContext(t, map[string]string{"sub/Dockerfile": "FROM base\nCOPY f /f\n", "sub/f": "committed"})
+	git := func(args ...string) string {
+		t.Helper()
+		cmd := exec.Command("git", append([]string{"-C", repo, "-c", "user.name=n", "-c", "user.email=e@example.com"}, args...)...)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("git %q: %v\n%s", args, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	git("init", "-q", "-b", "main")
+	git("add", "-A")
+	git("commit", "-q", "-m", "first")
+	address := "file://" + repo + "/.git"
+	for _, ref := range []string{"main", git("rev-parse", "HEAD"), git("rev-parse", "--short=8", "HEAD")} {
+		id := c.built(address + "#" + ref + ":sub")
+		if got := c.ok("run", "--rm", id, "cat", "/f"); got != "committed" {
+			t.Errorf("%s: %q", ref, got)
+		}
+	}
+	c.fails(125, "there is no directory", "build", "-q", address+"#main:none")
+	outside := t.TempDir()
+	if r := c.run("build", "-q", address+"#main:../../../../../../.."+outside); r.code != 125 {
+		t.Errorf("a directory outside of the repository: %+v", r)
+	}
+	if r := c.run("build", "-q", buildContext(t, map[string]string{"Dockerfile": "FROM base\nADD " + address + " /stolen\n"})); r.code != 125 || !strings.Contains(r.stderr, "not allowed") {
+		t.Errorf("a Dockerfile takes a repository of this machine: %+v", r)
 	}
 }
 
@@ -399,6 +480,7 @@ func TestBuildErrors(t *testing.T) {
 	c.fails(125, "cannot both", "build", "-f", "-", "-")
 	c.fails(125, "no such file", "build", "/nonexistent")
 	c.fails(125, "there is no Containerfile", "build", t.TempDir())
+	c.fails(125, "no such file", "build", "-q", "--ignorefile", "/nonexistent", buildContext(t, map[string]string{"Dockerfile": "FROM base\n"}))
 	c.fails(125, "want always", "build", "--pull=sometimes", ".")
 	if left := c.ok("ps", "-a", "--format", "{{.Image}} {{.Command}}"); strings.Contains(left, "sha256:") {
 		t.Errorf("containers are left:\n%s", left)

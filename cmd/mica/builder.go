@@ -4,7 +4,6 @@ import (
 	"mica/layerstore"
 	"mica/run"
 	"mica/run/build"
-	"mica/run/volume"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
@@ -40,7 +39,7 @@ func (a *app) newBuilderPruneCommand() *cobra.Command {
 		if err != nil || !all {
 			return report(p, err)
 		}
-		v, err := pruneVolumes(e, func(v *volume.Volume) bool { return build.IsCache(v.Name) })
+		v, err := pruneVolumes(e, build.IsCache)
 		p.any, p.bytes = p.any || v.any, p.bytes+v.bytes
 		return report(p, err)
 	}

@@ -123,7 +123,11 @@ func (f *buildFlags) readContext(ctx context.Context, opt *build.Options, args [
 		}
 		opt.Name = cmp.Or(f.file, file)
 	}
-	if opt.Context, err = build.OpenDir(from.Path, f.ignoreFiles(file)...); err != nil {
+	ignore, err := f.ignoreFiles(file)
+	if err != nil {
+		return err
+	}
+	if opt.Context, err = build.OpenDir(from.Path, ignore...); err != nil {
 		return err
 	}
 	if file == "-" {
@@ -158,9 +162,13 @@ func (f *buildFlags) dockerfile(from *build.Fetched) (string, error) {
 }
 
 // ignoreFiles are the files that may say what is left out of the context; the first that is there counts.
-func (f *buildFlags) ignoreFiles(dockerfile string) []string {
-	if f.ignoreFile != "" {
-		return []string{f.ignoreFile}
+func (f *buildFlags) ignoreFiles(dockerfile string) ([]string, error) {
+	if f.ignoreFile == "" {
+		return []string{dockerfile + ".dockerignore", dockerfile + ".containerignore", ".containerignore", ".dockerignore"}, nil
 	}
-	return []string{dockerfile + ".dockerignore", dockerfile + ".containerignore", ".containerignore", ".dockerignore"}
+	abs, err := filepath.Abs(f.ignoreFile)
+	if err == nil {
+		_, err = os.Stat(abs)
+	}
+	return []string{abs}, err
 }

@@ -43,6 +43,9 @@ func parseOutput(s string) (o buildOutput, err error) {
 	default:
 		return o, fmt.Errorf("--output %q: want the type local, tar, oci or docker", s)
 	}
+	if o.kind == "image" && o.dest != "" {
+		return o, fmt.Errorf("--output %q: an image has no dest; want the type oci or docker", s)
+	}
 	if o.dest == "" && (o.kind == "image" || o.kind == "docker") {
 		return buildOutput{}, nil // into the store, where it is
 	}

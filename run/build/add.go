@@ -33,11 +33,11 @@ func (st *stage) add(ctx context.Context, cmd *instructions.AddCommand) error {
 
 // addition is what one source of ADD stands for.
 func (st *stage) addition(ctx context.Context, cmd *instructions.AddCommand, p string) ([]item, error) {
-	if IsGit(p) {
+	if isGit(p) {
 		if cmd.Checksum != "" {
 			return nil, errors.New("--checksum is for files: name the commit after # in the address")
 		}
-		dir, err := CloneGit(ctx, p, st.b.scratch, cmd.KeepGitDir != nil && *cmd.KeepGitDir)
+		dir, err := cloneGit(ctx, p, st.b.scratch, gitAccess{ssh: st.b.opt.SSH["default"]}, cmd.KeepGitDir != nil && *cmd.KeepGitDir)
 		if err != nil {
 			return nil, err
 		}
@@ -45,6 +45,7 @@ func (st *stage) addition(ctx context.Context, cmd *instructions.AddCommand, p s
 		if err != nil {
 			return nil, err
 		}
+		st.b.opened = append(st.b.opened, d)
 		return match(ctx, d, ".", false)
 	}
 	if isURL(p) {

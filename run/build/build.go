@@ -75,10 +75,11 @@ type builder struct {
 	trees   map[string]*imageTree // of images that files are copied from, by ID
 	used    map[string]bool       // build arguments that something asked for
 	pulled  map[string]bool       // images that a registry has been asked for
+	opened  []*Dir                // to be closed at the end
 }
 
-// Build builds an image and gives its ID. After an error no tag is changed, and
-// nothing is left but steps that a later build can use.
+// Build builds an image and gives its ID. Nothing is tagged before all is done; after an error nothing is left but steps that a
+// later build can use.
 func Build(ctx context.Context, e *run.Engine, opt *Options) (id string, err error) {
 	b := &builder{
 		e: e, opt: opt, stages: make(map[int]*stage), trees: make(map[string]*imageTree), used: make(map[string]bool), pulled: make(map[string]bool),
@@ -101,7 +102,7 @@ func Build(ctx context.Context, e *run.Engine, opt *Options) (id string, err err
 	}
 	defer release()
 	b.scratch = scratch
-	defer func() { err = errors.Join(err, b.closeTrees()) }()
+	defer func() { err = errors.Join(err, b.close()) }()
 	st, err := b.stage(ctx, target)
 	if err != nil {
 		return "", err
@@ -114,12 +115,24 @@ func Build(ctx context.Context, e *run.Engine, opt *Options) (id string, err err
 			b.say("warning: nothing in the Dockerfile asks for the build argument %s", name)
 		}
 	}
+	if err := b.close(); err != nil {
+		return "", err
+	}
 	for _, tag := range opt.Tags {
 		if err := b.store.Tag(id, tag); err != nil {
 			return "", err
 		}
 	}
 	return id, nil
+}
+
+// close gives up what is open.
+func (b *builder) close() error {
+	for _, d := range b.opened {
+		d.Close()
+	}
+	b.opened = nil
+	return b.closeTrees()
 }
 
 // parse reads the Dockerfile and gives the stage to build.

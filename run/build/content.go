@@ -6,54 +6,70 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"hash"
 	"io"
 	"maps"
 	"slices"
 )
 
-// contentOf is a hash of what items are, without times.
-func contentOf(ctx context.Context, items []item, l *look) (string, error) {
+// summer makes a hash of what items are, without times and new owners.
+type summer struct {
+	sum hash.Hash
+	enc *json.Encoder
+}
+
+func newSummer() *summer {
 	sum := sha256.New()
-	enc := json.NewEncoder(sum)
-	change, err := l.changer()
-	if err != nil {
-		return "", err
+	return &summer{sum, json.NewEncoder(sum)}
+}
+
+func (s *summer) item(it *item) error { return s.enc.Encode([]any{it.name, it.isDir, it.above}) }
+
+// entry takes an entry, and gives its content to whoever uses it; all of it must be read then.
+func (s *summer) entry(h *tar.Header, content io.Reader) (io.Reader, error) {
+	var attributes [][2]string
+	for _, key := range slices.Sorted(maps.Keys(h.PAXRecords)) {
+		if key != "mtime" && key != "atime" && key != "ctime" {
+			attributes = append(attributes, [2]string{key, h.PAXRecords[key]})
+		}
 	}
+	size := h.Size
+	if h.Typeflag != tar.TypeReg {
+		size = 0
+	}
+	err := s.enc.Encode([]any{h.Name, h.Typeflag, h.Mode, h.Uid, h.Gid, h.Linkname, h.Devmajor, h.Devminor, size, attributes})
+	if size == 0 || content == nil {
+		return content, err
+	}
+	return io.TeeReader(content, s.sum), err
+}
+
+func (s *summer) String() string { return hex.EncodeToString(s.sum.Sum(nil)) }
+
+// contentOf is the hash of items that are not written anywhere.
+func contentOf(ctx context.Context, items []item, l *look) (string, error) {
+	s := newSummer()
 	for _, it := range items {
-		if err := enc.Encode([]any{it.name, it.isDir, it.above}); err != nil {
+		if err := s.item(&it); err != nil {
 			return "", err
 		}
-		err := it.pack(ctx, func(h *tar.Header, content io.Reader) error {
-			want, err := change(&it, h)
-			if !want || err != nil || h.Name == "." && h.Typeflag == tar.TypeDir {
+		err := l.pack(ctx, &it, func(h *tar.Header, content io.Reader) error {
+			content, err := s.entry(h, content)
+			if err != nil || content == nil {
 				return err
 			}
-			var attributes [][2]string
-			for _, key := range slices.Sorted(maps.Keys(h.PAXRecords)) {
-				if key != "mtime" && key != "atime" && key != "ctime" {
-					attributes = append(attributes, [2]string{key, h.PAXRecords[key]})
-				}
-			}
-			size := h.Size
-			if h.Typeflag != tar.TypeReg {
-				size = 0
-			}
-			err = enc.Encode([]any{h.Name, h.Typeflag, h.Mode, h.Uid, h.Gid, h.Linkname, h.Devmajor, h.Devminor, size, attributes})
-			if err != nil || size == 0 {
-				return err
-			}
-			_, err = io.Copy(sum, content)
+			_, err = io.Copy(io.Discard, content)
 			return err
 		})
 		if err != nil {
 			return "", err
 		}
 	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
+	return s.String(), nil
 }
 
-// hash is a hash of a word, in hexadecimal digits.
-func hash(s string) string {
+// hashOf is a hash of a word, in hexadecimal digits.
+func hashOf(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:])
 }

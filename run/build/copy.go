@@ -23,6 +23,7 @@ type item struct {
 	archive bool              // it is unpacked
 	above   map[string]uint32 // modes of directories on the way to it, by their names in the destination; nil: the usual ones
 	pack    func(ctx context.Context, fn entryFunc) error
+	part    func(ctx context.Context, name string, fn entryFunc) error // pack of one object below; nil: it cannot be told
 }
 
 // copyStep is one COPY or ADD.
@@ -108,7 +109,7 @@ func (st *stage) put(ctx context.Context, s *copyStep) error {
 		text: s.text, shown: s.shown, depends: []any{dest, onlyDir, s.chown, s.chmod, sum}, options: still(),
 		work: func(ctx context.Context, c *run.Created) error {
 			c.Lock.Release()
-			return st.b.fill(ctx, c, s, dest, onlyDir)
+			return st.b.fill(ctx, c, s, dest, onlyDir, sum)
 		},
 	})
 }

@@ -2,13 +2,13 @@ package build
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
-	"path"
 	"strings"
 	"time"
 
@@ -60,13 +60,21 @@ func fetch(ctx context.Context, address, dir string) (_ *fetched, err error) {
 
 // urlName is what a file from the network is called: as its address has it, or the one that led to.
 func urlName(address string, final *url.URL) string {
-	if u, err := url.Parse(address); err == nil && u.Path != "" && !strings.HasSuffix(u.Path, "/") {
-		return path.Base(u.Path)
+	if u, err := url.Parse(address); err == nil {
+		if name := lastName(u.Path); name != "" {
+			return name
+		}
 	}
-	if name := path.Base(final.Path); name != "." && name != "/" {
-		return name
+	return cmp.Or(lastName(final.Path), "index.html")
+}
+
+// lastName is the last part of a path that can be a file's name, empty if there is none.
+func lastName(p string) string {
+	name := p[strings.LastIndexByte(p, '/')+1:]
+	if name == "." || name == ".." {
+		return ""
 	}
-	return "index.html"
+	return name
 }
 
 // verify holds the file against the digest that the user names.

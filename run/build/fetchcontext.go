@@ -28,8 +28,8 @@ func FetchContext(ctx context.Context, where string, stdin io.Reader, temp strin
 	switch {
 	case where == "-":
 		return unpackContext(stdin, temp)
-	case IsGit(where):
-		dir, err := CloneGit(ctx, where, temp, false)
+	case isGit(where):
+		dir, err := cloneGit(ctx, where, temp, gitAccess{own: true}, false)
 		return &Fetched{Path: dir, Remote: true}, err
 	case isURL(where):
 		f, err := fetch(ctx, where, temp)
@@ -79,10 +79,40 @@ func unpackContext(r io.Reader, temp string) (*Fetched, error) {
 		return nil, err
 	}
 	defer root.Close()
-	if err := archive.Unpack(head, root, "the context", false, false); err != nil {
+	if err := archive.Unpack(readable(head), root, "the context", false, false); err != nil {
 		return nil, fmt.Errorf("unpack the context: %w", err)
 	}
 	return &Fetched{Path: filepath.Clean(dir), Remote: true}, nil
+}
+
+// readable is an archive in which the owner may read everything. What is unpacked belongs to the user, who has to.
+func readable(r io.Reader) io.Reader {
+	out, w := io.Pipe()
+	go func() {
+		in, tw := tar.NewReader(r), tar.NewWriter(w)
+		for {
+			h, err := in.Next()
+			if err == io.EOF {
+				w.CloseWithError(tw.Close())
+				return
+			}
+			if err == nil {
+				if h.Mode |= 0o400; h.Typeflag == tar.TypeDir {
+					h.Mode |= 0o500
+				}
+				h.Format = tar.FormatPAX
+				err = tw.WriteHeader(h)
+			}
+			if err == nil {
+				_, err = io.Copy(tw, in)
+			}
+			if err != nil {
+				w.CloseWithError(err)
+				return
+			}
+		}
+	}()
+	return out
 }
 
 // isTar tells whether what begins so is an archive.

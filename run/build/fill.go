@@ -6,30 +6,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mica/run"
-	"mica/run/control"
 	"path"
 	"strings"
 	"time"
+
+	"mica/run"
+	"mica/run/account"
+	"mica/run/tree"
 )
 
-// fill writes the files into a container.
-func (b *builder) fill(ctx context.Context, c *run.Created, s *copyStep, dest string, onlyDir bool) error {
-	f := &filler{b: b, ctx: ctx, c: c, now: time.Now(), made: make(map[string]bool)}
+// fill writes the files into a container. sum is the hash of what they were when the step was not found among those of earlier builds.
+func (b *builder) fill(ctx context.Context, c *run.Created, s *copyStep, dest string, onlyDir bool, sum string) error {
+	f := &filler{ctx: ctx, look: &s.look, sum: newSummer(), now: time.Now(), made: make(map[string]bool)}
 	if !b.opt.Created.IsZero() {
 		f.now = b.opt.Created
 	}
-	var err error
-	if f.change, err = s.changer(); err != nil {
-		return err
-	}
-	if s.chown != "" {
-		if f.uid, f.gid, err = b.e.Owner(ctx, c.Container, s.chown); err != nil {
-			return err
-		}
-		f.owned = true
-	}
-	if err := f.survey(s.items, dest, onlyDir); err != nil {
+	if err := f.survey(b.e, c, s, dest, onlyDir); err != nil {
 		return err
 	}
 	r, w := io.Pipe()
@@ -43,54 +35,63 @@ func (b *builder) fill(ctx context.Context, c *run.Created, s *copyStep, dest st
 		w.CloseWithError(err)
 		done <- err
 	}()
-	err = b.e.CopyIn(ctx, c.Container, "/", true, r)
+	err := b.e.CopyIn(ctx, c.Container, "/", true, r)
 	r.CloseWithError(errors.New("the container takes no more"))
 	if packErr := <-done; packErr != nil && (err == nil || errors.Is(err, packErr)) {
 		return packErr
+	}
+	if err == nil && f.sum.String() != sum {
+		err = errors.New("the files have changed while they were copied: build again")
 	}
 	return err
 }
 
 // filler writes the archive that goes into a container.
 type filler struct {
-	b        *builder
 	ctx      context.Context
-	c        *run.Created
+	look     *look
+	sum      *summer
 	w        *tar.Writer
-	change   changer
 	owned    bool // everything belongs to uid and gid
 	uid, gid uint32
 	now      time.Time
 	dest     string
+	alone    bool            // it is what the only item becomes, not where items go
 	made     map[string]bool // directories that are there, or in the archive already
 }
 
-// survey finds out where the files go and what is there. It comes first: while an archive is written into the container nobody
-// can look at it.
-func (f *filler) survey(items []item, dest string, onlyDir bool) error {
-	dest, there, err := f.followLinks(dest)
+// survey finds out where the files go, what is there, and whose they become. It comes first: while an archive is written into the
+// container nobody can look at it.
+func (f *filler) survey(e *run.Engine, c *run.Created, s *copyStep, dest string, onlyDir bool) (err error) {
+	t, done, err := e.Look(f.ctx, c.Container)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	if s.chown != "" {
+		if f.uid, f.gid, err = owner(t, s.chown); err != nil {
+			return err
+		}
+		f.owned = true
+	}
+	dest, there, err := t.Resolve(dest)
 	if err != nil {
 		return err
 	}
 	f.dest = dest
-	intoDir := onlyDir || there != nil && there.IsDir() || items[0].isDir || strings.Contains(items[0].name, "/")
+	first := &s.items[0]
+	intoDir := onlyDir || there != nil && there.IsDir() || first.isDir || strings.Contains(first.name, "/")
 	if there != nil && !there.IsDir() && intoDir {
 		return fmt.Errorf("%s is in the image, and no directory", dest)
 	}
-	if !intoDir {
-		items[0].name = "."
-	}
-	for _, it := range items {
-		at := path.Join(dest, it.name)
-		if err := f.lookUp(at); err != nil {
-			return err
-		}
+	f.alone = !intoDir
+	for _, it := range s.items {
 		implied, err := it.implied(f.ctx)
 		if err != nil {
 			return err
 		}
-		for _, dir := range implied {
-			if err := f.lookUp(path.Join(at, dir)); err != nil {
+		for _, dir := range append(implied, ".") {
+			if err := f.lookUp(t, path.Join(f.place(&it), dir)); err != nil {
 				return err
 			}
 		}
@@ -98,13 +99,30 @@ func (f *filler) survey(items []item, dest string, onlyDir bool) error {
 	return nil
 }
 
+// place is where an item goes.
+func (f *filler) place(it *item) string {
+	if f.alone {
+		return f.dest
+	}
+	return path.Join(f.dest, it.name)
+}
+
+// owner finds the ids of USER[:GROUP], each a name or a number. A number alone is that of the group, too.
+func owner(t *tree.Tree, spec string) (uid, gid uint32, err error) {
+	if strings.Trim(spec, "0123456789") == "" {
+		spec += ":" + spec
+	}
+	id, err := account.Lookup(t, spec, nil)
+	return id.UID, id.GID, err
+}
+
 // lookUp notes whether a path and those above it are directories.
-func (f *filler) lookUp(p string) error {
+func (f *filler) lookUp(t *tree.Tree, p string) error {
 	for ; p != "/"; p = path.Dir(p) {
 		if _, known := f.made[p]; known {
 			return nil
 		}
-		st, err := f.b.e.Stat(f.ctx, f.c.Container, p, true)
+		st, err := t.Stat(p, true)
 		if err != nil {
 			return err
 		}
@@ -132,7 +150,10 @@ func (it *item) implied(ctx context.Context) (dirs []string, err error) {
 
 func (f *filler) items(items []item) error {
 	for _, it := range items {
-		at := path.Join(f.dest, it.name)
+		if err := f.sum.item(&it); err != nil {
+			return err
+		}
+		at := f.place(&it)
 		dir := path.Dir(at)
 		if it.isDir {
 			dir = at
@@ -149,16 +170,13 @@ func (f *filler) items(items []item) error {
 
 // item writes an item that becomes at.
 func (f *filler) item(it *item, at string) error {
-	return it.pack(f.ctx, func(h *tar.Header, content io.Reader) error {
-		want, err := f.change(it, h)
-		if !want || err != nil {
+	return f.look.pack(f.ctx, it, func(h *tar.Header, content io.Reader) error {
+		content, err := f.sum.entry(h, content)
+		if err != nil {
 			return err
 		}
 		name := path.Join(at, h.Name)
 		if h.Typeflag == tar.TypeDir {
-			if h.Name == "." { // it is there by now, and keeps what it is
-				return nil
-			}
 			f.made[name] = true
 		}
 		if err := f.parents(it, path.Dir(name)); err != nil { // an archive need not list them
@@ -212,20 +230,4 @@ func (f *filler) parents(it *item, dir string) error {
 		h.Uid, h.Gid = int(f.uid), int(f.gid)
 	}
 	return f.entry(h, dir, nil)
-}
-
-// followLinks finds where a path of the container leads that may be a symlink, and what is there, nil for nothing.
-func (f *filler) followLinks(p string) (string, *control.PathStat, error) {
-	for range 40 { // as many links as the kernel follows
-		st, err := f.b.e.Stat(f.ctx, f.c.Container, p, false)
-		if err != nil || st == nil || st.Target == "" {
-			return p, st, err
-		}
-		if path.IsAbs(st.Target) {
-			p = path.Clean(st.Target)
-		} else {
-			p = path.Join(path.Dir(p), st.Target)
-		}
-	}
-	return "", nil, fmt.Errorf("%s: too many symlinks", p)
 }

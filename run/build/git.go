@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// IsGit tells whether an address is that of a git repository: ADDRESS.git[#REF[:DIRECTORY]].
-func IsGit(address string) bool {
+// isGit tells whether an address is that of a git repository: ADDRESS.git[#REF[:DIRECTORY]].
+func isGit(address string) bool {
 	repo, _, _ := strings.Cut(address, "#")
 	if strings.HasPrefix(repo, "git://") || strings.HasPrefix(repo, "git@") || strings.HasPrefix(repo, "ssh://") {
 		return true
@@ -21,10 +21,35 @@ func IsGit(address string) bool {
 	return strings.HasSuffix(repo, ".git") && (isURL(repo) || strings.HasPrefix(repo, "file://"))
 }
 
-// CloneGit fetches one commit of a repository with git(1) into a new directory in dir, and gives the directory that the address means.
-func CloneGit(ctx context.Context, address, dir string, keepGitDir bool) (string, error) {
+// gitAccess says what git may use of the user's.
+type gitAccess struct {
+	own bool   // all: the address is the user's
+	ssh string // else, the socket of this agent, for ssh; empty: no ssh
+}
+
+// remoteProtocols are those that what comes from elsewhere may name.
+const remoteProtocols = "https:http:git"
+
+// env is the environment of git. An address that a Dockerfile names gets at nothing of this machine: no repository on its
+// disk, no configuration, no credentials.
+func (a gitAccess) env(home string) []string {
+	env := append(os.Environ(), "GIT_TERMINAL_PROMPT=0")
+	if a.own {
+		return env
+	}
+	protocols := remoteProtocols
+	if a.ssh != "" {
+		protocols += ":ssh"
+	}
+	return append(env, "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_ALLOW_PROTOCOL="+protocols, "HOME="+home, "XDG_CONFIG_HOME="+home,
+		"SSH_AUTH_SOCK="+a.ssh, "GIT_ASKPASS=", "SSH_ASKPASS=")
+}
+
+// cloneGit fetches one commit of a repository with git(1) into a new directory in dir, and gives the directory that the address means.
+func cloneGit(ctx context.Context, address, dir string, access gitAccess, keepGitDir bool) (string, error) {
 	repo, fragment, _ := strings.Cut(address, "#")
 	ref, sub, _ := strings.Cut(fragment, ":")
+	sub = filepath.Clean("/" + sub)[1:]
 	if ref == "" {
 		ref = "HEAD"
 	}
@@ -38,9 +63,10 @@ func CloneGit(ctx context.Context, address, dir string, keepGitDir bool) (string
 	if err != nil {
 		return "", err
 	}
+	env := access.env(dir)
 	git := func(args ...string) error {
 		cmd := exec.CommandContext(ctx, "git", append([]string{"-C", clone}, args...)...)
-		cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0")
+		cmd.Env = env
 		var out bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &out
 		if err := cmd.Run(); err != nil {
@@ -63,6 +89,9 @@ func CloneGit(ctx context.Context, address, dir string, keepGitDir bool) (string
 	if err := git("checkout", "--quiet", "--detach", commit); err != nil {
 		return "", err
 	}
+	if access.own { // but where the repository leads is not the user's choice
+		env = append(env, "GIT_ALLOW_PROTOCOL="+remoteProtocols+":ssh")
+	}
 	if err := git("submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"); err != nil {
 		return "", err
 	}
@@ -76,7 +105,7 @@ func CloneGit(ctx context.Context, address, dir string, keepGitDir bool) (string
 		return "", err
 	}
 	defer root.Close()
-	if fi, err := root.Stat(filepath.Join(".", filepath.Clean("/" + sub)[1:])); err != nil || !fi.IsDir() {
+	if fi, err := root.Stat(filepath.Join(".", sub)); err != nil || !fi.IsDir() {
 		return "", fmt.Errorf("there is no directory %s in the repository", sub)
 	}
 	return filepath.Join(clone, sub), nil

@@ -46,6 +46,9 @@ func matchBelow(ctx context.Context, src source, dir, pattern string, parents bo
 		it := item{source: p, name: path.Base(p), isDir: fi.IsDir(), pack: func(ctx context.Context, fn entryFunc) error { return src.pack(ctx, at, fn) }}
 		if it.isDir {
 			it.name = "."
+			it.part = func(ctx context.Context, name string, fn entryFunc) error {
+				return src.pack(ctx, path.Join(at, name), fn)
+			}
 		}
 		if parents {
 			it.name = p

@@ -12,6 +12,8 @@ import (
 	"mica/layerstore"
 	"mica/run"
 	"mica/run/control"
+	"mica/run/record"
+	"mica/run/tree"
 )
 
 // source is a tree that files are copied from. Its paths have no slash in front; "." is the top.
@@ -57,7 +59,10 @@ func (b *builder) tree(ctx context.Context, img *layerstore.Image) (*imageTree, 
 		return nil, err
 	}
 	c.Lock.Release()
-	t := &imageTree{id: img.ID, e: b.e, c: c}
+	t := &imageTree{id: img.ID, c: c.Container}
+	if t.tree, t.done, err = b.e.Look(ctx, c.Container); err != nil {
+		return nil, errors.Join(err, b.e.Remove(context.WithoutCancel(ctx), c.Container, run.RemoveOptions{Force: true}))
+	}
 	b.trees[img.ID] = t
 	return t, nil
 }
@@ -65,38 +70,26 @@ func (b *builder) tree(ctx context.Context, img *layerstore.Image) (*imageTree, 
 // closeTrees gives up the images that files were copied from.
 func (b *builder) closeTrees() (err error) {
 	for _, t := range b.trees {
-		err = errors.Join(err, b.e.Remove(context.Background(), t.c.Container, run.RemoveOptions{Force: true}))
+		err = errors.Join(err, t.done(), b.e.Remove(context.Background(), t.c, run.RemoveOptions{Force: true}))
 	}
+	clear(b.trees)
 	return err
 }
 
 // imageTree is the tree of an image: that of a container that never runs.
 type imageTree struct {
-	id string
-	e  *run.Engine
-	c  *run.Created
+	id   string
+	c    *record.Container
+	tree *tree.Tree
+	done func() error
 }
 
-func (t *imageTree) find(ctx context.Context, p string) (string, *control.PathStat, error) {
-	full := path.Join("/", p)
-	for range 40 { // as many links as the kernel follows
-		st, err := t.e.Stat(ctx, t.c.Container, full, false)
-		if err != nil {
-			return "", nil, err
-		}
-		if st == nil {
-			return "", nil, notThere(p)
-		}
-		if st.Target == "" {
-			return relative(full), st, nil
-		}
-		if !path.IsAbs(st.Target) {
-			full = path.Join(path.Dir(full), st.Target)
-		} else {
-			full = path.Clean(st.Target)
-		}
+func (t *imageTree) find(_ context.Context, p string) (string, *control.PathStat, error) {
+	at, st, err := t.tree.Resolve(p)
+	if err == nil && st == nil {
+		err = notThere(p)
 	}
-	return "", nil, fmt.Errorf("%s: too many symlinks", p)
+	return relative(at), st, err
 }
 
 func notThere(p string) error { return fmt.Errorf("there is no %s", p) }
@@ -104,15 +97,25 @@ func notThere(p string) error { return fmt.Errorf("there is no %s", p) }
 // relative is an absolute path without its slash.
 func relative(p string) string { return path.Join(".", strings.TrimPrefix(p, "/")) }
 
-func (t *imageTree) list(ctx context.Context, dir string) ([]*control.PathStat, error) {
-	return t.e.List(ctx, t.c.Container, path.Join("/", dir))
+func (t *imageTree) list(_ context.Context, dir string) ([]*control.PathStat, error) {
+	return t.tree.List(path.Join("/", dir))
 }
 
 func (t *imageTree) pack(ctx context.Context, p string, fn entryFunc) error {
 	r, w := io.Pipe()
-	go func() { w.CloseWithError(t.e.CopyOut(ctx, t.c.Container, path.Join("/", p), "top", false, w)) }()
-	defer r.Close()
-	in := tar.NewReader(r)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.CloseWithError(t.tree.WriteArchive(ctx, w, path.Join("/", p), "top", false))
+	}()
+	err := unpackTop(tar.NewReader(r), fn)
+	r.CloseWithError(io.ErrClosedPipe)
+	<-done
+	return err
+}
+
+// unpackTop calls fn for the entries of an archive in which everything is below "top".
+func unpackTop(in *tar.Reader, fn entryFunc) error {
 	for {
 		h, err := in.Next()
 		if err == io.EOF {

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -140,77 +138,6 @@ func (st *stage) from(ctx context.Context, parsed *instructions.Stage) error {
 
 // defaultPath is where programs are looked for in images that do not say so.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-// isOurs tells whether a platform is this machine's.
-func isOurs(platform string) bool {
-	p, err := layerstore.ParsePlatform(platform)
-	return err == nil && p.OS == runtime.GOOS && p.Architecture == runtime.GOARCH
-}
-
-// image finds what FROM and --from name: a named context, one of the first n stages, or an image.
-func (b *builder) image(ctx context.Context, name string, n int) (*layerstore.Image, error) {
-	if c, ok := b.context(name); ok {
-		if c.Dir != nil {
-			return nil, fmt.Errorf("the context %s is a directory, no image", name)
-		}
-		return b.stored(ctx, c.Image)
-	}
-	if i, ok := b.stageNamed(name, n); ok {
-		st, err := b.stage(ctx, i)
-		if err != nil {
-			return nil, err
-		}
-		if st.img == nil {
-			return nil, fmt.Errorf("the stage %s is empty", name)
-		}
-		return st.img, nil
-	}
-	if _, later := b.stageNamed(name, len(b.parsed)); later {
-		return nil, fmt.Errorf("the stage %s is not there yet: only those before this one can be named", name)
-	}
-	if _, err := strconv.Atoi(name); err == nil {
-		return nil, fmt.Errorf("there is no stage %s", name)
-	}
-	return b.stored(ctx, name)
-}
-
-// context finds a named context, whatever the case of its name.
-func (b *builder) context(name string) (Context, bool) {
-	for have, c := range b.opt.Contexts {
-		if strings.EqualFold(have, name) {
-			return c, true
-		}
-	}
-	return Context{}, false
-}
-
-// stored finds an image of the store, or has it brought there.
-func (b *builder) stored(ctx context.Context, name string) (*layerstore.Image, error) {
-	if name == run.HostImage {
-		return nil, fmt.Errorf("the image %q is this machine's own root, which no image can be built on: commit a container of it instead", name)
-	}
-	img, err := b.store.Resolve(name)
-	missing := errors.Is(err, layerstore.ErrNotFound) || errors.Is(err, layerstore.ErrAmbiguous) || err == nil && !isCalled(img, name)
-	if !b.pulled[name] && b.opt.Pull != nil && (err == nil || missing) {
-		if err := b.opt.Pull(ctx, name, missing); err != nil {
-			return nil, err
-		}
-		b.pulled[name] = true
-		img, err = b.store.Resolve(name)
-		missing = err == nil && !isCalled(img, name)
-	}
-	if missing {
-		return nil, fmt.Errorf("%w: %s", layerstore.ErrNotFound, name)
-	}
-	return b.e.Image(name)
-}
-
-// isCalled tells whether what a name led to was meant: short names are no beginnings of IDs here.
-func isCalled(img *layerstore.Image, name string) bool {
-	const certain = 12
-	full, err := layerstore.NormalizeName(name)
-	return err != nil || slices.Contains(img.Names, full) || len(strings.TrimPrefix(name, "sha256:")) >= certain
-}
 
 // env is what variables in instructions stand for: those of the image go before arguments.
 func (st *stage) env() []string {
@@ -381,7 +308,9 @@ func (st *stage) layer(ctx context.Context, l layer) error {
 }
 
 func (st *stage) commitOptions(text, key string) layerstore.CommitOptions {
-	return layerstore.CommitOptions{CreatedBy: text, Config: &st.cfg, Steps: st.pending, Created: st.b.opt.Created, Step: key}
+	return layerstore.CommitOptions{
+		CreatedBy: text, Config: &st.cfg, Steps: st.pending, Created: st.b.opt.Created, Step: key, OverHost: st.img != nil && st.img.OverHost,
+	}
 }
 
 // settle makes an image of what has changed in the configuration since the last layer.

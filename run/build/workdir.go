@@ -36,6 +36,6 @@ func (st *stage) hasDir(ctx context.Context, dir string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	_, fi, err := t.find(ctx, relative(dir))
-	return err == nil && fi.IsDir(), nil
+	_, there, err := t.tree.Resolve(dir)
+	return there != nil && there.IsDir(), err
 }
