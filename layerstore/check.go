@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mica/cow"
+	"mica/internal/sys"
 )
 
 // Check verifies the store: the digest of every blob, what every image refers
@@ -116,7 +117,7 @@ func (c *checker) leftover(f *os.File) error {
 	if !c.repair {
 		return nil
 	}
-	return os.RemoveAll(f.Name())
+	return sys.RemoveAll(f.Name())
 }
 
 func (c *checker) run(lock func() (func(), error)) error {

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"mica/internal/failpoint"
+	"mica/internal/testenv"
 )
 
 // The test binary runs one operation on a store when these are set, so that it
@@ -307,4 +308,42 @@ func TestLeftoverOfLiving(t *testing.T) {
 	}
 	session.end()
 	requireClean(t, s)
+}
+
+// TestLeftoverShut: directories that nobody may write, and ones that nobody may open, do not shut the store.
+func TestLeftoverShut(t *testing.T) {
+	testenv.Unprivileged(t)
+	s := newStore(t)
+	shut := func(dir string) string {
+		t.Helper()
+		sub := filepath.Join(dir, "sub")
+		if err := os.MkdirAll(filepath.Join(sub, "in"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(sub, 0o555); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	dir, release, err := s.Scratch("build")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shut(dir)
+	release()
+	if exists(dir) {
+		t.Error("a directory is left that its owner has released")
+	}
+	dead := shut(s.path("tmp", "build-dead"))
+	closed := s.path("tmp", "build-closed") // as another user's
+	if err := os.Mkdir(closed, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Chmod(closed, 0o700) })
+	if _, err := Open(s.Root()); err != nil {
+		t.Fatal(err)
+	}
+	if exists(dead) {
+		t.Error("a directory is left whose process is gone")
+	}
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"mica/internal/sys"
 )
 
 // recover removes the staging directories of dead processes, and what they
@@ -39,12 +41,13 @@ func (s *Store) recover() error {
 		releaseAll(dead)
 		return nil
 	}
-	// Only now, so that a crash of the recovery is recovered from as well.
+	// Only now, so that a crash of the recovery is recovered from as well. What cannot be removed is no reason to shut the
+	// store either.
 	for _, f := range dead {
-		err = errors.Join(err, os.RemoveAll(f.Name()))
+		_ = sys.RemoveAll(f.Name())
 		_ = f.Close()
 	}
-	return err
+	return nil
 }
 
 // claimDead locks and returns the staging directories whose process is gone.
@@ -74,10 +77,10 @@ func (s *Store) claimDead() ([]*os.File, error) {
 	return dead, nil
 }
 
-// claim locks one staging directory; nil if its process lives or it is gone.
+// claim locks one staging directory; nil if its process lives, it is gone, or it is another user's.
 func claim(path string) (*os.File, error) {
 	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil, nil
 	}
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"mica/internal/atomicfile"
 	"mica/internal/failpoint"
+	"mica/internal/sys"
 )
 
 // session is one operation that changes the store: its directory in tmp/ and
@@ -94,7 +95,7 @@ func (t *session) end() {
 	// What stays is for the next Open to clear away: with the lock gone, the
 	// directory is a dead process's.
 	if !t.dirty {
-		_ = os.RemoveAll(t.dir)
+		_ = sys.RemoveAll(t.dir)
 	}
 	_ = t.f.Close()
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"mica/cow"
+	"mica/internal/sys"
 	"mica/run/control"
 	"mica/run/record"
 )
@@ -115,7 +116,7 @@ func dropChanges(c *record.Container) error {
 		return err
 	}
 	for _, dir := range old {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := sys.RemoveAll(dir); err != nil {
 			return fmt.Errorf("delete discarded changes: %w", err)
 		}
 	}

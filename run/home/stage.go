@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -78,7 +77,7 @@ func (s *stage) dirFor(rel string) (*stageDir, error) {
 		parent = "."
 	}
 	d := &stageDir{path: filepath.Join(s.plan.dir, parent, ".mica-apply-"+s.plan.c.ID()[:12])}
-	if err := removeAll(d.path); err != nil { // of an apply that was cut off
+	if err := sys.RemoveAll(d.path); err != nil { // of an apply that was cut off
 		return nil, err
 	}
 	if err := os.Mkdir(d.path, 0o700); err != nil {
@@ -351,22 +350,7 @@ func (s *stage) clear() {
 	for _, d := range s.dirs {
 		unix.Close(d.fd)
 		if d.keep == "" {
-			_ = removeAll(d.path)
+			_ = sys.RemoveAll(d.path)
 		}
 	}
-}
-
-// removeAll deletes a tree with directories that their owner may not write.
-func removeAll(dir string) error {
-	err := os.RemoveAll(dir)
-	if !errors.Is(err, os.ErrPermission) {
-		return err
-	}
-	err = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			err = os.Chmod(p, 0o700)
-		}
-		return err
-	})
-	return errors.Join(err, os.RemoveAll(dir))
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mica/internal/atomicfile"
+	"mica/internal/sys"
 )
 
 // Container is one container as it was when it was read.
@@ -263,12 +264,12 @@ func (c *Container) awaitReaders() {
 // Discard deletes what [Container.Vanish] has put out of sight.
 func (c *Container) Discard() error {
 	c.awaitReaders()
-	err := os.RemoveAll(c.dir)
+	err := sys.RemoveAll(c.dir)
 	for range 10 { // another process may be at it too, which RemoveAll does not expect
 		if err == nil {
 			return nil
 		}
-		err = os.RemoveAll(c.dir)
+		err = sys.RemoveAll(c.dir)
 	}
 	return fmt.Errorf("remove the container: %w", err)
 }

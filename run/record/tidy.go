@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mica/internal/atomicfile"
+	"mica/internal/sys"
 )
 
 // Tidy clears away what crashes have left: containers that were never
@@ -104,7 +105,7 @@ func (d *Dir) mendNames() error {
 func (d *Dir) tidyLeftover(name string) {
 	if lock := d.lockLeftover(name); lock != nil {
 		defer lock.Release()
-		os.RemoveAll(filepath.Join(d.path, name))
+		sys.RemoveAll(filepath.Join(d.path, name))
 	}
 }
 
@@ -121,7 +122,7 @@ func (d *Dir) tidyUnfinished(id string) {
 	written, err := os.ReadFile(config + atomicfile.Suffix)
 	switch {
 	case d.has(id, removeMark), (&Container{dir: path}).unwritten():
-		os.RemoveAll(path) // whoever made it was never told that it is there
+		sys.RemoveAll(path) // whoever made it was never told that it is there
 	case err == nil && json.Valid(written):
 		_ = os.Rename(config+atomicfile.Suffix, config)
 	}
