@@ -42,7 +42,7 @@ func (s *Store) Check(ctx context.Context, repair bool) (*Report, error) {
 	lock := s.lockShared
 	if !readOnly {
 		lock = s.lockExclusive
-		if dead, err = s.claimDead(); err != nil {
+		if dead, err = s.claimDead(s.lockExclusive); err != nil {
 			return nil, fmt.Errorf("check store: %w", err)
 		}
 	}

@@ -310,6 +310,37 @@ func TestLeftoverOfLiving(t *testing.T) {
 	requireClean(t, s)
 }
 
+// TestTidy clears away after the dead, and only after them; it waits for nobody.
+func TestTidy(t *testing.T) {
+	s := newStore(t)
+	living, release, err := s.Scratch("build")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	dead := s.path("tmp", "build-dead")
+	if err := os.MkdirAll(filepath.Join(dead, "secret"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := s.lockShared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	Tidy(s.Root())
+	unlock()
+	if !exists(dead) {
+		t.Error("it changes a store that is in use")
+	}
+	Tidy(s.Root())
+	if exists(dead) || !exists(living) {
+		t.Errorf("the dead one's directory is there: %t, the living one's: %t", exists(dead), exists(living))
+	}
+	Tidy(filepath.Join(s.Root(), "none"))
+	if exists(s.path("none")) {
+		t.Error("it makes a store")
+	}
+}
+
 // TestLeftoverShut: directories that nobody may write, and ones that nobody may open, do not shut the store.
 func TestLeftoverShut(t *testing.T) {
 	testenv.Unprivileged(t)

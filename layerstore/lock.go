@@ -14,6 +14,14 @@ import (
 func (s *Store) lockShared() (unlock func(), err error)    { return s.lock(unix.LOCK_SH) }
 func (s *Store) lockExclusive() (unlock func(), err error) { return s.lock(unix.LOCK_EX) }
 
+// tryLockExclusive is lockExclusive that fails where it would have to wait.
+func (s *Store) tryLockExclusive() (unlock func(), err error) {
+	return s.lock(unix.LOCK_EX | unix.LOCK_NB)
+}
+
+// lockFunc is one of those.
+type lockFunc func() (unlock func(), err error)
+
 // Hold keeps the image of that ID from being removed until release is called; [ErrNotFound] says that it is gone.
 func (s *Store) Hold(id string) (release func(), err error) {
 	release, err = s.lockShared()

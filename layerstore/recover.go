@@ -12,10 +12,20 @@ import (
 	"mica/internal/sys"
 )
 
+// Tidy clears away what dead processes left in the store at root, unless somebody is changing the store just now: what stays is
+// for the next one. It is cheap where there is nothing to do.
+func Tidy(root string) {
+	s := &Store{root: root}
+	if entries, err := os.ReadDir(s.path("tmp")); err != nil || len(entries) == 0 {
+		return
+	}
+	_ = s.recover(s.tryLockExclusive)
+}
+
 // recover removes the staging directories of dead processes, and what they
-// had put in place before their commit.
-func (s *Store) recover() error {
-	dead, err := s.claimDead()
+// had put in place before their commit. It looks for them under lock.
+func (s *Store) recover(lock lockFunc) error {
+	dead, err := s.claimDead(lock)
 	if errors.Is(err, unix.EROFS) {
 		return nil // the next that may write does it
 	}
@@ -50,15 +60,15 @@ func (s *Store) recover() error {
 	return nil
 }
 
-// claimDead locks and returns the staging directories whose process is gone.
-func (s *Store) claimDead() ([]*os.File, error) {
+// claimDead locks and returns the staging directories whose process is gone. lock takes the store's lock exclusively.
+func (s *Store) claimDead(lock lockFunc) ([]*os.File, error) {
 	entries, err := os.ReadDir(s.path("tmp"))
 	if err != nil || len(entries) == 0 {
 		return nil, err
 	}
 	// A session that is just being made is not locked yet; it is made under
 	// the shared lock, so the exclusive one waits for it.
-	unlock, err := s.lockExclusive()
+	unlock, err := lock()
 	if err != nil {
 		return nil, err
 	}

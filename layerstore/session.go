@@ -81,7 +81,8 @@ func (s *Store) begin(op string) (*session, error) {
 	}, nil
 }
 
-// Scratch makes a directory in the store for an operation, which is gone once release is called or the process has ended.
+// Scratch makes a directory in the store for an operation, which is gone once release is called. Where the process dies before
+// that, the next [Tidy] or [Open] of the store removes it.
 func (s *Store) Scratch(op string) (dir string, release func(), err error) {
 	t, err := s.begin(op)
 	if err != nil {

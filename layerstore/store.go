@@ -83,7 +83,7 @@ func Open(root string) (*Store, error) {
 	if err := s.create(); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", root, err)
 	}
-	if err := s.recover(); err != nil {
+	if err := s.recover(s.lockExclusive); err != nil {
 		return nil, fmt.Errorf("recover store %s: %w", root, err)
 	}
 	return s, nil

@@ -44,6 +44,7 @@ func Open(root string) (*Engine, error) {
 	if err := e.Volumes().Tidy(userns.RemoveAll); err != nil {
 		return nil, err
 	}
+	layerstore.Tidy(root)
 	return e, nil
 }
 
