@@ -8,11 +8,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/internal/atomicfile"
 	"mica/internal/sys"
 )
 
 // fillingFile is there, and not empty, while a volume is filled, which is done anew if that was cut off. Whoever fills holds its
-// lock.
+// lock. For a volume with a name it lasts before the first content comes, and is gone for good before that is used: an empty one
+// beside content, also after a power loss, is of somebody who found the volume filled once they had the lock.
 const fillingFile = "filling"
 
 // Fill fills the volume if it is empty, or a fill was cut off: what that has left is written over. It waits for others who
@@ -47,7 +49,7 @@ func (v *Volume) fillUnder(mark *os.File, fill func() error) error {
 	if fi.Size() == 0 && !v.isEmpty() {
 		return os.Remove(mark.Name()) // somebody has filled it since it was found empty
 	}
-	if _, err := mark.WriteString("begun"); err != nil {
+	if err := v.begun(mark); err != nil {
 		return err
 	}
 	if err := fill(); err != nil {
@@ -66,19 +68,36 @@ func lockLast(f *os.File) (bool, error) {
 	return st.Nlink > 0, err
 }
 
+// begun notes that the volume is about to be filled.
+func (v *Volume) begun(mark *os.File) error {
+	if _, err := mark.WriteString("begun"); err != nil || v.Anonymous {
+		return err
+	}
+	if err := mark.Sync(); err != nil {
+		return err
+	}
+	return atomicfile.SyncDir(filepath.Dir(mark.Name()))
+}
+
 // filled notes that the volume is filled. The content of one with a name comes to last first.
 func (v *Volume) filled(mark string) error {
-	if !v.Anonymous && !v.isEmpty() {
-		dir, err := os.Open(filepath.Dir(mark))
-		if err != nil {
-			return err
-		}
-		defer dir.Close()
+	if v.Anonymous {
+		return os.Remove(mark)
+	}
+	dir, err := os.Open(filepath.Dir(mark))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if !v.isEmpty() {
 		if err := unix.Syncfs(int(dir.Fd())); err != nil {
 			return err
 		}
 	}
-	return os.Remove(mark)
+	if err := os.Remove(mark); err != nil {
+		return err
+	}
+	return dir.Sync() // a mark that came back would have the changes of containers written over
 }
 
 // isEmpty tells whether nothing is in the volume. One that cannot be listed has content that somebody else owns.

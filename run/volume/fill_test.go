@@ -45,3 +45,45 @@ func TestFill(t *testing.T) {
 		t.Error("the mark is left")
 	}
 }
+
+// TestFillStates: what a process that died, or the machine, may leave beside a volume, and whether that is filled then.
+func TestFillStates(t *testing.T) {
+	for _, s := range []struct {
+		mark    string
+		content bool
+		fills   bool
+	}{
+		{mark: "none", content: false, fills: true},
+		{mark: "none", content: true, fills: false},
+		{mark: "", content: false, fills: true}, // cut off before it was noted
+		{mark: "", content: true, fills: false}, // left by one who came too late
+		{mark: "begun", content: false, fills: true},
+		{mark: "begun", content: true, fills: true},
+	} {
+		for _, name := range []string{"v", ""} {
+			v, err := Open(filepath.Join(t.TempDir(), "volumes")).Create(name, nil)
+			must(t, err)
+			mark := filepath.Join(filepath.Dir(v.Data), fillingFile)
+			if s.mark != "none" {
+				must(t, os.WriteFile(mark, []byte(s.mark), 0o600))
+			}
+			if s.content {
+				must(t, os.WriteFile(filepath.Join(v.Data, "file"), nil, 0o600))
+			}
+			filled := false
+			must(t, v.Fill(func() error {
+				filled = true
+				if noted, err := os.ReadFile(mark); err != nil || string(noted) == "" {
+					t.Errorf("%+v: the mark says %q at the beginning: %v", s, noted, err)
+				}
+				return nil
+			}))
+			if filled != s.fills {
+				t.Errorf("%+v: filled: %t", s, filled)
+			}
+			if _, err := os.Lstat(mark); err == nil {
+				t.Errorf("%+v: the mark is left", s)
+			}
+		}
+	}
+}
