@@ -59,7 +59,51 @@ func TestOverlayMount(t *testing.T) {
 	if err != nil || string(data) != "a\n" || len(entries) != 1 {
 		t.Errorf("the directory has changed: %q, %v, %v", data, entries, err)
 	}
+	if left, _ := filepath.Glob(filepath.Join(c.root, "containers", c.ok("inspect", "-f", "{{.Id}}", "over"), "unions", "*")); len(left) > 0 {
+		t.Errorf("what a run has written stays: %q", left)
+	}
 	c.fails(125, "for a directory", "run", "--rm", "-v", filepath.Join(dir, "a")+":/mnt/f:O", "base", "true")
 	c.fails(125, "for a directory", "run", "--rm", "-v", "named:/mnt/f:O", "base", "true")
 	c.fails(125, "exclude each other", "run", "--rm", "-v", dir+":/mnt/f:O,ro", "base", "true")
+}
+
+// TestOverlayMountShut: a directory that the container has made read-only in such a layer goes with it, as does one that a run
+// without a supervisor has left.
+func TestOverlayMountShut(t *testing.T) {
+	c := newCLI(t)
+	c.remove("shut")
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "lower", "in"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	got := c.ok("run", "--name", "shut", "-v", dir+":/mnt/over:O", "base", "sh", "-c",
+		"cd /mnt/over; mkdir -p a/b && touch a/b/c lower/in/x && chmod 555 a/b a lower/in lower && ls a/b lower/in")
+	if got != "a/b:\nc\n\nlower/in:\nx" {
+		t.Errorf("the container sees %q", got)
+	}
+	unions := filepath.Join(c.root, "containers", c.ok("inspect", "-f", "{{.Id}}", "shut"), "unions")
+	if _, err := os.Lstat(unions); err == nil {
+		t.Error("the layer stays")
+	}
+	left := filepath.Join(unions, "0", "upper", "left")
+	if err := os.MkdirAll(filepath.Join(left, "in"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(left, 0); err != nil {
+		t.Fatal(err)
+	}
+	c.ok("start", "-a", "shut")
+	if err := os.MkdirAll(filepath.Join(left, "in"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(left, 0); err != nil {
+		t.Fatal(err)
+	}
+	c.ok("rm", "shut")
+	if _, err := os.Lstat(filepath.Dir(unions)); err == nil {
+		t.Error("the container stays")
+	}
+	if gone, _ := filepath.Glob(filepath.Join(c.root, "containers", ".gone-*")); len(gone) > 0 {
+		t.Errorf("parts of it stay: %q", gone)
+	}
 }

@@ -11,7 +11,7 @@ import (
 func (s *supervisor) loop(sess *session) {
 	for restarts, delay := 0, firstDelay; ; restarts++ {
 		began := time.Now()
-		code := sess.wait(s.hub, s.vanish)
+		code := sess.wait(s)
 		if time.Since(began) > 10*time.Second {
 			delay = firstDelay
 		}

@@ -54,7 +54,7 @@ func (s *supervisor) begin(started func()) (_ *session, err error) {
 	defer func() {
 		if err != nil {
 			sess.desktop.Close()
-			sess.closeUnions()
+			sess.closeUnions(s.c)
 			t.Close()
 			sess.releaseVolumes()
 		}
@@ -140,24 +140,24 @@ func (s *supervisor) noteStart(sess *session) error {
 	return nil
 }
 
-// wait waits for the end of the session, clears up, and gives the exit code. ended is told that code as soon as the main
+// wait waits for the end of the session, clears up, and gives the exit code. The container may vanish as soon as the main
 // process has ended and all output is there, while the kernel still clears the sandbox away; not where a volume's owners
 // are still to be settled.
-func (sess *session) wait(h *hub, ended func(code int)) int {
+func (sess *session) wait(s *supervisor) int {
 	status, err := sess.box.Main().Wait()
 	sess.health.stop()
 	if sess.limit != nil {
 		sess.limit.Stop()
 	}
-	h.drain(true)
+	s.hub.drain(true)
 	sess.io.finish(0) // nobody is left who could hold it open
-	h.drain(false)
+	s.hub.drain(false)
 	if err == nil && len(sess.volumes) == 0 {
-		ended(status.Code)
+		s.vanish(status.Code)
 	}
 	status, err = sess.box.Wait()
 	sess.desktop.Close()
-	sess.closeUnions()
+	sess.closeUnions(s.c)
 	sess.tree.Close()
 	sess.releaseVolumes()
 	if err != nil && status.Code == 0 {

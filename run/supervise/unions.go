@@ -8,6 +8,7 @@ import (
 
 	"mica/cow"
 	"mica/fs"
+	"mica/internal/sys"
 	"mica/run/home"
 	"mica/run/record"
 	"mica/run/sandbox"
@@ -15,7 +16,7 @@ import (
 )
 
 // Mounts that are unions of their own: the tree of another image, and directories of the host under a layer that takes what is
-// written. That layer lasts as long as one run of the container.
+// written. That layer lasts as long as one run of the container, or until the next one if the supervisor dies.
 
 // serveUnion opens the union of a mount and has the sandbox mount it.
 func (sess *session) serveUnion(s *supervisor, m *record.Mount, to *sandbox.Mount) error {
@@ -55,8 +56,8 @@ func (sess *session) serveUnion(s *supervisor, m *record.Mount, to *sandbox.Moun
 
 // scratch makes empty directories for what is written to the n-th union.
 func (s *supervisor) scratch(n int) (upper, work string, err error) {
-	dir := filepath.Join(s.c.Path(), "unions", strconv.Itoa(n))
-	if err := os.RemoveAll(dir); err != nil {
+	dir := filepath.Join(unionsOf(s.c), strconv.Itoa(n))
+	if err := sys.RemoveAll(dir); err != nil { // of a run that lost its supervisor
 		return "", "", err
 	}
 	upper, work = filepath.Join(dir, "upper"), filepath.Join(dir, "work")
@@ -68,10 +69,17 @@ func (s *supervisor) scratch(n int) (upper, work string, err error) {
 	return upper, work, nil
 }
 
+// unionsOf is where a container has what is written to its unions, while it runs.
+func unionsOf(c *record.Container) string { return filepath.Join(c.Path(), "unions") }
+
 // closeUnions ends what serveUnion began.
-func (sess *session) closeUnions() {
+func (sess *session) closeUnions(c *record.Container) {
+	if len(sess.unions) == 0 {
+		return
+	}
 	for _, t := range sess.unions {
 		_ = t.Close()
 	}
 	sess.unions = nil
+	_ = sys.RemoveAll(unionsOf(c)) // else the next run does it, or the container's end
 }
