@@ -39,7 +39,7 @@ type Step string
 
 const (
 	StepFiles   Step = "files"   // files are written or read: it never runs, and has no mount points
-	StepCommand Step = "command" // a command runs; the places of its mounts are no change of the container's
+	StepCommand Step = "command" // a command runs; the places of its mounts are no change of the container's, unless HostBase is set
 )
 
 // HostConfig is what a container asks of the machine rather than of its image.

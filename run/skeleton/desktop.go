@@ -28,12 +28,12 @@ func desktopSkeleton(containers string, d *record.Desktop) (string, error) {
 		dirs = append(dirs, d.HomeDir)
 	}
 	for _, dir := range dirs {
-		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+		if err := makeDir(root, dir); err != nil {
 			return fail(err)
 		}
 	}
 	if !d.Display {
-		return root, os.MkdirAll(root, 0o755)
+		return root, makeDir(root, ".")
 	}
 	conf := filepath.Join(root, "etc/fonts/conf.d/05-mica-host.conf")
 	if _, err := os.Lstat(conf); err == nil { // made last

@@ -11,9 +11,12 @@ import (
 	"mica/run/record"
 )
 
+// Resolver tells where paths of a container lead in the tree of its image, which they may do through symlinks.
+type Resolver func(paths []string) ([]string, error)
+
 // Layers are the layers of a container that lie below all others, topmost first: they have the mount points that
 // its image may lack, so that those are no change of the container's.
-func Layers(c *record.Container) ([]string, error) {
+func Layers(c *record.Container, resolve Resolver) ([]string, error) {
 	if c.Config.Step == record.StepFiles {
 		return nil, nil
 	}
@@ -24,7 +27,7 @@ func Layers(c *record.Container) ([]string, error) {
 	}
 	layers := []string{dir}
 	if c.Config.Step == record.StepCommand {
-		if dir, err = mountPoints(c); err != nil {
+		if dir, err = mountPoints(c, resolve); err != nil {
 			return nil, err
 		}
 		layers = append(layers, dir)
@@ -39,32 +42,65 @@ func Layers(c *record.Container) ([]string, error) {
 }
 
 // mountPoints is a layer with the places of a container's own mounts.
-func mountPoints(c *record.Container) (string, error) {
+func mountPoints(c *record.Container, resolve Resolver) (string, error) {
 	dir := filepath.Join(c.Path(), "skeleton")
 	fail := func(err error) (string, error) { return "", fmt.Errorf("make the mount points: %w", err) }
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	mounts := c.Config.Host.Mounts
+	var points []string
+	for _, m := range mounts {
+		points = append(points, m.Target)
+	}
+	points, err := resolve(points)
+	if err != nil {
 		return fail(err)
 	}
-	for _, m := range c.Config.Host.Mounts {
-		point := filepath.Join(dir, filepath.Clean("/"+m.Target))
-		fi, err := os.Stat(m.Source)
-		isFile := m.File || m.Type == record.MountBind && err == nil && !fi.IsDir()
-		if isFile {
-			point = filepath.Dir(point)
+	if err := makeDir(dir, "."); err != nil {
+		return fail(err)
+	}
+	for n, m := range mounts {
+		if _, err := os.Lstat(filepath.Join(dir, points[n])); err == nil {
+			continue // whatever has become of the source since
 		}
-		if err := os.MkdirAll(point, 0o755); err != nil {
+		place := makeDir
+		if fi, err := os.Stat(m.Source); m.File || m.Type == record.MountBind && err == nil && !fi.IsDir() {
+			place = makeFile
+		}
+		if err := place(dir, points[n]); err != nil {
 			return fail(err)
 		}
-		if !isFile {
-			continue
-		}
-		f, err := os.OpenFile(filepath.Join(dir, filepath.Clean("/"+m.Target)), os.O_CREATE|os.O_WRONLY, 0o644)
-		if err != nil {
-			return fail(err)
-		}
-		f.Close()
 	}
 	return dir, nil
+}
+
+// makeDir makes a directory in a layer, with those on the way, if it is missing. Everybody may enter them, whatever the umask.
+func makeDir(layer, name string) error {
+	name = filepath.Clean("/" + name)
+	if name != "/" {
+		if err := makeDir(layer, filepath.Dir(name)); err != nil {
+			return err
+		}
+	}
+	dir := filepath.Join(layer, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		if fi, statErr := os.Lstat(dir); statErr != nil || !fi.IsDir() {
+			return err
+		}
+		return nil
+	}
+	return os.Chmod(dir, 0o755)
+}
+
+// makeFile makes an empty file in a layer, with the directories on the way, if it is missing.
+func makeFile(layer, name string) error {
+	name = filepath.Clean("/" + name)
+	if err := makeDir(layer, filepath.Dir(name)); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(layer, name), os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Chmod(0o644), f.Close())
 }
 
 // skeletonDir is a layer that has nothing but the mount points that every
@@ -75,20 +111,15 @@ func skeletonDir(containers string) (string, error) {
 		return dir, nil
 	}
 	fail := func(err error) (string, error) { return "", fmt.Errorf("make the mount points: %w", err) }
-	for _, sub := range []string{"etc", "dev", "proc"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
-			return fail(err)
-		}
-	}
 	for _, name := range []string{"hostname", "hosts", "resolv.conf"} {
-		f, err := os.OpenFile(filepath.Join(dir, "etc", name), os.O_CREATE|os.O_WRONLY, 0o644)
-		if err != nil {
+		if err := makeFile(dir, filepath.Join("etc", name)); err != nil {
 			return fail(err)
 		}
-		f.Close()
 	}
-	if err := os.Mkdir(filepath.Join(dir, "sys"), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return fail(err)
+	for _, sub := range []string{"dev", "proc", "sys"} {
+		if err := makeDir(dir, sub); err != nil {
+			return fail(err)
+		}
 	}
 	return dir, nil
 }

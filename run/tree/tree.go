@@ -63,7 +63,7 @@ func Stack(c *record.Container, lowers []string) ([]cow.Lower, error) {
 	if c.Config.HostBase {
 		return append(stack, HostLower()), nil
 	}
-	layers, err := skeleton.Layers(c)
+	layers, err := skeleton.Layers(c, func(paths []string) ([]string, error) { return resolve(stack, paths) })
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +71,28 @@ func Stack(c *record.Container, lowers []string) ([]cow.Lower, error) {
 		stack = append(stack, cow.Lower{Dir: dir})
 	}
 	return stack, nil
+}
+
+// resolve tells where paths lead in a tree that nobody changes.
+func resolve(stack []cow.Lower, paths []string) ([]string, error) {
+	if len(paths) == 0 || len(stack) == 0 {
+		return paths, nil
+	}
+	u, err := cow.Open(cow.Config{Lowers: stack})
+	if err != nil {
+		return nil, fmt.Errorf("open the image: %w", err)
+	}
+	t := &Tree{Union: u}
+	defer t.Close()
+	var places []string
+	for _, p := range paths {
+		place, err := t.resolve(p)
+		if err != nil {
+			return nil, err
+		}
+		places = append(places, place)
+	}
+	return places, nil
 }
 
 // AbandonAfter is how long the servers of a container that has ended wait for
@@ -152,6 +174,36 @@ func (w *walker) walk(root *cow.Node, p string) (n *cow.Node, attr cow.Attr, err
 	}
 	n = stack[len(stack)-1]
 	return n, attr, u.Getattr(n, &attr)
+}
+
+// resolve tells where a path leads that need not exist: symlinks are followed, and a directory is where one is missing.
+func (t *Tree) resolve(p string) (string, error) {
+	at, rest := "/", splitPath(path.Clean("/"+p))
+	for links := 0; len(rest) > 0; {
+		name := rest[0]
+		rest = rest[1:]
+		if name == ".." {
+			at = path.Dir(at)
+			continue
+		}
+		next := path.Join(at, name)
+		st, err := t.Stat(next, false)
+		if err != nil {
+			return "", err
+		}
+		if st == nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
+			at = next
+			continue
+		}
+		if links++; links > MaxLinks {
+			return "", fmt.Errorf("follow %s in the container: %w", p, unix.ELOOP)
+		}
+		if path.IsAbs(st.Target) {
+			at = "/"
+		}
+		rest = append(splitPath(st.Target), rest...)
+	}
+	return at, nil
 }
 
 // splitPath gives the names of a path; "." and empty ones say nothing.
