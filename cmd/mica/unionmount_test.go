@@ -107,3 +107,13 @@ func TestOverlayMountShut(t *testing.T) {
 		t.Errorf("parts of it stay: %q", gone)
 	}
 }
+
+// TestOverlayOverStore: the store does not show, and a directory above it cannot be renamed, which would copy it into itself.
+func TestOverlayOverStore(t *testing.T) {
+	c := newCLI(t)
+	above := filepath.Dir(c.root)
+	r := c.run("run", "--rm", "-v", filepath.Dir(above)+":/mnt/up:O", "base", "sh", "-c", "cd /mnt/up && ls -A "+filepath.Base(above)+"/"+filepath.Base(c.root)+"; mv "+filepath.Base(above)+" moved")
+	if r.code == 0 || !strings.Contains(r.stderr, "busy") || r.stdout != "" {
+		t.Errorf("the store is in reach: %+v", r)
+	}
+}

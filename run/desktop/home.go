@@ -45,7 +45,7 @@ func (d *gatherer) setHome() (*tree.Tree, error) {
 
 // hideStore covers the store where it lies in the home directory that shows.
 func (d *gatherer) hideStore() {
-	rel, ok := home.StoreIn(d.c)
+	rel, ok := d.c.StoreBelow(d.cfg.HomeDir)
 	if !ok {
 		return
 	}

@@ -64,7 +64,7 @@ func newPlan(c *record.Container) (*plan, error) {
 		return nil, fmt.Errorf("open the home directory %s: %w", dir, err)
 	}
 	p := &plan{c: c, home: fd, dir: dir}
-	if rel, inside := StoreIn(c); inside {
+	if rel, inside := c.StoreBelow(c.Config.Host.Desktop.HomeDir); inside {
 		p.store = rel
 	}
 	_, err = os.Lstat(c.HomeApplying())

@@ -16,8 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"mica/cow"
 	"mica/fs"
@@ -78,7 +76,7 @@ func Config(c *record.Container) cow.Config {
 	}
 	if d := c.Config.Host.Desktop; d.Home == record.HomeCOW {
 		cfg.Lowers = []cow.Lower{{Dir: d.HomeDir, Owners: cow.OwnersReal}}
-		if store, inside := StoreIn(c); inside {
+		if store, inside := c.StoreBelow(d.HomeDir); inside {
 			cfg.Stays = store // a rename would copy it up, into itself
 		}
 	}
@@ -108,16 +106,4 @@ func NewServer(u *cow.FS, ids sandbox.IDMap) *fs.Server {
 		StoreUID:    func(id uint32) uint32 { return userns.Outside(ids.UIDs, id) },
 		StoreGID:    func(id uint32) uint32 { return userns.Outside(ids.GIDs, id) },
 	})
-}
-
-// StoreIn tells whether the store of a container lies in its user's home directory, whatever they are called, and where.
-func StoreIn(c *record.Container) (string, bool) {
-	p, dir := filepath.Dir(filepath.Dir(c.Path())), c.Config.Host.Desktop.HomeDir
-	for _, s := range []*string{&p, &dir} {
-		if real, err := filepath.EvalSymlinks(*s); err == nil {
-			*s = real
-		}
-	}
-	rel, err := filepath.Rel(dir, p)
-	return rel, err == nil && rel != "." && rel != ".." && !strings.HasPrefix(rel, "../")
 }

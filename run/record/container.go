@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,18 @@ func (c *Container) Upper() string { return filepath.Join(c.dir, "upper") }
 
 // Work is the scratch directory beside it.
 func (c *Container) Work() string { return filepath.Join(c.dir, "work") }
+
+// StoreBelow tells whether the store of the container lies in a directory, whatever they are called, and where.
+func (c *Container) StoreBelow(dir string) (string, bool) {
+	store := filepath.Dir(filepath.Dir(c.dir))
+	for _, s := range []*string{&store, &dir} {
+		if real, err := filepath.EvalSymlinks(*s); err == nil {
+			*s = real
+		}
+	}
+	rel, err := filepath.Rel(dir, store)
+	return rel, err == nil && rel != "." && rel != ".." && !strings.HasPrefix(rel, "../")
+}
 
 // LogPath is the file of the main process's output. Older ones, where its size is limited, have .1, .2 and so on behind
 // its name.

@@ -214,6 +214,7 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	mounts = append(mounts, s.coverStore(h.Mounts)...)
 	if cfg.HostBase {
 		mounts = append(mounted.OverHost(s.start.Root), mounts...)
 	}

@@ -10,6 +10,7 @@ import (
 	"mica/fs"
 	"mica/internal/sys"
 	"mica/run/home"
+	"mica/run/mounted"
 	"mica/run/record"
 	"mica/run/sandbox"
 	"mica/run/tree"
@@ -29,6 +30,9 @@ func (sess *session) serveUnion(s *supervisor, m *record.Mount, to *sandbox.Moun
 		cfg.Lowers = tree.ImageStack(lowers)
 	} else {
 		cfg.Lowers = []cow.Lower{{Dir: m.Source, Owners: cow.OwnersReal}}
+		if store, inside := s.c.StoreBelow(m.Source); inside {
+			cfg.Stays = store // a rename would copy it up, into itself
+		}
 	}
 	if !m.ReadOnly {
 		var err error
@@ -52,6 +56,16 @@ func (sess *session) serveUnion(s *supervisor, m *record.Mount, to *sandbox.Moun
 	to.NoSuid, to.NoDev = true, true
 	to.Abandon = func() { server.AbandonWhenIdle(tree.AbandonAfter) }
 	return nil
+}
+
+// coverStore hides the store where it lies in a directory that has a layer over it: what is written to the layer is in the store.
+func (s *supervisor) coverStore(list []record.Mount) (covers []sandbox.Mount) {
+	for i := range list {
+		if rel, inside := s.c.StoreBelow(list[i].Source); inside && list[i].Overlay {
+			covers = append(covers, mounted.CoverStore(filepath.Join(list[i].Target, rel)))
+		}
+	}
+	return covers
 }
 
 // scratch makes empty directories for what is written to the n-th union.
