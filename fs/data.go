@@ -73,7 +73,11 @@ func (w *worker) fallocate(n *cow.Node) unix.Errno {
 	// The request does not say whether the caller may keep set-id bits; like
 	// a write by anybody but root, it clears them.
 	kill := w.hdr.Uid != 0
-	return errno(w.s.u.Fallocate(n, in.Mode, int64(in.Offset), int64(in.Length), kill))
+	err := w.s.u.Fallocate(n, in.Mode, int64(in.Offset), int64(in.Length), kill)
+	if err != nil {
+		_ = w.s.notifyAttr(n) // a part may be there, as on a disk that is full now; the kernel expects a change from success alone
+	}
+	return errno(err)
 }
 
 func (w *worker) lseek(n *cow.Node) unix.Errno {
