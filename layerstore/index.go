@@ -60,7 +60,8 @@ func (s *Store) writeIndex(ix *index) error {
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.ReplaceDurably(s.path(ocispec.ImageIndexFile), data); err != nil {
+	err = s.withReserve(func() error { return atomicfile.ReplaceDurably(s.path(ocispec.ImageIndexFile), data) })
+	if err != nil {
 		return fmt.Errorf("write index: %w", err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -47,6 +48,9 @@ type layerInfo struct {
 	Chained bool `json:"chained,omitempty"`
 }
 
+// freeing are the operations by which space is found and freed.
+var freeing = []string{"check", "gc", "recover", "remove", "untag"}
+
 // begin opens a session. op is "import", "commit" and so on.
 func (s *Store) begin(op string) (*session, error) {
 	// Under the shared lock no other process takes the new directory, not
@@ -56,7 +60,16 @@ func (s *Store) begin(op string) (*session, error) {
 		return nil, err
 	}
 	defer unlock()
-	dir, err := os.MkdirTemp(s.path("tmp"), op+"-")
+	var dir string
+	mkdir := func() (err error) {
+		dir, err = os.MkdirTemp(s.path("tmp"), op+"-")
+		return err
+	}
+	if slices.Contains(freeing, op) {
+		err = s.withReserve(mkdir)
+	} else {
+		err = mkdir()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("make staging directory: %w", err)
 	}

@@ -13,6 +13,7 @@
 //	layers/HEX.catalog       the listings of all its directories, for those who mount it
 //	containers/              the containers; other packages' business
 //	tmp/ID/                  one directory for each operation under way
+//	reserve                  space to remove images with when the disk is full
 //	lock                     flock(2): shared to look things up, exclusive to change
 //
 // # Order of writes
@@ -83,6 +84,7 @@ func Open(root string) (*Store, error) {
 	if err := s.create(); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", root, err)
 	}
+	s.keepReserve()
 	if err := s.recover(s.lockExclusive); err != nil {
 		return nil, fmt.Errorf("recover store %s: %w", root, err)
 	}
