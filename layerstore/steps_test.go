@@ -47,5 +47,12 @@ func TestSteps(t *testing.T) {
 	if _, err := s.Built("one"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("the step of an image that was removed: %v", err)
 	}
+	unnamed := func(img *Image) bool { return len(img.Names) == 0 }
+	if removed, err := s.Remove(top.ID, RemoveOptions{Force: true, If: unnamed}); err != nil || len(removed) > 0 {
+		t.Errorf("an image that has a name by now: removed %v, %v", removed, err)
+	}
+	if _, err := s.Resolve("top"); err != nil {
+		t.Error(err)
+	}
 	requireClean(t, s)
 }

@@ -101,6 +101,9 @@ func (t *session) remove(ref string, opt RemoveOptions) ([]Removed, error) {
 	if err != nil {
 		return nil, err
 	}
+	if opt.If != nil && !opt.If(img) {
+		return nil, nil
+	}
 	q, err := parseQuery(ref)
 	if err != nil {
 		return nil, err

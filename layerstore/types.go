@@ -100,6 +100,8 @@ type RemoveOptions struct {
 	// InUse lists the IDs of the containers of the image with this ID; nil: none.
 	// It is called under the store's exclusive lock and must not call the store.
 	InUse func(id string) ([]string, error)
+	// If, unless nil, says under that lock whether the image, as it is by now, is to be removed at all.
+	If func(*Image) bool
 }
 
 // Removed is one thing that [Store.Remove] did.

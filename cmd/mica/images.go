@@ -311,7 +311,7 @@ func pruneImages(ctx context.Context, e *run.Engine, which func(*layerstore.Imag
 		} else if len(users) > 0 {
 			continue
 		}
-		list, err := s.Remove(img.ID, layerstore.RemoveOptions{Force: true, InUse: e.InUse})
+		list, err := s.Remove(img.ID, layerstore.RemoveOptions{Force: true, InUse: e.InUse, If: which})
 		if errors.Is(err, layerstore.ErrInUse) || errors.Is(err, layerstore.ErrNotFound) {
 			continue // since just now
 		}
