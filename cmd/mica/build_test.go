@@ -315,8 +315,8 @@ func TestBuildHeredocs(t *testing.T) {
 	c := newCLI(t)
 	c.built("-t", "heredocs", buildContext(t, map[string]string{"Dockerfile": "FROM base\n" +
 		"RUN <<A\necho plain >> /said\nA\nRUN <<-B\n\techo dashed >> /said\n\tB\nRUN <<\"C\"\necho quoted >> /said\nC\nRUN <<'D'\necho single >> /said\nD\n" +
-		"RUN cat <<E >> /said\nfed\nE\nRUN <<F\n#!/bin/sh -e\necho itself >> /said\nF\nCOPY <<-G /file\n\tcopied\nG\n"}))
-	if got := c.ok("run", "--rm", "heredocs", "cat", "/said", "/file"); got != "plain\ndashed\nquoted\nsingle\nfed\nitself\ncopied" {
+		"RUN cat <<E >> /said\nfed\nE\nRUN cat 3<<X /dev/fd/3 - <<Y >> /said\nthree\nX\nnought\nY\nRUN <<F\n#!/bin/sh -e\necho itself >> /said\nF\nCOPY <<-G /file\n\tcopied\nG\n"}))
+	if got := c.ok("run", "--rm", "heredocs", "cat", "/said", "/file"); got != "plain\ndashed\nquoted\nsingle\nfed\nthree\nnought\nitself\ncopied" {
 		t.Errorf("they said %q", got)
 	}
 }

@@ -59,7 +59,11 @@ func (f *buildFlags) readSecrets(opt *build.Options) error {
 		if fi, err := os.Stat(socket); err != nil || fi.Mode()&os.ModeSocket == 0 {
 			return fmt.Errorf("--ssh %s: there is no agent: start one, and name its socket, or set SSH_AUTH_SOCK", s)
 		}
-		opt.SSH[id] = socket
+		abs, err := filepath.Abs(socket)
+		if err != nil {
+			return err
+		}
+		opt.SSH[id] = abs
 	}
 	return nil
 }

@@ -85,9 +85,11 @@ func (st *stage) runArgs(cmd *instructions.RunCommand, ms *stepMounts) (args []s
 	case alone:
 		line.CmdLine = []string{script.Data}
 	default:
+		text := strings.Join(line.CmdLine, " ")
 		for _, f := range line.Files {
-			line.CmdLine = append(line.CmdLine, "\n"+f.Data+f.Name)
+			text += "\n" + f.Data + f.Name
 		}
+		line.CmdLine = []string{text}
 	}
 	return st.cfg.CommandLine(&line), shown, nil
 }
