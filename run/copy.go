@@ -137,7 +137,11 @@ func trailing(p string) string {
 // where it leads, even if there is nothing yet. lstat describes a path, nil where there is nothing.
 func target(srcIsDir bool, srcName, src, dst string, lstat func(string) (*control.PathStat, error)) (dir, name string, err error) {
 	onlyDir := asDirectory(dst)
-	dst, st, err := followLinks(path.Clean(dst), lstat)
+	// What is mounted refuses here what its symlinks lead out of it to.
+	if _, err := lstat(path.Clean(dst)); err != nil {
+		return "", "", err
+	}
+	dst, st, err := tree.Follow(path.Clean(dst), lstat)
 	if err != nil {
 		return "", "", err
 	}
@@ -151,7 +155,7 @@ func target(srcIsDir bool, srcName, src, dst string, lstat func(string) (*contro
 	case onlyDir && !srcIsDir:
 		return "", "", fmt.Errorf("there is no directory %s to copy to", dst)
 	}
-	dir, parent, err := followLinks(path.Dir(dst), lstat)
+	dir, parent, err := tree.Follow(path.Dir(dst), lstat)
 	if err != nil {
 		return "", "", err
 	}
@@ -159,22 +163,6 @@ func target(srcIsDir bool, srcName, src, dst string, lstat func(string) (*contro
 		return "", "", fmt.Errorf("there is no directory %s to copy to", path.Dir(dst))
 	}
 	return dir, path.Base(dst), nil
-}
-
-// followLinks finds where a path leads that may be a symlink, and what is there, nil for nothing.
-func followLinks(p string, lstat func(string) (*control.PathStat, error)) (string, *control.PathStat, error) {
-	for range tree.MaxLinks {
-		st, err := lstat(p)
-		if err != nil || st == nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
-			return p, st, err
-		}
-		if path.IsAbs(st.Target) {
-			p = path.Clean(st.Target)
-		} else {
-			p = path.Join(path.Dir(p), st.Target)
-		}
-	}
-	return "", nil, fmt.Errorf("%s: too many symlinks", p)
 }
 
 // hostStat describes a path of the host, nil where there is nothing.

@@ -227,3 +227,32 @@ func TestCopyStaysInside(t *testing.T) {
 		}
 	}
 }
+
+// TestCopyThroughLinks: a symlink on the way counts from where it lies, not from how it was reached.
+func TestCopyThroughLinks(t *testing.T) {
+	c := newCLI(t)
+	c.remove("throughlinks")
+	c.ok("run", "--name", "throughlinks", "base", "sh", "-c", "mkdir -p /b/c /b/x /x && ln -s b/c /a && ln -s ../x /b/c/link")
+	dir := t.TempDir()
+	for _, d := range []string{"b/c", "b/x", "x"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"a": "b/c", "b/c/link": "../x"} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "f"), []byte("f"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.ok("cp", filepath.Join(dir, "f"), "throughlinks:/a/link")
+	if got := c.ok("diff", "throughlinks"); !strings.Contains(got, "A /b/x/f") || strings.Contains("\n"+got+"\n", "\nA /x/f\n") {
+		t.Errorf("in the container: %s", got)
+	}
+	c.ok("cp", "throughlinks:/b/x/f", filepath.Join(dir, "a/link"))
+	if _, err := os.Stat(filepath.Join(dir, "b/x/f")); err != nil {
+		t.Error(err)
+	}
+}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/moby/patternmatcher"
@@ -20,6 +19,7 @@ import (
 
 	"mica/run/archive"
 	"mica/run/control"
+	"mica/run/tree"
 )
 
 // Dir is a directory of the host that a build takes files from, without those that its ignore file names. Nothing outside of it is
@@ -98,69 +98,41 @@ func (d *Dir) ignored(p string) (bool, error) {
 	return d.ignore.MatchesOrParentMatches(p)
 }
 
-// resolve follows the symlinks of a path, absolute ones from the top of the directory.
-func (d *Dir) resolve(p string) (string, fs.FileInfo, error) {
-	rest := strings.Split(path.Clean("/" + p)[1:], "/")
-	at := "."
-	var fi fs.FileInfo
-	for links := 0; len(rest) > 0; {
-		name := rest[0]
-		rest = rest[1:]
-		if name == "" || name == "." {
-			continue
-		}
-		if name == ".." {
-			at = path.Dir(at)
-			continue
-		}
-		next := path.Join(at, name)
-		st, err := d.root.Lstat(next)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-			return "", nil, notThere(p)
-		}
-		if err != nil {
-			return "", nil, err
-		}
-		if st.Mode()&fs.ModeSymlink == 0 {
-			at, fi = next, st
-			continue
-		}
-		if links++; links > 40 {
-			return "", nil, fmt.Errorf("%s: too many symlinks", p)
-		}
-		target, err := d.root.Readlink(next)
-		if err != nil {
-			return "", nil, err
-		}
-		if path.IsAbs(target) {
-			at = "."
-		}
-		rest = append(strings.Split(target, "/"), rest...)
-	}
-	if at == "." || fi == nil || fi.Name() != path.Base(at) {
-		var err error
-		if fi, err = d.root.Lstat(at); err != nil {
-			return "", nil, err
-		}
-	}
-	return at, fi, nil
-}
-
 func (d *Dir) find(_ context.Context, p string) (string, *control.PathStat, error) {
-	at, fi, err := d.resolve(p)
+	at, st, err := tree.Follow(p, d.lstat)
+	if err == nil && st == nil {
+		err = notThere(p)
+	}
 	if err != nil {
 		return "", nil, err
 	}
-	for _, name := range []string{p, at} {
-		out, err := d.ignored(relative(path.Clean("/" + name)))
+	for _, name := range []string{path.Clean("/" + p), at} {
+		out, err := d.ignored(relative(name))
 		if err != nil {
 			return "", nil, err
 		}
-		if out && !(fi.IsDir() && d.ignore.Exclusions()) {
+		if out && !(st.IsDir() && d.ignore.Exclusions()) {
 			return "", nil, fmt.Errorf("%w: the ignore file leaves it out", notThere(p))
 		}
 	}
-	return at, pathStat(fi), nil
+	return relative(at), st, nil
+}
+
+// lstat describes what is at an absolute path as seen from the directory, nil if there is nothing.
+func (d *Dir) lstat(p string) (*control.PathStat, error) {
+	p = relative(p)
+	fi, err := d.root.Lstat(p)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	st := pathStat(fi)
+	if fi.Mode()&fs.ModeSymlink != 0 {
+		st.Target, err = d.root.Readlink(p)
+	}
+	return st, err
 }
 
 func pathStat(fi fs.FileInfo) *control.PathStat {

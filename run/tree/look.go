@@ -127,43 +127,7 @@ func (t *Tree) List(dir string) (list []*control.PathStat, err error) {
 	return list, nil
 }
 
-// Resolve follows all symlinks of a path, inside the tree. It gives where the path leads and what is there; nil where there is
-// nothing, and then the path may go on from the last directory that there is.
+// Resolve follows all symlinks of a path, inside the tree; see [Follow].
 func (t *Tree) Resolve(p string) (string, *control.PathStat, error) {
-	at, rest := "/", splitPath(p)
-	var st *control.PathStat
-	for links := 0; len(rest) > 0; {
-		name := rest[0]
-		rest = rest[1:]
-		if name == ".." {
-			at, st = path.Dir(at), nil
-			continue
-		}
-		next := path.Join(at, name)
-		found, err := t.Stat(next, false)
-		if err != nil {
-			return "", nil, err
-		}
-		if found == nil {
-			return path.Join(append([]string{next}, rest...)...), nil, nil
-		}
-		if found.Target == "" {
-			at, st = next, found
-			continue
-		}
-		if links++; links > MaxLinks {
-			return "", nil, fmt.Errorf("open %s in the container: %w", p, unix.ELOOP)
-		}
-		if path.IsAbs(found.Target) {
-			at, st = "/", nil
-		}
-		rest = append(splitPath(found.Target), rest...)
-	}
-	if st == nil {
-		var err error
-		if st, err = t.Stat(at, false); err != nil {
-			return "", nil, err
-		}
-	}
-	return at, st, nil
+	return Follow(p, func(p string) (*control.PathStat, error) { return t.Stat(p, false) })
 }

@@ -86,7 +86,7 @@ func resolve(stack []cow.Lower, paths []string) ([]string, error) {
 	defer t.Close()
 	var places []string
 	for _, p := range paths {
-		place, err := t.resolve(p)
+		place, _, err := t.Resolve(p)
 		if err != nil {
 			return nil, err
 		}
@@ -174,36 +174,6 @@ func (w *walker) walk(root *cow.Node, p string) (n *cow.Node, attr cow.Attr, err
 	}
 	n = stack[len(stack)-1]
 	return n, attr, u.Getattr(n, &attr)
-}
-
-// resolve tells where a path leads that need not exist: symlinks are followed, and a directory is where one is missing.
-func (t *Tree) resolve(p string) (string, error) {
-	at, rest := "/", splitPath(path.Clean("/"+p))
-	for links := 0; len(rest) > 0; {
-		name := rest[0]
-		rest = rest[1:]
-		if name == ".." {
-			at = path.Dir(at)
-			continue
-		}
-		next := path.Join(at, name)
-		st, err := t.Stat(next, false)
-		if err != nil {
-			return "", err
-		}
-		if st == nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
-			at = next
-			continue
-		}
-		if links++; links > MaxLinks {
-			return "", fmt.Errorf("follow %s in the container: %w", p, unix.ELOOP)
-		}
-		if path.IsAbs(st.Target) {
-			at = "/"
-		}
-		rest = append(splitPath(st.Target), rest...)
-	}
-	return at, nil
 }
 
 // splitPath gives the names of a path; "." and empty ones say nothing.
