@@ -126,15 +126,11 @@ func (s *Store) parentLayers(parent *Image) ([]ocispec.Descriptor, error) {
 	if parent == nil {
 		return nil, nil
 	}
-	unlock, err := s.lockShared()
+	ix, unlock, err := s.sharedIndex()
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	ix, err := s.readIndex()
-	if err != nil {
-		return nil, err
-	}
 	if !ix.has(parent.Manifest) {
 		return nil, fmt.Errorf("%w: %s was removed meanwhile", ErrNotFound, parent.ID)
 	}

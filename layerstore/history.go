@@ -11,15 +11,11 @@ const missingID = "<missing>"
 // computes them: the top step is the image, the next one that which it
 // was committed from, and so on as far as the store has them.
 func (s *Store) History(img *Image) ([]HistoryRow, error) {
-	unlock, err := s.lockShared()
+	ix, unlock, err := s.sharedIndex()
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	ix, err := s.readIndex()
-	if err != nil {
-		return nil, err
-	}
 	rows := make([]HistoryRow, len(img.Config.History))
 	layer := 0
 	for i, h := range img.Config.History {

@@ -20,15 +20,11 @@ import (
 // of an ID. A name goes before an ID. The error is [ErrNotFound] or
 // [ErrAmbiguous] where these are the reason.
 func (s *Store) Resolve(ref string) (*Image, error) {
-	unlock, err := s.lockShared()
+	ix, unlock, err := s.sharedIndex()
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	ix, err := s.readIndex()
-	if err != nil {
-		return nil, err
-	}
 	return s.resolve(ix, ref)
 }
 
@@ -82,15 +78,11 @@ func (s *Store) resolveID(ix *index, q query) (*Image, error) {
 
 // Built finds the image that a step of a build has made here; the error is [ErrNotFound] if there is none any more.
 func (s *Store) Built(step string) (*Image, error) {
-	unlock, err := s.lockShared()
+	ix, unlock, err := s.sharedIndex()
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	ix, err := s.readIndex()
-	if err != nil {
-		return nil, err
-	}
 	for _, d := range slices.Backward(ix.Manifests) {
 		if d.Annotations[stepAnnotation] == step {
 			return s.image(ix, d)
@@ -102,15 +94,11 @@ func (s *Store) Built(step string) (*Image, error) {
 // Images lists all images, newest first. Images that cannot be read are left
 // out; the error, which joins the reasons, comes beside the list then.
 func (s *Store) Images() ([]*Image, error) {
-	unlock, err := s.lockShared()
+	ix, unlock, err := s.sharedIndex()
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	ix, err := s.readIndex()
-	if err != nil {
-		return nil, err
-	}
 	images, broken := s.images(ix)
 	return images, errors.Join(broken...)
 }

@@ -168,15 +168,11 @@ func (t *session) publishImage(cfg *ImageConfig, layers []ocispec.Descriptor, na
 // reload looks up an image that was just published. Another process may have
 // taken its name, or even removed it, since.
 func (s *Store) reload(desc ocispec.Descriptor) (*Image, error) {
-	unlock, err := s.lockShared()
+	ix, unlock, err := s.sharedIndex()
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	ix, err := s.readIndex()
-	if err != nil {
-		return nil, err
-	}
 	if !ix.has(desc.Digest) {
 		return nil, fmt.Errorf("%w: manifest %s was removed meanwhile", ErrNotFound, desc.Digest)
 	}

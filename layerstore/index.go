@@ -54,6 +54,18 @@ func (s *Store) readIndex() (*index, error) {
 	return ix, nil
 }
 
+// sharedIndex reads the index under the shared lock, which holds until unlock is called.
+func (s *Store) sharedIndex() (ix *index, unlock func(), err error) {
+	if unlock, err = s.lockShared(); err != nil {
+		return nil, nil, err
+	}
+	if ix, err = s.readIndex(); err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return ix, unlock, nil
+}
+
 // writeIndex replaces index.json. The caller holds the exclusive lock.
 func (s *Store) writeIndex(ix *index) error {
 	data, err := ix.encode()

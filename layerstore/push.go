@@ -90,15 +90,11 @@ type pushed struct {
 
 // pinImage finds the image of this name and keeps all of it from being removed.
 func (t *session) pinImage(name string) (*pushed, error) {
-	unlock, err := t.s.lockShared()
+	ix, unlock, err := t.s.sharedIndex()
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	ix, err := t.s.readIndex()
-	if err != nil {
-		return nil, err
-	}
 	d, ok := ix.byName(name)
 	if !ok {
 		return nil, fmt.Errorf("%w by that name: see \"mica images\", or give one the name with \"mica tag\"", ErrNotFound)

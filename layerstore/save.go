@@ -55,15 +55,11 @@ type savedImage struct {
 
 // toSave looks up the images, each once.
 func (s *Store) toSave(refs []string) ([]*savedImage, error) {
-	unlock, err := s.lockShared()
+	ix, unlock, err := s.sharedIndex()
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	ix, err := s.readIndex()
-	if err != nil {
-		return nil, err
-	}
 	var images []*savedImage
 	for _, ref := range refs {
 		img, err := s.resolve(ix, ref)
