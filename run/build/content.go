@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"maps"
+	"path"
 	"slices"
 )
 
@@ -46,14 +47,19 @@ func (s *summer) entry(h *tar.Header, content io.Reader) (io.Reader, error) {
 
 func (s *summer) String() string { return hex.EncodeToString(s.sum.Sum(nil)) }
 
-// contentOf is the hash of items that are not written anywhere.
+// contentOf is the hash of items that are not written anywhere. It notes which directories archives imply.
 func contentOf(ctx context.Context, items []item, l *look) (string, error) {
 	s := newSummer()
-	for _, it := range items {
-		if err := s.item(&it); err != nil {
+	for i := range items {
+		it := &items[i]
+		if err := s.item(it); err != nil {
 			return "", err
 		}
-		err := l.pack(ctx, &it, func(h *tar.Header, content io.Reader) error {
+		seen := map[string]bool{".": true}
+		err := l.pack(ctx, it, func(h *tar.Header, content io.Reader) error {
+			if it.archive {
+				it.noteImplied(h, seen)
+			}
 			content, err := s.entry(h, content)
 			if err != nil || content == nil {
 				return err
@@ -68,7 +74,16 @@ func contentOf(ctx context.Context, items []item, l *look) (string, error) {
 	return s.String(), nil
 }
 
-// hashOf is a hash of a word, in hexadecimal digits.
+// noteImplied takes an entry of an archive; seen has the directories of those before.
+func (it *item) noteImplied(h *tar.Header, seen map[string]bool) {
+	for dir := path.Dir(h.Name); !seen[dir]; dir = path.Dir(dir) {
+		seen[dir] = true
+		it.implied = append(it.implied, dir)
+	}
+	seen[h.Name] = seen[h.Name] || h.Typeflag == tar.TypeDir
+}
+
+// hashOf is a hash of a text, in hexadecimal digits.
 func hashOf(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:])

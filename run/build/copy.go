@@ -21,6 +21,7 @@ type item struct {
 	name    string            // in the destination; ".": the destination itself, or, of a directory, its content goes there
 	isDir   bool              // or an archive
 	archive bool              // it is unpacked
+	implied []string          // directories that an archive has something in and does not list itself; once its content is known
 	above   map[string]uint32 // modes of directories on the way to it, by their names in the destination; nil: the usual ones
 	pack    func(ctx context.Context, fn entryFunc) error
 	part    func(ctx context.Context, name string, fn entryFunc) error // pack of one object below; nil: it cannot be told
@@ -106,7 +107,8 @@ func (st *stage) put(ctx context.Context, s *copyStep) error {
 		return err
 	}
 	return st.layer(ctx, layer{
-		text: s.text, shown: s.shown, depends: []any{dest, onlyDir, s.chown, s.chmod, sum}, options: still(),
+		text: s.text, shown: s.shown, depends: []any{dest, onlyDir, s.chown, s.chmod, sum},
+		options: func(context.Context) (run.CreateOptions, error) { return still(), nil },
 		work: func(ctx context.Context, c *run.Created) error {
 			c.Lock.Release()
 			return st.b.fill(ctx, c, s, dest, onlyDir, sum)

@@ -28,10 +28,7 @@ func (b *builder) fill(ctx context.Context, c *run.Created, s *copyStep, dest st
 	done := make(chan error, 1)
 	go func() {
 		f.w = tar.NewWriter(w)
-		err := f.items(s.items)
-		if err == nil {
-			err = f.w.Close()
-		}
+		err := f.write(s.items, sum)
 		w.CloseWithError(err)
 		done <- err
 	}()
@@ -39,9 +36,6 @@ func (b *builder) fill(ctx context.Context, c *run.Created, s *copyStep, dest st
 	r.CloseWithError(errors.New("the container takes no more"))
 	if packErr := <-done; packErr != nil && (err == nil || errors.Is(err, packErr)) {
 		return packErr
-	}
-	if err == nil && f.sum.String() != sum {
-		err = errors.New("the files have changed while they were copied: build again")
 	}
 	return err
 }
@@ -86,11 +80,7 @@ func (f *filler) survey(e *run.Engine, c *run.Created, s *copyStep, dest string,
 	}
 	f.alone = !intoDir
 	for _, it := range s.items {
-		implied, err := it.implied(f.ctx)
-		if err != nil {
-			return err
-		}
-		for _, dir := range append(implied, ".") {
+		for _, dir := range append(it.implied, ".") {
 			if err := f.lookUp(t, path.Join(f.place(&it), dir)); err != nil {
 				return err
 			}
@@ -131,24 +121,8 @@ func (f *filler) lookUp(t *tree.Tree, p string) error {
 	return nil
 }
 
-// implied lists the directories that an archive has something in and does not list itself.
-func (it *item) implied(ctx context.Context) (dirs []string, err error) {
-	if !it.archive {
-		return nil, nil
-	}
-	seen := map[string]bool{".": true}
-	err = it.pack(ctx, func(h *tar.Header, _ io.Reader) error {
-		for dir := path.Dir(h.Name); !seen[dir]; dir = path.Dir(dir) {
-			seen[dir] = true
-			dirs = append(dirs, dir)
-		}
-		seen[h.Name] = seen[h.Name] || h.Typeflag == tar.TypeDir
-		return nil
-	})
-	return dirs, err
-}
-
-func (f *filler) items(items []item) error {
+// write writes all of the archive. That ends only if the items are still what they were.
+func (f *filler) write(items []item, sum string) error {
 	for _, it := range items {
 		if err := f.sum.item(&it); err != nil {
 			return err
@@ -165,8 +139,13 @@ func (f *filler) items(items []item) error {
 			return err
 		}
 	}
-	return nil
+	if f.sum.String() != sum {
+		return errChanged
+	}
+	return f.w.Close()
 }
+
+var errChanged = errors.New("the files have changed while they were copied: build again")
 
 // item writes an item that becomes at.
 func (f *filler) item(it *item, at string) error {

@@ -1,58 +1,89 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"mica/run/record"
-	"mica/run/volume"
 	"os"
 	"path/filepath"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+
+	"mica/run/record"
+	"mica/run/volume"
 )
 
 // stepMounts are the mounts of one RUN.
 type stepMounts struct {
-	list    []record.Mount
-	env     []string
 	depends []any // what of them decides the outcome
+	due     []func(context.Context) (record.Mount, error)
+	env     []func() (string, error) // variables, NAME=VALUE
+}
+
+// add takes a mount that is made once the command is due, which it is not where an earlier build has its result.
+func (ms *stepMounts) add(make func(context.Context) (record.Mount, error)) {
+	ms.due = append(ms.due, make)
+}
+
+// prepare makes the mounts and variables.
+func (ms *stepMounts) prepare(ctx context.Context) (mounts []record.Mount, env []string, err error) {
+	for _, make := range ms.due {
+		m, err := make(ctx)
+		if err != nil {
+			return nil, nil, fmt.Errorf("RUN --mount: %w", err)
+		}
+		mounts = append(mounts, m)
+	}
+	for _, read := range ms.env {
+		kv, err := read()
+		if err != nil {
+			return nil, nil, fmt.Errorf("RUN --mount: %w", err)
+		}
+		env = append(env, kv)
+	}
+	return mounts, env, nil
 }
 
 func (st *stage) mounts(ctx context.Context, cmd *instructions.RunCommand) (*stepMounts, error) {
 	ms := new(stepMounts)
 	for _, m := range instructions.GetMounts(cmd) {
-		if m.Target != "" && !filepath.IsAbs(m.Target) {
-			m.Target = filepath.Join("/", st.cfg.WorkingDir, m.Target)
-		}
 		ms.depends = append(ms.depends, mountKey(m))
-		var err error
-		switch m.Type {
-		case instructions.MountTypeBind:
-			err = st.bind(ctx, m, ms)
-		case instructions.MountTypeCache:
-			err = st.cache(m, ms)
-		case instructions.MountTypeTmpfs:
-			options := "mode=1777"
-			if m.SizeLimit > 0 {
-				options += fmt.Sprintf(",size=%d", m.SizeLimit)
-			}
-			ms.list = append(ms.list, record.Mount{Type: record.MountTmpfs, Target: m.Target, Options: options})
-		case instructions.MountTypeSecret:
-			err = st.secret(m, ms)
-		case instructions.MountTypeSSH:
-			err = st.ssh(m, ms)
-		default:
-			err = errors.New("the type is not known")
-		}
-		if last := len(ms.list) - 1; err == nil && last >= 0 && filepath.Clean("/"+ms.list[last].Target) == "/" {
-			err = errors.New("it has no target, or the root itself")
-		}
-		if err != nil {
+		if err := st.mount(ctx, m, ms); err != nil {
 			return nil, fmt.Errorf("RUN --mount=type=%s: %w", m.Type, err)
 		}
 	}
 	return ms, nil
+}
+
+func (st *stage) mount(ctx context.Context, m *instructions.Mount, ms *stepMounts) error {
+	if m.Target != "" {
+		m.Target = st.inWorkingDir(m.Target)
+	}
+	byDefault := m.Type == instructions.MountTypeSecret || m.Type == instructions.MountTypeSSH
+	if m.Target == "/" || m.Target == "" && !byDefault {
+		return errors.New("it has no target, or the root itself")
+	}
+	switch m.Type {
+	case instructions.MountTypeBind:
+		return st.bind(ctx, m, ms)
+	case instructions.MountTypeCache:
+		return st.cache(m, ms)
+	case instructions.MountTypeTmpfs:
+		options := "mode=1777"
+		if m.SizeLimit > 0 {
+			options += fmt.Sprintf(",size=%d", m.SizeLimit)
+		}
+		ms.add(func(context.Context) (record.Mount, error) {
+			return record.Mount{Type: record.MountTmpfs, Target: m.Target, Options: options}, nil
+		})
+		return nil
+	case instructions.MountTypeSecret:
+		return st.secret(m, ms)
+	case instructions.MountTypeSSH:
+		return st.ssh(m, ms)
+	}
+	return errors.New("the type is not known")
 }
 
 // mountKey is what of a mount decides the outcome of a command, but for what is there.
@@ -78,6 +109,7 @@ func (st *stage) bind(ctx context.Context, m *instructions.Mount, ms *stepMounts
 		}
 		mount.Type, mount.Image, mount.Subpath, mount.File = record.MountImage, src.id, at, !fi.IsDir()
 		ms.depends = append(ms.depends, src.id)
+		ms.add(func(context.Context) (record.Mount, error) { return mount, nil })
 	case *Dir:
 		p, fi, err := src.find(ctx, m.Source)
 		if err != nil {
@@ -87,16 +119,16 @@ func (st *stage) bind(ctx context.Context, m *instructions.Mount, ms *stepMounts
 		if mount.Overlay && !fi.IsDir() {
 			return errors.New("rw is for directories")
 		}
-		if mount.Source, err = src.visible(ctx, p, st.b.scratch); err != nil {
-			return err
-		}
 		sum, err := contentOf(ctx, []item{{pack: func(ctx context.Context, fn entryFunc) error { return src.pack(ctx, p, fn) }}}, &look{})
 		if err != nil {
 			return err
 		}
 		ms.depends = append(ms.depends, sum)
+		ms.add(func(ctx context.Context) (_ record.Mount, err error) {
+			mount.Source, err = src.visible(ctx, p, st.b.scratch)
+			return mount, err
+		})
 	}
-	ms.list = append(ms.list, mount)
 	return nil
 }
 
@@ -105,22 +137,31 @@ func (st *stage) cache(m *instructions.Mount, ms *stepMounts) error {
 	if m.From != "" || m.Source != "" {
 		return errors.New("a cache that begins with files of another image is not possible: it begins empty")
 	}
-	v, err := st.b.cacheVolume(m)
-	if err != nil {
-		return err
-	}
 	mode := os.FileMode(0o755)
 	if m.Mode != nil {
 		mode = os.FileMode(*m.Mode)
 	}
-	if m.UID != nil && *m.UID != 0 || m.GID != nil && *m.GID != 0 {
+	if ofOthers(m) {
 		mode = 0o777 // whose it is is not known outside of the container
 	}
-	if entries, err := os.ReadDir(v.Data); err == nil && len(entries) == 0 {
-		_ = os.Chmod(v.Data, mode)
-	}
-	ms.list = append(ms.list, record.Mount{Type: record.MountVolume, Volume: v.Name, Target: m.Target, ReadOnly: m.ReadOnly, NoCopy: true})
+	ms.add(func(context.Context) (record.Mount, error) {
+		v, err := st.b.cacheVolume(m)
+		if err != nil {
+			return record.Mount{}, err
+		}
+		if entries, err := os.ReadDir(v.Data); err == nil && len(entries) == 0 {
+			if err := os.Chmod(v.Data, mode); err != nil {
+				return record.Mount{}, err
+			}
+		}
+		return record.Mount{Type: record.MountVolume, Volume: v.Name, Target: m.Target, ReadOnly: m.ReadOnly, NoCopy: true}, nil
+	})
 	return nil
+}
+
+// ofOthers tells whether a mount is to belong to another user or group than root.
+func ofOthers(m *instructions.Mount) bool {
+	return m.UID != nil && *m.UID != 0 || m.GID != nil && *m.GID != 0
 }
 
 // cacheLabel marks the volumes of cache mounts.
@@ -131,10 +172,7 @@ func IsCache(v *volume.Volume) bool { return v.Labels[cacheLabel] != "" }
 
 // cacheVolume gives the volume of a cache mount.
 func (b *builder) cacheVolume(m *instructions.Mount) (*volume.Volume, error) {
-	id := m.CacheID
-	if id == "" {
-		id = filepath.Clean(m.Target)
-	}
+	id := cmp.Or(m.CacheID, m.Target)
 	name := "build-cache-" + hashOf(id)[:16]
 	v, err := b.e.Volumes().Get(name)
 	if !errors.Is(err, volume.ErrNotFound) {
@@ -149,10 +187,7 @@ func (b *builder) cacheVolume(m *instructions.Mount) (*volume.Volume, error) {
 
 // secret mounts a file with a secret, or sets a variable.
 func (st *stage) secret(m *instructions.Mount, ms *stepMounts) error {
-	id := m.CacheID
-	if id == "" {
-		id = filepath.Base(m.Target)
-	}
+	id := cmp.Or(m.CacheID, filepath.Base(m.Target))
 	secret, ok := st.b.opt.Secrets[id]
 	if !ok {
 		if m.Required {
@@ -160,16 +195,12 @@ func (st *stage) secret(m *instructions.Mount, ms *stepMounts) error {
 		}
 		return nil
 	}
-	data, err := secret.read()
-	if err != nil {
-		return fmt.Errorf("secret %s: %w", id, err)
-	}
 	if m.Env != nil {
-		name := *m.Env
-		if name == "" {
-			name = id
-		}
-		ms.env = append(ms.env, name+"="+string(data))
+		name := cmp.Or(*m.Env, id)
+		ms.env = append(ms.env, func() (string, error) {
+			data, err := secret.read()
+			return name + "=" + string(data), err
+		})
 		if m.Target == "" {
 			return nil
 		}
@@ -181,22 +212,31 @@ func (st *stage) secret(m *instructions.Mount, ms *stepMounts) error {
 	if m.Mode != nil {
 		mode = os.FileMode(*m.Mode)
 	}
-	if m.UID != nil && *m.UID != 0 || m.GID != nil && *m.GID != 0 {
+	if ofOthers(m) {
 		mode |= 0o044 // the file is root's in the container
 	}
-	dir, err := os.MkdirTemp(st.b.scratch, "secret-")
-	if err != nil {
-		return err
-	}
-	file := filepath.Join(dir, "secret")
-	if err := os.WriteFile(file, data, mode); err != nil {
-		return err
-	}
-	if err := os.Chmod(file, mode); err != nil {
-		return err
-	}
-	ms.list = append(ms.list, record.Mount{Type: record.MountBind, Source: file, Target: m.Target, ReadOnly: true})
+	ms.add(func(context.Context) (record.Mount, error) {
+		data, err := secret.read()
+		if err != nil {
+			return record.Mount{}, fmt.Errorf("secret %s: %w", id, err)
+		}
+		file, err := st.b.write("secret", data, mode)
+		return record.Mount{Type: record.MountBind, Source: file, Target: m.Target, ReadOnly: true}, err
+	})
 	return nil
+}
+
+// write makes a file of its own for one mount.
+func (b *builder) write(name string, data []byte, mode os.FileMode) (string, error) {
+	dir, err := os.MkdirTemp(b.scratch, name+"-")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, name)
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		return "", err
+	}
+	return file, os.Chmod(file, mode) // which no umask narrows
 }
 
 func (s Secret) read() ([]byte, error) {
@@ -212,10 +252,7 @@ func (s Secret) read() ([]byte, error) {
 
 // ssh mounts the socket of an agent.
 func (st *stage) ssh(m *instructions.Mount, ms *stepMounts) error {
-	id := m.CacheID
-	if id == "" {
-		id = "default"
-	}
+	id := cmp.Or(m.CacheID, "default")
 	socket, ok := st.b.opt.SSH[id]
 	if !ok {
 		if m.Required {
@@ -224,9 +261,11 @@ func (st *stage) ssh(m *instructions.Mount, ms *stepMounts) error {
 		return nil
 	}
 	if m.Target == "" {
-		m.Target = fmt.Sprintf("/run/buildkit/ssh_agent.%d", len(ms.list))
+		m.Target = fmt.Sprintf("/run/buildkit/ssh_agent.%d", len(ms.due))
 	}
-	ms.list = append(ms.list, record.Mount{Type: record.MountBind, Source: socket, Target: m.Target})
-	ms.env = append(ms.env, "SSH_AUTH_SOCK="+m.Target)
+	ms.add(func(context.Context) (record.Mount, error) {
+		return record.Mount{Type: record.MountBind, Source: socket, Target: m.Target}, nil
+	})
+	ms.env = append(ms.env, func() (string, error) { return "SSH_AUTH_SOCK=" + m.Target, nil })
 	return nil
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -30,7 +28,6 @@ func (st *stage) run(ctx context.Context, cmd *instructions.RunCommand) error {
 		return errors.New("RUN --device is not possible")
 	}
 	host := st.b.opt.Host
-	host.Mounts = slices.Clone(host.Mounts)
 	host.Log = record.Log{None: true}
 	if err := setNetwork(&host, instructions.GetNetwork(cmd)); err != nil {
 		return err
@@ -39,35 +36,33 @@ func (st *stage) run(ctx context.Context, cmd *instructions.RunCommand) error {
 	if err != nil {
 		return err
 	}
-	args, shown, err := st.runArgs(cmd, ms)
-	if err != nil {
-		return err
-	}
-	host.Mounts = append(host.Mounts, ms.list...)
-	cfg := layerstore.ContainerConfig{
-		Cmd: args, Env: append(st.runEnv(), ms.env...), User: st.cfg.User, WorkingDir: st.cfg.WorkingDir,
-	}
+	args, shown := st.runArgs(cmd, ms)
 	text := "RUN " + shown
 	if names := st.args.list(); len(names) > 0 {
 		text = fmt.Sprintf("RUN |%d %s %s", len(names), strings.Join(names, " "), shown)
 	}
 	return st.layer(ctx, layer{
 		text: text, shown: cmd.String(), depends: []any{args, ms.depends, host.Network, st.b.opt.Host},
-		options: run.CreateOptions{Step: record.StepCommand, Config: &cfg, Command: args, Host: host},
-		work:    func(ctx context.Context, c *run.Created) error { return st.b.command(ctx, c, shown) },
+		options: func(ctx context.Context) (run.CreateOptions, error) {
+			mounts, env, err := ms.prepare(ctx)
+			cfg := layerstore.ContainerConfig{Cmd: args, Env: append(st.runEnv(), env...), User: st.cfg.User, WorkingDir: st.cfg.WorkingDir}
+			host.Mounts = slices.Concat(host.Mounts, mounts)
+			return run.CreateOptions{Step: record.StepCommand, Config: &cfg, Command: args, Host: host}, err
+		},
+		work: func(ctx context.Context, c *run.Created) error { return st.b.command(ctx, c, shown) },
 	})
 }
 
 // runArgs is the command line of RUN and how a history shows it. A here-document is the shell's input: the script itself where
 // the line is nothing else, and a program of its own, mounted for that, where it then begins with #!.
-func (st *stage) runArgs(cmd *instructions.RunCommand, ms *stepMounts) (args []string, shown string, err error) {
+func (st *stage) runArgs(cmd *instructions.RunCommand, ms *stepMounts) (args []string, shown string) {
 	if !cmd.PrependShell {
-		return cmd.CmdLine, strings.Join(cmd.CmdLine, " "), nil
+		return cmd.CmdLine, strings.Join(cmd.CmdLine, " ")
 	}
 	line := cmd.ShellDependantCmdLine
 	if len(line.Files) == 0 {
 		args = st.cfg.CommandLine(&line)
-		return args, strings.Join(args, " "), nil
+		return args, strings.Join(args, " ")
 	}
 	shown = strings.Join(line.CmdLine, " ") + " (" + firstLine(strings.TrimSpace(line.Files[0].Data)) + ")"
 	script := line.Files[0]
@@ -76,12 +71,13 @@ func (st *stage) runArgs(cmd *instructions.RunCommand, ms *stepMounts) (args []s
 	}
 	switch alone := len(line.Files) == 1 && len(line.CmdLine) == 1 && parser.MustParseHeredoc(line.CmdLine[0]) != nil; {
 	case alone && strings.HasPrefix(script.Data, "#!"):
-		mount, err := st.b.program(script)
-		if err != nil {
-			return nil, "", err
-		}
-		ms.list, ms.depends = append(ms.list, mount), append(ms.depends, script.Data)
-		return []string{mount.Target}, shown, nil
+		target := "/dev/pipes/" + script.Name
+		ms.add(func(context.Context) (record.Mount, error) {
+			file, err := st.b.write("script", []byte(script.Data), 0o755)
+			return record.Mount{Type: record.MountBind, Source: file, Target: target, ReadOnly: true}, err
+		})
+		ms.depends = append(ms.depends, script.Data)
+		return []string{target}, shown
 	case alone:
 		line.CmdLine = []string{script.Data}
 	default:
@@ -91,16 +87,7 @@ func (st *stage) runArgs(cmd *instructions.RunCommand, ms *stepMounts) (args []s
 		}
 		line.CmdLine = []string{text}
 	}
-	return st.cfg.CommandLine(&line), shown, nil
-}
-
-// program makes a mount of a script that is in the Dockerfile itself.
-func (b *builder) program(f instructions.ShellInlineFile) (record.Mount, error) {
-	p := filepath.Join(b.scratch, "script-"+hashOf(f.Data)[:16])
-	if err := os.WriteFile(p, []byte(f.Data), 0o755); err != nil {
-		return record.Mount{}, err
-	}
-	return record.Mount{Type: record.MountBind, Source: p, Target: "/dev/pipes/" + f.Name, ReadOnly: true}, os.Chmod(p, 0o755)
+	return st.cfg.CommandLine(&line), shown
 }
 
 // runEnv is the environment of a command: arguments, then proxies, then what the image sets.

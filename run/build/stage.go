@@ -2,8 +2,6 @@ package build
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -245,21 +243,22 @@ func (st *stage) key(depends ...any) string {
 	if err != nil {
 		panic(err) // there is nothing in it that has no JSON
 	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
+	return hashOf(string(data))
 }
 
-// cached takes the result of a step from an earlier build.
-func (st *stage) cached(key string) bool {
+// cached takes the result of a step from an earlier build, and tells whether there is one.
+func (st *stage) cached(key string) (bool, error) {
 	if st.b.opt.NoCache {
-		return false
+		return false, nil
 	}
 	img, err := st.b.store.Built(key)
-	if err != nil {
-		return false
+	if errors.Is(err, layerstore.ErrNotFound) {
+		return false, nil
 	}
-	st.advance(img)
-	return true
+	if err == nil {
+		st.advance(img)
+	}
+	return err == nil, err
 }
 
 func (st *stage) advance(img *layerstore.Image) { st.img, st.pending = img, nil }
@@ -269,19 +268,24 @@ type layer struct {
 	text    string // for the history
 	shown   string // for the user
 	depends []any
-	options run.CreateOptions // of its container, but for the image
+	options func(context.Context) (run.CreateOptions, error) // of its container, but for the image
 	work    func(context.Context, *run.Created) error
 }
 
 // layer makes a layer, or takes it from an earlier build.
-func (st *stage) layer(ctx context.Context, l layer) error {
+func (st *stage) layer(ctx context.Context, l layer) (err error) {
 	key := st.key(append(l.depends, l.text)...)
-	if st.cached(key) {
+	if found, err := st.cached(key); err != nil {
+		return err
+	} else if found {
 		st.say(l.shown + "  (cached)")
 		return nil
 	}
 	st.say(l.shown)
-	opt := l.options
+	opt, err := l.options(ctx)
+	if err != nil {
+		return err
+	}
 	if st.img != nil {
 		opt.Image = st.img.ID
 	}
@@ -290,7 +294,7 @@ func (st *stage) layer(ctx context.Context, l layer) error {
 		return err
 	}
 	defer func() {
-		_ = st.b.e.Remove(context.WithoutCancel(ctx), c.Container, run.RemoveOptions{Force: true, Volumes: true})
+		err = errors.Join(err, st.b.e.Remove(context.WithoutCancel(ctx), c.Container, run.RemoveOptions{Force: true, Volumes: true}))
 	}()
 	if err := l.work(ctx, c); err != nil {
 		return err
@@ -319,8 +323,8 @@ func (st *stage) settle(ctx context.Context) error {
 		return nil
 	}
 	key := st.key()
-	if st.cached(key) {
-		return nil
+	if found, err := st.cached(key); found || err != nil {
+		return err
 	}
 	opt := st.commitOptions(st.pending[len(st.pending)-1].CreatedBy, key)
 	opt.Steps = opt.Steps[:len(opt.Steps)-1]
