@@ -62,7 +62,7 @@ FROM ${BASE} AS made
 ARG WHO=nobody
 ARG LATE
 ENV GREETING="hello ${WHO}" PLAIN=a\ b
-WORKDIR /work
+WORKDIR /app
 WORKDIR sub
 COPY src/ ./
 RUN echo "$GREETING $LATE" > said && pwd > where
@@ -76,8 +76,8 @@ RUN exit 9
 
 FROM base
 ARG FOR=us
-COPY --from=made /work/sub /out/
-COPY --from=0 --chown=33:34 --chmod=640 /work/sub/said /owned/deep/said
+COPY --from=made /app/sub /out/
+COPY --from=0 --chown=33:34 --chmod=640 /app/sub/said /owned/deep/said
 COPY <<"A" <<B /inline/
 $HOME
 A
@@ -102,8 +102,8 @@ ONBUILD COPY . /on
 		t.Errorf("it says %q", got)
 	}
 	got := c.ok("run", "--rm", "--entrypoint", "sh", "built", "-c",
-		"cd /; ls -A out out/d; readlink out/link; cat out/where; stat -c '%a %u:%g' owned owned/deep/said home/mine; cat inline/A inline/B; id -u; ls work || true")
-	want := "out:\na\nd\nlink\nsaid\nwhere\n\nout/d:\nb\na\n/work/sub\n755 33:34\n640 33:34\n755 33:33\n$HOME\nmade for us"
+		"cd /; ls -A out out/d; readlink out/link; cat out/where; stat -c '%a %u:%g' owned owned/deep/said home/mine; cat inline/A inline/B; id -u; ls app || true")
+	want := "out:\na\nd\nlink\nsaid\nwhere\n\nout/d:\nb\na\n/app/sub\n755 33:34\n640 33:34\n755 33:33\n$HOME\nmade for us"
 	if !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "\n33") {
 		t.Errorf("it holds %q", got)
 	}
@@ -115,7 +115,7 @@ ONBUILD COPY . /on
 	}
 	history := c.ok("history", "--no-trunc", "--format", "{{.CreatedBy}}", "built")
 	if !strings.HasPrefix(history, "LABEL from=outside\nONBUILD COPY . /on\nHEALTHCHECK --interval=5s CMD-SHELL true\n") ||
-		!strings.Contains(history, "\nCOPY --from=made /work/sub /out/\n") {
+		!strings.Contains(history, "\nCOPY --from=made /app/sub /out/\n") {
 		t.Errorf("its history is\n%s", history)
 	}
 	next := buildContext(t, map[string]string{"Dockerfile": "FROM built\nUSER root\n", "file": "triggered"})

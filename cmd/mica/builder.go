@@ -1,12 +1,12 @@
 package main
 
 import (
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
 	"mica/layerstore"
 	"mica/run"
 	"mica/run/build"
-
-	"github.com/opencontainers/go-digest"
-	"github.com/spf13/cobra"
 )
 
 func (a *app) newBuilderPruneCommand() *cobra.Command {

@@ -6,10 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mica/run/build"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"mica/run/build"
 )
 
 // readSecrets reads --secret and --ssh.

@@ -26,7 +26,7 @@ func platformScope() scope {
 	return sc
 }
 
-// env gives the arguments that have a value, sorted.
+// list gives the arguments that have a value, as NAME=VALUE, sorted.
 func (sc scope) list() []string {
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(sc)) {

@@ -4,7 +4,7 @@
 //
 // Instructions that only change how containers run (ENV, CMD, LABEL ...) change
 // the configuration of the stage; those that change files make a layer each. For a
-// layer a fleeting container is made over the image so far, work is done in it, and
+// layer a container is made over the image so far that goes with the build, work is done in it, and
 // it is committed:
 //
 //	RUN         the command runs in it
@@ -18,5 +18,5 @@
 //
 // Every committed image carries a key: a hash of the image below, of the
 // configuration, and of all that the step depends on (its text, variables, the content of files). A step
-// whose key an image of the store carries is not done again. Times are no part of keys.
+// whose key an image of the store carries is not done again. The times of files are no part of keys.
 package build

@@ -79,14 +79,16 @@ func unpackContext(r io.Reader, temp string) (*Fetched, error) {
 		return nil, err
 	}
 	defer root.Close()
-	if err := archive.Unpack(readable(head), root, "the context", false, false); err != nil {
+	open := readable(head)
+	defer open.Close()
+	if err := archive.Unpack(open, root, "the context", false, false); err != nil {
 		return nil, fmt.Errorf("unpack the context: %w", err)
 	}
 	return &Fetched{Path: filepath.Clean(dir), Remote: true}, nil
 }
 
 // readable is an archive in which the owner may read everything. What is unpacked belongs to the user, who has to.
-func readable(r io.Reader) io.Reader {
+func readable(r io.Reader) io.ReadCloser {
 	out, w := io.Pipe()
 	go func() {
 		in, tw := tar.NewReader(r), tar.NewWriter(w)

@@ -5,11 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"mica/internal/imageref"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"mica/internal/imageref"
 )
 
 // isGit tells whether an address is that of a git repository: ADDRESS.git[#REF[:DIRECTORY]].

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"mica/layerstore"
-	"mica/run"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+
+	"mica/layerstore"
+	"mica/run"
 )
 
 // isOurs tells whether a platform is this machine's.
