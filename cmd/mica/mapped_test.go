@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,21 +17,30 @@ import (
 // pages; it then waits for its end.
 const mapVariable = "MICA_TEST_MAP"
 
+// mappedPages is how many it writes, each with one line. They are so many that
+// the kernel is not done with them before somebody can look.
+const mappedPages = 1 << 13
+
 // writeMapped does that.
 func writeMapped(path string) error {
-	const text = "written through a mapped page\n"
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return err
 	}
-	if err := f.Truncate(int64(len(text))); err != nil {
+	size := mappedPages * os.Getpagesize()
+	if err := f.Truncate(int64(size)); err != nil {
 		return err
 	}
-	page, err := unix.Mmap(int(f.Fd()), 0, len(text), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	pages, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return err
 	}
-	copy(page, text)
+	if err := f.Close(); err != nil {
+		return err
+	}
+	for at := 0; at < size; at += os.Getpagesize() {
+		copy(pages[at:], "written through a mapped page\n")
+	}
 	fmt.Println("written")
 	time.Sleep(time.Hour)
 	return nil
@@ -40,16 +51,18 @@ func writeMapped(path string) error {
 func TestMappedPagesOfRunningContainer(t *testing.T) {
 	c := newCLI(t)
 	for _, userns := range []string{"auto", "single"} {
-		c.remove("mapper")
-		c.ok("run", "-d", "--userns", userns, "--name", "mapper", "-v", filepath.Join(shared.dir, "mica")+":/bin/mapper:ro",
-			"-e", mapVariable+"=/srv/mapped", "base", "mapper")
-		until(t, "the write", func() bool { return strings.Contains(c.run("logs", "mapper").stdout, "written") })
-		c.ok("commit", "mapper", "with-mapped")
-		if got := c.ok("run", "--rm", "with-mapped", "cat", "/srv/mapped"); got != "written through a mapped page" {
-			t.Errorf("--userns %s: the image has %q", userns, got)
+		for _, user := range []string{"root", "web"} {
+			c.remove("mapper")
+			c.ok("run", "-d", "--userns", userns, "-u", user, "--name", "mapper", "-v", filepath.Join(shared.dir, "mica")+":/bin/mapper:ro",
+				"-e", mapVariable+"=/tmp/ma pped", "base", "mapper")
+			until(t, "the write", func() bool { return strings.Contains(c.run("logs", "mapper").stdout, "written") })
+			c.ok("commit", "mapper", "with-mapped")
+			if got := c.ok("run", "--rm", "with-mapped", "sh", "-c", "wc -l <'/tmp/ma pped'"); got != strconv.Itoa(mappedPages) {
+				t.Errorf("--userns %s -u %s: the image has %s of %d pages", userns, user, got, mappedPages)
+			}
+			c.ok("rm", "-f", "mapper")
+			c.ok("rmi", "-f", "with-mapped")
 		}
-		c.ok("rm", "-f", "mapper")
-		c.ok("rmi", "-f", "with-mapped")
 	}
 }
 
@@ -69,8 +82,26 @@ func TestMappedPagesOfHome(t *testing.T) {
 		t.Fatalf("the upper of the home directory has %q, %v", found, err)
 	}
 	content, err := os.ReadFile(found[0])
-	if err != nil || !strings.HasPrefix(string(content), "written through") {
-		t.Errorf("the upper of the home directory has %q, %v", content, err)
+	if got := bytes.Count(content, []byte("\n")); err != nil || got != mappedPages {
+		t.Errorf("the upper of the home directory has %d of %d pages, %v", got, mappedPages, err)
 	}
 	c.ok("rm", "-f", "home-mapper")
+}
+
+// What a program has put into mapped pages and not synced when it ends is there
+// when the container has ended.
+func TestMappedPagesOfEndedContainer(t *testing.T) {
+	c := newCLI(t)
+	c.remove("mapper")
+	c.ok("run", "-d", "--name", "mapper", "-v", filepath.Join(shared.dir, "mica")+":/bin/mapper:ro",
+		"-e", mapVariable+"=/srv/mapped", "base", "mapper")
+	until(t, "the write", func() bool { return strings.Contains(c.run("logs", "mapper").stdout, "written") })
+	c.ok("kill", "mapper")
+	c.run("wait", "mapper")
+	c.ok("commit", "mapper", "with-mapped")
+	if got := c.ok("run", "--rm", "with-mapped", "sh", "-c", "wc -l </srv/mapped"); got != strconv.Itoa(mappedPages) {
+		t.Errorf("the image has %s of %d pages", got, mappedPages)
+	}
+	c.ok("rm", "-f", "mapper")
+	c.ok("rmi", "-f", "with-mapped")
 }

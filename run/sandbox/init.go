@@ -54,6 +54,7 @@ type initProcess struct {
 	last  int // highest capability of the kernel
 	pts   int // O_PATH descriptor of the sandbox's devpts
 	null  int // the sandbox's /dev/null
+	proc  int // O_PATH descriptor of the sandbox's /proc
 
 	usual   chan struct{} // closed when the usual signals are forwarded
 	mainTTY *tty          // of the main process, until that takes it
@@ -114,23 +115,6 @@ func (i *initProcess) run() error {
 			closeAll(fds)
 		}
 	}
-}
-
-// sync has the kernel write back what programs have put into mapped pages of the mounts that are served from outside.
-func (i *initProcess) sync() {
-	points := []string{"/"}
-	for _, m := range i.setup.Mounts {
-		if m.Kind == MountFUSE {
-			points = append(points, m.Target)
-		}
-	}
-	for _, point := range points {
-		if fd, err := unix.Open(point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
-			_ = unix.Syncfs(fd) // a server that fails says so to those who wrote
-			unix.Close(fd)
-		}
-	}
-	i.conn.send(&message{Op: opSynced})
 }
 
 // closeInherited closes what the supervisor inherited from its own parent without close-on-exec.

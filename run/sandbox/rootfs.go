@@ -115,14 +115,12 @@ func (i *initProcess) settle() error {
 	return nil
 }
 
-// showProc hands out /proc, which tells the servers outside about the processes that use them.
-func (i *initProcess) showProc() error {
-	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
+// showProc opens /proc and hands it out, which tells the servers outside about the processes that use them.
+func (i *initProcess) showProc() (err error) {
+	if i.proc, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("open /proc: %w", err)
 	}
-	defer unix.Close(proc)
-	return i.conn.send(&message{Op: opProc}, proc)
+	return i.conn.send(&message{Op: opProc}, i.proc)
 }
 
 // builder holds descriptors of mounts that are not in place yet.
