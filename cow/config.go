@@ -73,7 +73,8 @@ type Config struct {
 	// lower ones always are.
 	NoAtime bool
 	// LockWait is how long to wait for an upper that is in use: the server of
-	// a mount that has just gone is busy for a moment longer.
+	// a mount that has just gone is busy for a moment longer. It is at least a
+	// second.
 	LockWait time.Duration
 	// StaticNlink shows 1 as the link count of every directory.
 	StaticNlink bool

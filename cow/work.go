@@ -40,6 +40,10 @@ type workDir struct {
 	alone   bool   // the disk makes no links of whiteouts; guarded by FS.tree
 }
 
+// minLockWait is how long a lock may outlive the server that has it: a process that it was just starting when it was killed
+// has its descriptors, up to execve(2).
+const minLockWait = time.Second
+
 // openWork locks and prepares the work directory.
 func (f *FS) openWork() error {
 	w := &workDir{fd: -1, staging: -1, maps: -1, indexed: make(map[uint64]bool)}
@@ -63,7 +67,7 @@ func (f *FS) openWork() error {
 	if f.cfg.Observe {
 		return f.openIndex(false)
 	}
-	if err := waitFlock(w.fd, f.cfg.LockWait); err != nil {
+	if err := waitFlock(w.fd, max(f.cfg.LockWait, minLockWait)); err != nil {
 		if err == unix.EWOULDBLOCK {
 			return fmt.Errorf("open upper directory %s: %w", f.cfg.Upper, ErrInUse)
 		}
