@@ -89,19 +89,21 @@ func TestMappedPagesOfHome(t *testing.T) {
 }
 
 // What a program has put into mapped pages and not synced when it ends is there
-// when the container has ended.
+// when the container has ended, whether it is the main process or another one.
 func TestMappedPagesOfEndedContainer(t *testing.T) {
 	c := newCLI(t)
-	c.remove("mapper")
-	c.ok("run", "-d", "--name", "mapper", "-v", filepath.Join(shared.dir, "mica")+":/bin/mapper:ro",
-		"-e", mapVariable+"=/srv/mapped", "base", "mapper")
-	until(t, "the write", func() bool { return strings.Contains(c.run("logs", "mapper").stdout, "written") })
-	c.ok("kill", "mapper")
-	c.run("wait", "mapper")
-	c.ok("commit", "mapper", "with-mapped")
-	if got := c.ok("run", "--rm", "with-mapped", "sh", "-c", "wc -l </srv/mapped"); got != strconv.Itoa(mappedPages) {
-		t.Errorf("the image has %s of %d pages", got, mappedPages)
+	for _, command := range [][]string{{"mapper"}, {"sh", "-c", "mapper & wait"}} {
+		c.remove("mapper")
+		c.ok(append([]string{"run", "-d", "--name", "mapper", "-v", filepath.Join(shared.dir, "mica") + ":/bin/mapper:ro",
+			"-e", mapVariable + "=/srv/mapped", "base"}, command...)...)
+		until(t, "the write", func() bool { return strings.Contains(c.run("logs", "mapper").stdout, "written") })
+		c.ok("kill", "mapper")
+		c.run("wait", "mapper")
+		c.ok("commit", "mapper", "with-mapped")
+		if got := c.ok("run", "--rm", "with-mapped", "sh", "-c", "wc -l </srv/mapped"); got != strconv.Itoa(mappedPages) {
+			t.Errorf("%s: the image has %s of %d pages", command, got, mappedPages)
+		}
+		c.ok("rm", "-f", "mapper")
+		c.ok("rmi", "-f", "with-mapped")
 	}
-	c.ok("rm", "-f", "mapper")
-	c.ok("rmi", "-f", "with-mapped")
 }

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"os"
+	"time"
 )
 
 // Config describes one sandbox. Only Root and Process.Args are required.
@@ -62,6 +63,9 @@ type Root struct {
 	// filesystem is unmounted. When it returns while the sandbox runs, the sandbox is killed.
 	// owner is nil unless ids are emulated, and may be called until ServeRoot returns.
 	ServeRoot func(dev *os.File, owner OwnerFunc) error
+	// Drain, if set, returns when the kernel has no request for ServeRoot, or after limit. It is called before the mount
+	// goes, with which the kernel drops what waits, and by Sync.
+	Drain func(limit time.Duration)
 	// Abandon, if set, is called in a goroutine of its own when every process of the sandbox has ended. It makes ServeRoot
 	// return, by and by, when files of the mount that were handed out of the sandbox keep it from being unmounted.
 	Abandon func()
@@ -97,6 +101,8 @@ type Mount struct {
 
 	// Serve is to a MountFUSE what Root.ServeRoot is to the root. Its ids are those of the sandbox.
 	Serve func(dev *os.File) error `json:"-"`
+	// Drain is to a MountFUSE what Root.Drain is to the root.
+	Drain func(limit time.Duration) `json:"-"`
 	// Abandon is to a MountFUSE what Root.Abandon is to the root.
 	Abandon func() `json:"-"`
 }

@@ -22,13 +22,23 @@
 // Everything that init is asked for later (another process, a signal, a window size) goes over the control socket, so
 // nothing in this package ever needs setns(2), which a multi-threaded Go program cannot use for user and mount namespaces.
 //
+// # How a sandbox ends
+//
+//	supervisor                                   init
+//	Main().Wait returns           <------------  exit (status) of the main process
+//	                                             kills the other processes and waits for them
+//	waits for the servers         <------------  empty
+//	                              ------------>  end: exits, and the kernel takes the mounts away
+//	Wait returns
+//
 // # What protects the host from the sandbox
 //
 // Init holds no descriptor of the host besides the control socket, a pipe for its last words and, with one id, the memory
 // in which it tells the supervisor of credentials, once the sandbox runs. It is not dumpable, so that
 // /proc/1/{exe,fd,root,mem} are closed to the processes in the sandbox, and where those get CAP_SYS_PTRACE or
-// CAP_SYS_ADMIN it runs from a sealed copy of the executable; no later process gets these otherwise. Mount targets are resolved inside the root by openat2(2), so that a symbolic link in
-// an image cannot lead a mount elsewhere. Processes have exactly the descriptors 0, 1 and 2.
+// CAP_SYS_ADMIN it runs from a sealed copy of the executable; no later process gets these otherwise. Mount targets are
+// resolved inside the root by openat2(2), so that a symbolic link in an image cannot lead a mount elsewhere. Processes have
+// exactly the descriptors 0, 1 and 2.
 //
 // The supervisor treats what comes over the control socket as data from an untrusted peer.
 //

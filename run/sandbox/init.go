@@ -62,6 +62,7 @@ type initProcess struct {
 	emulation *emulation // nil unless ids are emulated
 
 	mu      sync.Mutex
+	ending  bool          // no new processes
 	procs   map[int]int   // process id -> process number
 	spawned chan struct{} // there is (again) something to wait for
 }
@@ -111,6 +112,8 @@ func (i *initProcess) run() error {
 			i.signal(m.ID, syscall.Signal(m.Signal))
 		case opSync:
 			go i.sync()
+		case opEnd:
+			return nil
 		default:
 			closeAll(fds)
 		}
@@ -158,6 +161,9 @@ func (i *initProcess) start(id int, spec *wireSpec, fds []int) {
 		}
 		return
 	}
+	if err == errEnding {
+		return // the supervisor says so itself
+	}
 	answer := &message{Op: opError, ID: id, Msg: err.Error()}
 	var se *StartError
 	if errors.As(err, &se) {
@@ -169,10 +175,15 @@ func (i *initProcess) start(id int, spec *wireSpec, fds []int) {
 	}
 }
 
+var errEnding = errors.New("the sandbox is ending")
+
 // startLocked starts, enters and reports a process while nothing can be reaped, so that its start is reported before its end.
 func (i *initProcess) startLocked(id int, spec *wireSpec, fds []int) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if i.ending {
+		return errEnding
+	}
 	pid, master, err := i.spawn(spec, fds)
 	if err != nil {
 		return err
@@ -214,9 +225,25 @@ func (i *initProcess) reap() {
 		}
 		i.conn.send(&message{Op: opExit, ID: id, Status: st})
 		if id == 0 {
-			os.Exit(0) // the kernel kills what is left in the namespace
+			i.end()
+			return
 		}
 	}
+}
+
+// end kills what is left in the sandbox, and has the servers finish before init goes, and the mounts with it: what processes
+// had put into mapped pages may be on its way to them still.
+func (i *initProcess) end() {
+	i.mu.Lock()
+	i.ending = true
+	i.mu.Unlock()
+	unix.Kill(-1, unix.SIGKILL)
+	for {
+		if _, err := syscall.Wait4(-1, nil, 0, nil); err == syscall.ECHILD {
+			break
+		}
+	}
+	i.conn.send(&message{Op: opEmpty})
 }
 
 // signal sends a signal to a process by its number. The lock keeps its process id from being given to another.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -48,6 +49,8 @@ type Sandbox struct {
 	proc      int              // descriptor of the sandbox's /proc plus one; 0: not known (any more)
 
 	tracing sync.Mutex // while there is a tracer
+
+	empty sync.Once // init has said that it is alone
 
 	syncMu sync.Mutex    // one sync at a time
 	synced chan struct{} // its answer
@@ -235,6 +238,13 @@ func (s *Sandbox) handle(m *message, fds []int) bool {
 		case s.synced <- struct{}{}:
 		default:
 		}
+	case opEmpty:
+		s.empty.Do(func() {
+			go func() {
+				s.drain(endDrain)
+				s.conn.send(&message{Op: opEnd})
+			}()
+		})
 	case opStarted:
 		s.mu.Lock()
 		p := s.procs[m.ID]
@@ -303,7 +313,26 @@ func (s *Sandbox) Sync() {
 	}
 	select {
 	case <-s.synced:
+		s.drain(syncDrain)
 	case <-s.done:
+	}
+}
+
+// How long the servers are waited for.
+const (
+	endDrain  = time.Minute            // nobody gives them more to do
+	syncDrain = 100 * time.Millisecond // processes may go on
+)
+
+// drain returns when the servers have nothing to do, or after limit for each.
+func (s *Sandbox) drain(limit time.Duration) {
+	if s.cfg.Root.Drain != nil {
+		s.cfg.Root.Drain(limit)
+	}
+	for _, m := range s.cfg.Mounts {
+		if m.Drain != nil {
+			m.Drain(limit)
+		}
 	}
 }
 

@@ -19,7 +19,7 @@ const (
 )
 
 // Operations of a message. The supervisor sends opSetup once, then opMaps and opNet when Setup asks to wait for them, then any
-// number of opStart, opSignal and opSync. Init answers with the others.
+// number of opStart, opSignal and opSync, and opEnd at last. Init answers with the others.
 const (
 	opSetup  = "setup"
 	opMaps   = "maps"
@@ -27,10 +27,12 @@ const (
 	opStart  = "start"
 	opSignal = "signal"
 	opSync   = "sync"
+	opEnd    = "end" // answer to opEmpty
 
 	opFuse    = "fuse"    // carries the /dev/fuse descriptor of the root
 	opStarted = "started" // answer to opStart (and, for process 0, to opSetup); carries the terminal, if any
 	opExit    = "exit"    // a started process ended
+	opEmpty   = "empty"   // the main process has ended, and every other one: init alone is left
 	opError   = "error"   // opStart or opSetup failed
 	opProc    = "proc"    // carries a descriptor of the sandbox's /proc
 	opSynced  = "synced"  // answer to opSync

@@ -360,6 +360,7 @@ func (sess *session) serveRoot(box *sandbox.Config) error {
 			owner = o
 			return sess.server.Serve(dev)
 		},
+		Drain:   sess.server.Drain,
 		Abandon: func() { sess.server.AbandonWhenIdle(tree.AbandonAfter) },
 	}
 	return nil

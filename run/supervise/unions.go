@@ -54,6 +54,7 @@ func (sess *session) serveUnion(s *supervisor, m *record.Mount, to *sandbox.Moun
 	}
 	to.Kind, to.Subpath, to.Serve = sandbox.MountFUSE, m.Subpath, server.Serve
 	to.NoSuid, to.NoDev = true, true
+	to.Drain = server.Drain
 	to.Abandon = func() { server.AbandonWhenIdle(tree.AbandonAfter) }
 	return nil
 }
