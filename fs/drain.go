@@ -1,6 +1,9 @@
 package fs
 
 import (
+	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,4 +42,24 @@ func (s *Server) pending() bool {
 		return true
 	}
 	return s.crew.busy()
+}
+
+// unmountDrain is how long Unmount waits for a server, which may not answer at all any more.
+const unmountDrain = time.Second
+
+// drainMount returns when the kernel has no request for the server of a mount, or else after unmountDrain. It sends none
+// itself. Where the kernel does not show how many there are, it returns at once.
+func drainMount(dir string) {
+	var st unix.Statx_t
+	if unix.Statx(unix.AT_FDCWD, dir, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st) != nil {
+		return
+	}
+	// The name of a connection is the number of the device as the kernel itself has it.
+	waiting := fmt.Sprintf("/sys/fs/fuse/connections/%d/waiting", st.Dev_major<<20|st.Dev_minor)
+	for deadline := time.Now().Add(unmountDrain); time.Now().Before(deadline); time.Sleep(drainPoll) {
+		n, err := os.ReadFile(waiting)
+		if err != nil || strings.TrimSpace(string(n)) == "0" {
+			return
+		}
+	}
 }

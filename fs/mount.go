@@ -177,6 +177,7 @@ func receiveDescriptor(sock *os.File) (*os.File, error) {
 
 // Unmount takes a mount away: by fusermount3, or lazily where the process may.
 func Unmount(dir string) error {
+	drainMount(dir)
 	if os.Geteuid() == 0 {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); !errors.Is(err, unix.EPERM) {
 			if err != nil {

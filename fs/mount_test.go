@@ -36,6 +36,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if path := os.Getenv(mapVariable); path != "" {
+		if err := writeMapped(path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if path := os.Getenv(execVariable); path != "" {
 		fmt.Fprintln(os.Stderr, execDirty(path))
 		os.Exit(1)

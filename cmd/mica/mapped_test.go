@@ -19,7 +19,7 @@ const mapVariable = "MICA_TEST_MAP"
 
 // mappedPages is how many it writes, each with one line. They are so many that
 // the kernel is not done with them before somebody can look.
-const mappedPages = 1 << 13
+const mappedPages = 1 << 12
 
 // writeMapped does that.
 func writeMapped(path string) error {
