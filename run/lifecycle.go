@@ -68,7 +68,7 @@ func (e *Engine) Signal(c *record.Container, sig syscall.Signal) error {
 
 // waitEnd waits until a container that was killed has ended.
 func (e *Engine) waitEnd(c *record.Container) error {
-	_, err := e.Wait(context.Background(), c)
+	_, err := e.wait(context.Background(), c, true)
 	if errors.Is(err, record.ErrNotFound) {
 		return nil
 	}
@@ -121,8 +121,13 @@ func dialAlive(ctx context.Context, c *record.Container) (*control.Conn, error) 
 }
 
 // Wait waits until a container has ended and gives its exit code, also if it is
-// removed then.
+// removed then, or started again.
 func (e *Engine) Wait(ctx context.Context, c *record.Container) (int, error) {
+	return e.wait(ctx, c, false)
+}
+
+// wait is Wait that can wait until it has ended for good.
+func (e *Engine) wait(ctx context.Context, c *record.Container, forGood bool) (int, error) {
 	if err := c.Refresh(); err != nil {
 		return 0, err
 	}
@@ -134,7 +139,7 @@ func (e *Engine) Wait(ctx context.Context, c *record.Container) (int, error) {
 		defer conn.Close()
 		stop := context.AfterFunc(ctx, func() { conn.Close() })
 		defer stop()
-		if err = conn.SendJSON(control.KindRequest, control.Request{Op: control.OpWait}); err == nil {
+		if err = conn.SendJSON(control.KindRequest, control.Request{Op: control.OpWait, ForGood: forGood}); err == nil {
 			var exit control.Exit
 			if err = conn.Expect(control.KindExit, &exit); err == nil {
 				return exit.Code, nil

@@ -438,3 +438,20 @@ func TestKilledCreate(t *testing.T) {
 		return err == nil && len(left) == 0
 	})
 }
+
+// TestWaitForRun: the end of a run counts, though a policy starts the container again.
+func TestWaitForRun(t *testing.T) {
+	c := newCLI(t)
+	c.remove("again-and-again")
+	c.ok("run", "-d", "--name", "again-and-again", "--restart", "always", "base", "sh", "-c", "sleep 0.3; exit 4")
+	for range 2 {
+		if got := c.ok("wait", "again-and-again"); got != "4" {
+			t.Errorf("wait: %q", got)
+		}
+	}
+	c.ok("kill", "again-and-again")
+	if got := c.ok("wait", "again-and-again"); got == "" {
+		t.Error("wait says nothing of a container that was killed")
+	}
+	c.ok("rm", "again-and-again")
+}

@@ -18,7 +18,7 @@ const (
 	OpStop    Op = "stop"   // answers when the container has ended
 	OpPause   Op = "pause"  // answers when all processes are stopped
 	OpUnpause Op = "unpause"
-	OpWait    Op = "wait"     // Exit when the container has ended
+	OpWait    Op = "wait"     // Exit when the container has ended, or a run of it
 	OpResize  Op = "resize"   // the main process's terminal
 	OpPids    Op = "pids"     // [PidList]
 	OpCommit  Op = "commit"   // [CommitResult]
@@ -39,6 +39,7 @@ type Request struct {
 	Signal  int          `json:",omitempty"`
 	Timeout *float64     `json:",omitempty"` // seconds before a stop kills
 	Keep    bool         `json:",omitempty"` // a stop is followed by a start: the container is not removed
+	ForGood bool         `json:",omitempty"` // wait for an end after which no policy starts it again
 	Size    *Size        `json:",omitempty"`
 	Commit  *Commit      `json:",omitempty"`
 	Path    string       `json:",omitempty"` // in the container

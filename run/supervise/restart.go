@@ -25,6 +25,8 @@ func (s *supervisor) loop(sess *session) {
 			st.Status = record.Restarting
 			st.Restarts++
 			_ = s.c.WriteState()
+			close(s.over)
+			s.over = make(chan struct{})
 		}
 		s.mu.Unlock()
 		if !again || !s.pause(delay) {

@@ -128,12 +128,11 @@ func (s *supervisor) handle(ctx context.Context, conn *control.Conn, req *contro
 		return conn.SendJSON(control.KindOK, nil)
 	case control.OpWait:
 		defer s.keepUntilTold()()
-		select {
-		case <-s.ended:
-			return conn.SendJSON(control.KindExit, control.Exit{Code: s.finalCode()})
-		case <-ctx.Done():
-			return ctx.Err()
+		code, err := s.waitExit(ctx, req.ForGood)
+		if err != nil {
+			return err
 		}
+		return conn.SendJSON(control.KindExit, control.Exit{Code: code})
 	case control.OpExec:
 		return s.exec(ctx, conn, req.Exec)
 	case control.OpPids:

@@ -67,7 +67,8 @@ type supervisor struct {
 	signalled bool       // this process was told to end before that, as when the machine stops: no wish of the user's
 	keepers   int        // those who will start it again: while there are any, it is not removed when it ends
 	ended     chan struct{}
-	exitCode  int
+	over      chan struct{}  // closed, and made anew, when a run is over after which another one comes
+	exitCode  int            // of the last run
 	vanished  bool           // a container that is removed when it ends has ended, and is out of sight
 	told      sync.WaitGroup // of the end, before this process ends; joined before ended is closed
 }
@@ -104,7 +105,7 @@ func Main(open func(root string) (Engine, error)) int {
 		return 1
 	}
 	s := &supervisor{engine: e, c: c, lock: record.InheritLock(lockFile), start: req.Start, ahead: ahead,
-		hub: newHub(c), ended: make(chan struct{})}
+		hub: newHub(c), ended: make(chan struct{}), over: make(chan struct{})}
 	if err := s.run(conn); err != nil {
 		_ = conn.SendError(err)
 		return 1
@@ -303,11 +304,23 @@ func (s *supervisor) keepUntilTold() (done func()) {
 	}
 }
 
-// finalCode is the exit code of a container that has ended for good.
-func (s *supervisor) finalCode() int {
+// waitExit gives the exit code of the current run, or of the last one where the container has to have ended for good.
+func (s *supervisor) waitExit(ctx context.Context, forGood bool) (int, error) {
+	s.mu.Lock()
+	over := s.over
+	s.mu.Unlock()
+	if forGood {
+		over = nil
+	}
+	select {
+	case <-over:
+	case <-s.ended:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.exitCode
+	return s.exitCode, nil
 }
 
 // current gives what runs now.
