@@ -30,7 +30,7 @@ func init() {
 	case len(args) == 1 && args[0] == supervise.Name, len(args) == 2 && args[1] == supervise.Flag:
 		sandbox.NameProcess(supervise.Name)
 		apart(func() int {
-			return supervise.Main(func(root string) (supervise.Engine, error) { return openEngine(root) })
+			return supervise.Main(len(args) == 2, func(root string) (supervise.Engine, error) { return openEngine(root) })
 		})
 	case len(args) == 1 && args[0] == mountserver.Name:
 		apart(mountserver.Main)

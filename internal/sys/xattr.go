@@ -49,6 +49,9 @@ func at(name string) uintptr {
 // procPath is the name of an object for the path-based calls: the descriptor's
 // magic link and one component, which is not followed.
 func procPath(dirfd int, name string) string {
+	if dirfd == unix.AT_FDCWD {
+		return name
+	}
 	if name == "" {
 		return FdPath(dirfd)
 	}

@@ -1,18 +1,25 @@
 package limits
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"mica/internal/sys"
 	"mica/run/record"
 )
+
+// initThreads is how many threads the init of a container may have, which is in the cgroup with everything else: it must not
+// fail for want of them.
+const initThreads = 24
 
 // limitFiles are the files of a cgroup that set the limits of a container, by the controller that they belong to; see
 // cgroups(7) and the kernel's admin-guide/cgroup-v2.
@@ -26,10 +33,10 @@ func limitFiles(host *record.HostConfig) (files [][2]string, controllers []strin
 	}
 	if host.CPUs > 0 {
 		const period = 100_000 // microseconds
-		add("cpu", "cpu.max", fmt.Sprintf("%d %d", max(int64(host.CPUs*period), 1000), period))
+		add("cpu", "cpu.max", fmt.Sprintf("%d %d", max(int64(math.Round(host.CPUs*period)), 1000), period))
 	}
 	if host.PidsLimit > 0 {
-		add("pids", "pids.max", strconv.FormatInt(host.PidsLimit, 10))
+		add("pids", "pids.max", strconv.FormatInt(host.PidsLimit+initThreads, 10))
 	}
 	return files, controllers
 }
@@ -62,11 +69,45 @@ func Cgroup(host *record.HostConfig) (*os.File, error) {
 	return os.Open(dir)
 }
 
+// Remove removes a cgroup whose processes have ended; nil is none.
+func Remove(cgroup *os.File) {
+	if cgroup != nil {
+		cgroup.Close()
+		_ = os.Remove(cgroup.Name())
+	}
+}
+
+// StepAside moves this process from the cgroup that was made for it into one below: the kernel hands controllers on to others
+// from none that has processes of its own.
+func StepAside() error {
+	top, err := unifiedMount()
+	if err != nil {
+		return err
+	}
+	own, err := ownCgroup()
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(top, own, "supervisor")
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("make a cgroup: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0); err != nil {
+		return fmt.Errorf("change to a cgroup: %w", err)
+	}
+	return nil
+}
+
+// leftAlone is how old a cgroup is at least that a supervisor has left behind; it may have to be entered still before that.
+const leftAlone = time.Minute
+
 // tidyCgroups removes the cgroups of containers that have ended. The kernel refuses it for others.
 func tidyCgroups(parent string) {
 	old, _ := filepath.Glob(filepath.Join(parent, cgroupPrefix+"*"))
 	for _, dir := range old {
-		_ = unix.Rmdir(dir)
+		if fi, err := os.Stat(dir); err == nil && time.Since(fi.ModTime()) > leftAlone {
+			_ = unix.Rmdir(dir)
+		}
 	}
 }
 
@@ -77,13 +118,22 @@ func delegatedCgroup(controllers []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	own, err := ownCgroup()
+	if err != nil {
+		return "", err
+	}
+	return delegatedBelow(top, own, controllers)
+}
+
+// ownCgroup is the path of this process's cgroup in its hierarchy.
+func ownCgroup() (string, error) {
 	data, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return "", fmt.Errorf("find the own cgroup: %w", err)
 	}
 	for line := range strings.Lines(string(data)) {
 		if own, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-			return delegatedBelow(top, own, controllers)
+			return own, nil
 		}
 	}
 	return "", errNoCgroup

@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"strings"
 	"testing"
 
 	"mica/run/record"
@@ -12,9 +11,15 @@ import (
 
 func TestLimitFiles(t *testing.T) {
 	files, controllers := limitFiles(&record.HostConfig{Memory: 64 << 20, CPUs: 1.5, PidsLimit: 20})
-	want := [][2]string{{"memory.max", "67108864"}, {"cpu.max", "150000 100000"}, {"pids.max", "20"}}
+	want := [][2]string{{"memory.max", "67108864"}, {"cpu.max", "150000 100000"}, {"pids.max", "44"}}
 	if !reflect.DeepEqual(files, want) || !reflect.DeepEqual(controllers, []string{"memory", "cpu", "pids"}) {
 		t.Errorf("%v, %v", files, controllers)
+	}
+	// The least of a processor is 1 %.
+	for cpus, want := range map[float64]string{0.005: "1000 100000", 0.29: "29000 100000", 2.5: "250000 100000"} {
+		if files, _ := limitFiles(&record.HostConfig{CPUs: cpus}); len(files) != 1 || files[0][1] != want {
+			t.Errorf("%v processors: %v, want %s", cpus, files, want)
+		}
 	}
 	if files, controllers := limitFiles(&record.HostConfig{}); files != nil || controllers != nil {
 		t.Errorf("without limits: %v, %v", files, controllers)
@@ -56,15 +61,6 @@ func TestDelegatedBelow(t *testing.T) {
 		got, err := delegatedBelow(top, c.own, c.controllers)
 		if c.want == "" && err == nil || c.want != "" && got != filepath.Join(top, c.want) {
 			t.Errorf("%s for %v: %q, %v", c.own, c.controllers, got, err)
-		}
-	}
-}
-
-// TestScopeProperties: the least of a processor is 1 %, as in a cgroup of our own.
-func TestScopeProperties(t *testing.T) {
-	for cpus, want := range map[float64]string{0: "", 0.005: "-p CPUQuota=1%", 0.29: "-p CPUQuota=29%", 2.5: "-p CPUQuota=250%"} {
-		if got := strings.Join(scopeProperties(&record.HostConfig{CPUs: cpus}), " "); got != want {
-			t.Errorf("%v processors: %s, want %s", cpus, got, want)
 		}
 	}
 }

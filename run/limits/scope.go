@@ -2,19 +2,16 @@ package limits
 
 import (
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"mica/run/record"
 )
 
-// Scope gives the command line that starts this executable with an argument under the limits
-// the container asks for: by a scope of the user's systemd, which is who delegates cgroups.
-func Scope(host *record.HostConfig, arg string) (string, []string, error) {
+// Scope gives the command line that starts this executable with an argument in a cgroup of its own, in which it can make
+// others: a scope of the user's systemd, which is who delegates cgroups.
+func Scope(arg string) (string, []string, error) {
 	systemdRun, err := userManager()
 	if err != nil {
 		return "", nil, err
@@ -23,23 +20,24 @@ func Scope(host *record.HostConfig, arg string) (string, []string, error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("find the own executable: %w", err)
 	}
-	cmd := append([]string{systemdRun, "--user", "--scope", "--quiet", "--collect"}, scopeProperties(host)...)
+	cmd := []string{systemdRun, "--user", "--scope", "--quiet", "--collect", "-p", "Delegate=yes"}
+	if systemdVersion(systemdRun) >= 252 {
+		// A process that has taken too much memory is not the end of the others.
+		cmd = append(cmd, "-p", "OOMPolicy=continue")
+	}
 	// systemd-run passes arguments on but not argv[0].
 	return systemdRun, append(cmd, "--", exe, arg), nil
 }
 
-// scopeProperties are the options that set a scope's limits.
-func scopeProperties(host *record.HostConfig) (args []string) {
-	if host.Memory > 0 {
-		args = append(args, "-p", "MemoryMax="+strconv.FormatInt(host.Memory, 10))
+// systemdVersion is the version of systemd, 0 if it does not tell.
+func systemdVersion(systemdRun string) int {
+	out, _ := exec.Command(systemdRun, "--version").Output()
+	fields := strings.Fields(string(out)) // "systemd 252 (252.38-1~deb12u1)"
+	if len(fields) < 2 {
+		return 0
 	}
-	if host.CPUs > 0 {
-		args = append(args, "-p", fmt.Sprintf("CPUQuota=%d%%", max(int(math.Round(host.CPUs*100)), 1))) // 0% is refused
-	}
-	if host.PidsLimit > 0 {
-		args = append(args, "-p", "TasksMax="+strconv.FormatInt(host.PidsLimit, 10))
-	}
-	return args
+	n, _ := strconv.Atoi(fields[1])
+	return n
 }
 
 // userManager finds the tool to ask the user's systemd with, where there is one.

@@ -13,6 +13,7 @@ type Config struct {
 	Domain   string // of the kernel's domain name; empty: the host's stays
 
 	Shared Shared
+	Cgroup *os.File // the cgroup in which the sandbox runs; nil: that of this process
 
 	Network Network
 	Ports   []Port // NetworkPasta only

@@ -16,10 +16,11 @@ type initKind struct {
 	shared   Shared
 	emulates bool   // ids; see package ids
 	bounding uint64 // capabilities that processes may have
+	cgroup   *os.File
 }
 
 func (k *initKind) equal(other *initKind) bool {
-	return slices.Equal(k.ids.UIDs, other.ids.UIDs) && slices.Equal(k.ids.GIDs, other.ids.GIDs) && k.ids.Helpers == other.ids.Helpers &&
+	return k.cgroup == other.cgroup && slices.Equal(k.ids.UIDs, other.ids.UIDs) && slices.Equal(k.ids.GIDs, other.ids.GIDs) && k.ids.Helpers == other.ids.Helpers &&
 		k.ownNet == other.ownNet && k.shared == other.shared && k.emulates == other.emulates && (k.bounding&reachInit != 0) == (other.bounding&reachInit != 0)
 }
 
@@ -132,6 +133,9 @@ func (s *Sandbox) attributes() *syscall.SysProcAttr {
 	}
 	if _, err := os.Lstat("/proc/self/ns/cgroup"); err == nil && !s.kind.shared.Cgroup {
 		a.Cloneflags |= unix.CLONE_NEWCGROUP
+	}
+	if s.kind.cgroup != nil {
+		a.UseCgroupFD, a.CgroupFD = true, int(s.kind.cgroup.Fd())
 	}
 	if s.kind.shared.IPC {
 		a.Cloneflags &^= unix.CLONE_NEWIPC

@@ -34,7 +34,10 @@ func start(ctx context.Context, cfg *Config) (*Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	want := initKind{ids: ids, ownNet: cfg.Network != NetworkHost, shared: cfg.Shared, emulates: cfg.EmulateIDs && !ids.Helpers, bounding: bounding}
+	want := initKind{
+		ids: ids, ownNet: cfg.Network != NetworkHost, shared: cfg.Shared, cgroup: cfg.Cgroup,
+		emulates: cfg.EmulateIDs && !ids.Helpers, bounding: bounding,
+	}
 	s := cfg.Ahead.take(&want)
 	if s == nil {
 		s = newSandbox(want)

@@ -35,6 +35,7 @@ type session struct {
 	io     *processIO
 	health *healthMonitor
 	limit  *time.Timer // ends it; nil: it may go on for ever
+	cgroup *os.File    // with the limits of the container; nil: it has none
 
 	volumes []*volume.Hold // those mounted, where their owners matter
 
@@ -56,6 +57,7 @@ func (s *supervisor) begin(started func()) (_ *session, err error) {
 			sess.desktop.Close()
 			sess.closeUnions(s.c)
 			t.Close()
+			limits.Remove(sess.cgroup)
 			sess.releaseVolumes()
 		}
 	}()
@@ -159,6 +161,7 @@ func (sess *session) wait(s *supervisor) int {
 	sess.desktop.Close()
 	sess.closeUnions(s.c)
 	sess.tree.Close()
+	limits.Remove(sess.cgroup)
 	sess.releaseVolumes()
 	if err != nil && status.Code == 0 {
 		return 255
@@ -252,7 +255,13 @@ func (sess *session) sandboxConfig(s *supervisor) (*sandbox.Config, error) {
 	if err := setSecurity(box, h); err != nil {
 		return nil, err
 	}
-	box.Rlimits, err = limits.Rlimits(h.Ulimits)
+	if box.Rlimits, err = limits.Rlimits(h.Ulimits); err != nil {
+		return nil, err
+	}
+	if limits.Wanted(h) {
+		sess.cgroup, err = limits.Cgroup(h)
+		box.Cgroup = sess.cgroup
+	}
 	return box, err
 }
 

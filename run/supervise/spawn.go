@@ -19,7 +19,8 @@ import (
 // Name is argv[0] of a supervisor; see [Main].
 const Name = "mica-supervisor"
 
-// Flag does the same as a first argument, for when argv[0] cannot be chosen.
+// Flag does the same as a first argument, for a supervisor that systemd gives a
+// cgroup of its own, by a program that does not let argv[0] be chosen.
 const Flag = "--mica-supervisor"
 
 // supervisorLog receives what a supervisor has to say when it crashes.
@@ -37,7 +38,8 @@ func Prepare() *Waiting {
 }
 
 // Spawn starts a supervisor in a session of its own, so that it survives the
-// terminal. host says under which limits, nil for none.
+// terminal. host says under which limits its container is to run, nil for none;
+// the supervisor is not under them.
 func Spawn(host *record.HostConfig) (*Waiting, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -50,16 +52,12 @@ func Spawn(host *record.HostConfig) (*Waiting, error) {
 		return nil, fmt.Errorf("start the supervisor: %w", err)
 	}
 	path, args := "/proc/self/exe", []string{Name}
-	sys := &syscall.SysProcAttr{Setsid: true}
 	if host != nil && limits.Wanted(host) {
-		if p, a, err := limits.Scope(host, Flag); err == nil {
+		if p, a, err := limits.Scope(Flag); err == nil {
 			path, args = p, a
-		} else if cgroup, err := limits.Cgroup(host); err != nil {
+		} else if err := limits.Check(host); err != nil {
 			ours.Close()
 			return nil, err
-		} else {
-			defer cgroup.Close()
-			sys.UseCgroupFD, sys.CgroupFD = true, int(cgroup.Fd())
 		}
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
@@ -71,7 +69,7 @@ func Spawn(host *record.HostConfig) (*Waiting, error) {
 	_, err = syscall.ForkExec(path, args, &syscall.ProcAttr{
 		Dir: "/", Env: os.Environ(),
 		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), uintptr(theirs)},
-		Sys:   sys,
+		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
 		return fail(err)

@@ -34,6 +34,7 @@ import (
 	"mica/internal/signame"
 	"mica/layerstore"
 	"mica/run/control"
+	"mica/run/limits"
 	"mica/run/record"
 	"mica/run/sandbox"
 	"mica/run/tree"
@@ -73,10 +74,17 @@ type supervisor struct {
 	told      sync.WaitGroup // of the end, before this process ends; joined before ended is closed
 }
 
-// Main is the whole life of a supervisor. open gives what looks after the store at root.
-func Main(open func(root string) (Engine, error)) int {
+// Main is the whole life of a supervisor. open gives what looks after the store at root. scoped says that it has a cgroup of its
+// own to make another one in.
+func Main(scoped bool, open func(root string) (Engine, error)) int {
 	unix.CloseOnExec(fdCommand)
-	ahead := sandbox.StartAhead()
+	var ahead *sandbox.Ahead
+	var scopeErr error
+	if scoped {
+		scopeErr = limits.StepAside()
+	} else {
+		ahead = sandbox.StartAhead()
+	}
 	sock := os.NewFile(fdCommand, "command")
 	lockFile, err := receiveLock(sock)
 	if err != nil || lockFile == nil {
@@ -94,6 +102,9 @@ func Main(open func(root string) (Engine, error)) int {
 	}
 	e, err := open(req.Start.Root)
 	var c *record.Container
+	if err == nil {
+		err = scopeErr
+	}
 	if err == nil {
 		c, err = record.Load(req.Start.Dir)
 	}
