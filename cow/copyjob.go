@@ -62,6 +62,11 @@ func (c *copyJob) stageCopy() error {
 		if org, err = c.stageContent(lfd, lower, org); err != nil {
 			return err
 		}
+		// Not earlier: what is written to loses its capabilities, and its set-id bits where this process is not the
+		// machine's root.
+		if err := f.dressRegular(f.work.staging, c.stage, o); err != nil {
+			return err
+		}
 	default:
 		if c.meta.Type() == unix.S_IFLNK {
 			if o.Target, err = readTarget(lfd, lower.name); err != nil {
@@ -90,7 +95,7 @@ func (c *copyJob) stageCopy() error {
 	return setTimes(f.work.staging, c.stage, &c.st)
 }
 
-// makeRegular makes an empty regular file.
+// makeRegular makes an empty regular file, which dressRegular completes.
 func (f *FS) makeRegular(dirfd int, name string, o ondisk.Object) error {
 	if f.upper.owners == OwnersStored {
 		return ondisk.Create(dirfd, name, o)
@@ -100,6 +105,14 @@ func (f *FS) makeRegular(dirfd int, name string, o ondisk.Object) error {
 		return err
 	}
 	sys.Close(fd)
+	return nil
+}
+
+// dressRegular gives a file that makeRegular has made what does not come with its making.
+func (f *FS) dressRegular(dirfd int, name string, o ondisk.Object) error {
+	if f.upper.owners == OwnersStored {
+		return nil
+	}
 	return f.dressReal(dirfd, name, o)
 }
 

@@ -204,7 +204,9 @@ func (f *FS) createOver(up *dirRef, name string, o ondisk.Object, style whiteout
 	stage := f.work.stageName()
 	var err error
 	if o.Type() == unix.S_IFREG {
-		err = f.makeRegular(f.work.staging, stage, o)
+		if err = f.makeRegular(f.work.staging, stage, o); err == nil {
+			err = f.dressRegular(f.work.staging, stage, o)
+		}
 	} else {
 		err = f.makeObject(f.work.staging, stage, o)
 	}

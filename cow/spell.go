@@ -116,7 +116,9 @@ func chownReal(dirfd int, name string, m ondisk.Meta, st *unix.Statx_t) error {
 	if err := unix.Fchownat(dirfd, name, int(m.UID), int(m.GID), flags); err != nil {
 		return err
 	}
-	st.Mode &^= unix.S_ISUID | unix.S_ISGID
+	if m.Type() != unix.S_IFDIR { // those of directories stay
+		st.Mode &^= unix.S_ISUID | unix.S_ISGID
+	}
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mica/internal/ondisk"
 	"mica/internal/sys"
 	"mica/whiteout"
 )
@@ -205,9 +206,18 @@ func (w *workDir) discard(name string) {
 	}
 }
 
-// makeDir makes a directory if it is not there and opens it.
+// makeDir makes a directory if it is not there and opens it. It hands nothing on to what is made in it: that is the union's
+// matter, and the user may have given the work directory a default ACL or a group.
 func makeDir(dirfd int, name string) (int, error) {
 	if err := unix.Mkdirat(dirfd, name, 0o700); err != nil && err != unix.EEXIST {
+		return -1, err
+	}
+	for _, acl := range [...]string{accessACL, defaultACL} {
+		if err := sys.Removexattr(dirfd, name, acl); err != nil && err != unix.ENODATA && err != unix.EOPNOTSUPP {
+			return -1, err
+		}
+	}
+	if err := ondisk.Chmod(dirfd, name, 0o700); err != nil {
 		return -1, err
 	}
 	return sys.OpenDir(dirfd, name)

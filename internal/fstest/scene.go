@@ -52,6 +52,7 @@ type SceneOptions struct {
 	AnyMode   bool       // modes that deny the owner, set-id bits, sticky
 	Spellings []Spelling // to choose from
 	ACLs      bool       // POSIX ACLs
+	Caps      bool       // capabilities of files
 	// HiddenLinks lets an upper layer hide some names of a hard-linked file
 	// of a lower one. The link count of those left is then one that only a
 	// scan of all layers could know.
@@ -205,6 +206,9 @@ func (g *sceneGen) meta(n *Node) *Node {
 	}
 	if g.opt.ACLs && n.Kind != Symlink && g.rnd.IntN(12) == 0 {
 		g.acl(n)
+	}
+	if g.opt.Caps && n.Kind == File && g.rnd.IntN(8) == 0 {
+		n.Xattrs[fileCaps] = string(someCaps)
 	}
 	return n
 }

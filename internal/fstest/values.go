@@ -18,11 +18,13 @@ func valueOf(o Op) []byte {
 	case aclAccess, aclDefault:
 		return acls[o.Seed%uint64(len(acls))]
 	case fileCaps:
-		// version 2, effective, CAP_NET_RAW permitted
-		return []byte{1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+		return someCaps
 	}
 	return bytesOf(o)
 }
+
+// someCaps is CAP_NET_RAW, permitted and effective, in version 2.
+var someCaps = []byte{1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 // aclEntry is one entry of a POSIX ACL as its attribute holds it.
 type aclEntry struct {

@@ -109,12 +109,21 @@ func writeData(path string, d Data) error {
 }
 
 func (w *treeWriter) meta(path string, n *Node) error {
-	for name, v := range n.Xattrs {
+	set := func(name, value string) error {
 		if w.stored {
 			name = ondisk.StoredXattr(name)
 		}
-		if err := unix.Lsetxattr(path, name, []byte(v), 0); err != nil {
+		if err := unix.Lsetxattr(path, name, []byte(value), 0); err != nil {
 			return fmt.Errorf("set %s of %q: %w", name, path, err)
+		}
+		return nil
+	}
+	for name, v := range n.Xattrs {
+		if name == fileCaps && !w.stored {
+			continue
+		}
+		if err := set(name, v); err != nil {
+			return err
 		}
 	}
 	if w.stored {
@@ -125,6 +134,11 @@ func (w *treeWriter) meta(path string, n *Node) error {
 	}
 	if os.Geteuid() == 0 {
 		if err := os.Lchown(path, int(n.UID), int(n.GID)); err != nil {
+			return err
+		}
+	}
+	if caps, ok := n.Xattrs[fileCaps]; ok { // a change of the owner takes them
+		if err := set(fileCaps, caps); err != nil {
 			return err
 		}
 	}

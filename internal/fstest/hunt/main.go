@@ -130,7 +130,7 @@ func union(f *flags) (fstest.Union, error) {
 
 func options(f *flags, known map[string]int) fstest.Options {
 	opt := fstest.Options{
-		Scene:           fstest.SceneOptions{MaxLayers: f.layers, AnyMode: f.anyMode, HiddenLinks: f.hidden, ACLs: f.acls},
+		Scene:           fstest.SceneOptions{MaxLayers: f.layers, AnyMode: f.anyMode, HiddenLinks: f.hidden, ACLs: f.acls, Caps: f.trusted},
 		Ops:             f.ops,
 		RemountEvery:    f.remount,
 		ForgetEvery:     f.forget,
