@@ -252,8 +252,8 @@ func TestPrivateAttributes(t *testing.T) {
 				if string(onDisk[:max(size, 0)]) == string(forged) {
 					t.Errorf("owners %d: %s was forged", owners, name)
 				}
-				if owners == OwnersStored && err != nil {
-					t.Errorf("%s cannot be kept apart: %v", name, err)
+				if err != nil {
+					t.Errorf("owners %d: %s cannot be kept apart: %v", owners, name, err)
 				}
 			}
 			return nil

@@ -27,11 +27,11 @@ var (
 // xattrOnDisk gives the name under which layer l keeps an attribute; ok is
 // false for names that cannot be kept.
 func xattrOnDisk(l *layer, name string) (string, bool) {
+	stored := ondisk.PlainXattr(name)
 	if l.owners == OwnersStored {
-		stored := ondisk.StoredXattr(name)
-		return stored, len(stored) <= 255
+		stored = ondisk.StoredXattr(name)
 	}
-	return name, !ondisk.Private(name)
+	return stored, len(stored) <= 255
 }
 
 // xattrInImage is the inverse of xattrOnDisk; ok is false for names that the
@@ -40,7 +40,7 @@ func xattrInImage(l *layer, stored string) (string, bool) {
 	if l.owners == OwnersStored {
 		return ondisk.ImageXattr(stored)
 	}
-	return stored, !ondisk.Private(stored)
+	return ondisk.PlainImageXattr(stored)
 }
 
 // makeObject makes an object, not a regular file, as name in the upper
@@ -79,7 +79,11 @@ func (f *FS) dressReal(dirfd int, name string, o ondisk.Object) (err error) {
 		return err
 	}
 	for attr, value := range o.Xattrs {
-		if err := sys.Setxattr(dirfd, name, attr, value, 0); err != nil && err != unix.EOPNOTSUPP {
+		stored, ok := xattrOnDisk(f.upper, attr)
+		if !ok {
+			continue
+		}
+		if err := sys.Setxattr(dirfd, name, stored, value, 0); err != nil && err != unix.EOPNOTSUPP {
 			return err
 		}
 	}

@@ -134,11 +134,10 @@ func (f *FS) settable(n *Node, name string) error {
 	if len(name) > 255 {
 		return unix.ERANGE
 	}
-	stored, ok := xattrOnDisk(f.upper, name)
-	if !ok || !inNamespace(name) {
+	if !inNamespace(name) {
 		return unix.EOPNOTSUPP
 	}
-	if len(stored) > 255 {
+	if _, ok := xattrOnDisk(f.upper, name); !ok {
 		return unix.ENOSPC
 	}
 	t := n.meta.Type()

@@ -1,6 +1,8 @@
 package fs
 
 import (
+	"slices"
+	"strings"
 	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -89,6 +91,9 @@ func (w *worker) listxattr(n *cow.Node) unix.Errno {
 	names, err := w.s.u.Listxattr(n)
 	if err != nil {
 		return errno(err)
+	}
+	if w.hdr.Uid != 0 { // xattr(7): trusted attributes are for the privileged
+		names = slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, "trusted.") })
 	}
 	size := 0
 	for _, name := range names {

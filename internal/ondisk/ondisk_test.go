@@ -145,6 +145,32 @@ func TestXattrNames(t *testing.T) {
 	}
 }
 
+// TestPlainXattr: where owners are real, the marks of unions are escaped, and nothing else.
+func TestPlainXattr(t *testing.T) {
+	for image, plain := range map[string]string{
+		"user.x": "user.x", "security.capability": "security.capability", "trusted.x": "trusted.x",
+		"user.overlay.opaque": "user.overlay.overlay.opaque", "user.overlay.overlay.opaque": "user.overlay.overlay.overlay.opaque",
+		"trusted.overlay.redirect": "trusted.overlay.overlay.redirect", "user.overlay.": "user.overlay.overlay.",
+		"user.containers.override_stat": "user.mica.x.user.containers.override_stat", "user.mica.x.y": "user.mica.x.user.mica.x.y",
+		"user.fuseoverlayfs.opaque": "user.mica.x.user.fuseoverlayfs.opaque", "trusted.mica.x": "user.mica.x.trusted.mica.x",
+	} {
+		if got := PlainXattr(image); got != plain {
+			t.Errorf("%s is kept as %s, want %s", image, got, plain)
+		}
+		if got, ok := PlainImageXattr(plain); !ok || got != image {
+			t.Errorf("%s is read as %s, %v; want %s", plain, got, ok, image)
+		}
+	}
+	for _, hidden := range []string{
+		"user.overlay.opaque", "trusted.overlay.opaque", "user.overlay.mica.origin", "user.mica.placeholders", "user.containers.override_stat",
+		"user.mica.x.security.capability", "user.mica.x.user.overlay.opaque", "user.mica.x.",
+	} {
+		if name, ok := PlainImageXattr(hidden); ok {
+			t.Errorf("%s on disk is seen as %s", hidden, name)
+		}
+	}
+}
+
 // TestCreateRead: what is made is read back as it was, whatever the disk lets
 // a plain user do, and can be removed by them.
 func TestCreateRead(t *testing.T) {

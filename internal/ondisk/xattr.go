@@ -46,3 +46,35 @@ func ImageXattr(stored string) (name string, ok bool) {
 	}
 	return stored, true
 }
+
+// overlayMarks are the prefixes of kernel overlayfs's own marks. Where owners are real, the same marks of an image are escaped as
+// kernel overlayfs does it, by another "overlay." after the prefix.
+var overlayMarks = [...]string{"user.overlay.", "trusted.overlay."}
+
+// PlainXattr gives the name on disk, where owners are real, of the attribute that the image calls name: itself unless it is the
+// mark of a union, as one inside the image makes them.
+func PlainXattr(name string) string {
+	for _, p := range overlayMarks {
+		if rest, ok := strings.CutPrefix(name, p); ok {
+			return p + "overlay." + rest
+		}
+	}
+	if Private(name) {
+		return escapePrefix + name
+	}
+	return name
+}
+
+// PlainImageXattr is the inverse of [PlainXattr]; ok is false for names on disk that the image does not see.
+func PlainImageXattr(plain string) (name string, ok bool) {
+	for _, p := range overlayMarks {
+		if rest, escaped := strings.CutPrefix(plain, p+"overlay."); escaped {
+			return p + rest, true
+		}
+	}
+	if rest, escaped := strings.CutPrefix(plain, escapePrefix); escaped {
+		// Anything else is no escape but an attribute of an upper with stored owners.
+		return rest, Private(rest) && PlainXattr(rest) == plain
+	}
+	return plain, !Private(plain)
+}
