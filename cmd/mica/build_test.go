@@ -292,8 +292,11 @@ COPY --chmod=641 shut /b
 COPY --exclude=*.txt hom* /c/
 COPY --parents **/deep/./g x/./y/z* /d/
 COPY --parents deep/in/g /e/
+COPY *.none /f/
+ADD *.none home.g* /g/
+COPY --parents */./none deep/./*.none /h/
 ENV PATH=$PATH:/more
-RUN stat -c '%n %a' /a /a/f /b /b/f /d/* /e/deep /e/deep/in > /modes; ls /c > /names; ls /d /d/y >> /names; echo $PATH > /path
+RUN stat -c '%n %a' /a /a/f /b /b/f /d/* /e/deep /e/deep/in > /modes; ls /c > /names; ls /d /d/y /g >> /names; ls -d /[fh] >> /names 2>/dev/null; echo $PATH > /path
 `,
 		"shut/f": "", "home.go": "", "home.txt": "", "deep/in/g": "", "deep/g": "", "x/y/z1": "", "x/y/z2": "",
 	})
@@ -304,7 +307,7 @@ RUN stat -c '%n %a' /a /a/f /b /b/f /d/* /e/deep /e/deep/in > /modes; ls /c > /n
 	}
 	c.built("-t", "rules", dir)
 	want := "/a 755\n/a/f 644\n/b 755\n/b/f 641\n/d/g 644\n/d/y 755\n/e/deep 700\n/e/deep/in 755\n" +
-		"home.go\n/d:\ng\ny\n\n/d/y:\nz1\nz2\n/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/more"
+		"home.go\n/d:\ng\ny\n\n/d/y:\nz1\nz2\n\n/g:\nhome.go\n/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/more"
 	if got := c.ok("run", "--rm", "rules", "cat", "/modes", "/names", "/path"); got != want {
 		t.Errorf("it holds\n%s\nwant\n%s", got, want)
 	}
@@ -449,7 +452,7 @@ func TestBuildErrors(t *testing.T) {
 		{125, "FROM base\nCOPY ../up /x\n", "there is no up"},
 		{125, "FROM base\nCOPY secret /x\n", "the ignore file leaves it out"},
 		{125, "FROM base\nCOPY a b /x\n", "slash"},
-		{125, "FROM base\nCOPY *.none /x/\n", "nothing matches *.none"},
+		{125, "FROM base\nCOPY none/* /x/\n", "there is no none"},
 		{125, "FROM base\nCOPY a /bin\nCOPY a /bin/a/b\n", "line 3"},
 		{125, "FROM base\nCOPY --chown=nosuch a /x\n", "nosuch"},
 		{125, "FROM base\nCOPY --chmod=9z a /x\n", "--chmod=9z"},

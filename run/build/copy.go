@@ -3,7 +3,6 @@ package build
 import (
 	"archive/tar"
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -94,8 +93,10 @@ func inlineFiles(list []instructions.SourceContent) (items []item) {
 
 // put makes the layer of a COPY or ADD.
 func (st *stage) put(ctx context.Context, s *copyStep) error {
-	if len(s.items) == 0 {
-		return errors.New("there is nothing to copy")
+	if len(s.items) == 0 { // wildcards that match nothing make no directory either
+		st.say(s.shown)
+		st.note(s.text)
+		return nil
 	}
 	onlyDir := strings.HasSuffix(s.dest, "/") || s.dest == "." || strings.HasSuffix(s.dest, "/.")
 	if len(s.items) > 1 && !onlyDir {

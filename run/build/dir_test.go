@@ -157,10 +157,17 @@ func TestGlob(t *testing.T) {
 	d := openContext(t, dir, "a/y.go")
 	for pattern, want := range map[string]string{
 		"*/*.go": "[a/x.go b/x.go]", "a/*": "[a/x.go a/z.c]", "*/in/?.go": "[b/in/x.go]", "a/*/none": "[]", `\[odd\]`: "[[odd]]", "**/x.go": "[a/x.go b/x.go b/in/x.go]", "b/**/x.go": "[b/x.go b/in/x.go]", "[[]odd]": "[[odd]]",
+		"no*": "[]", "*/none": "[]", "a/x.go/*": "[]", "a/x.go": "[a/x.go]", ".": "[.]",
+		"none": "there is no none", "none/*": "there is no none", `no\*`: `there is no no\*`, "a/none/*.go": "there is no a/none", "a/y.go": "there is no a/y.go: the ignore file leaves it out",
 	} {
-		got, err := glob(context.Background(), d, ".", pattern, true)
-		if err != nil || fmt.Sprint(got) != want {
-			t.Errorf("%s: %v, %v; want %s", pattern, got, err, want)
+		g := globber{src: d, anyDepth: true}
+		got, err := g.paths(context.Background(), ".", pattern)
+		text := fmt.Sprint(got)
+		if err != nil {
+			text = err.Error()
+		}
+		if text != want {
+			t.Errorf("%s: %s, want %s", pattern, text, want)
 		}
 	}
 }

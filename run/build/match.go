@@ -10,20 +10,23 @@ import (
 // match finds what a path or pattern stands for. With parents items keep their paths, from where the pattern has "/./".
 func match(ctx context.Context, src source, pattern string, parents bool) ([]item, error) {
 	if !parents {
-		return matchBelow(ctx, src, ".", pattern, false)
+		g := globber{src: src}
+		return g.items(ctx, ".", pattern, false)
 	}
 	before, after, ok := strings.Cut(pattern, "/./")
+	g := globber{src: src, anyDepth: true}
 	if !ok {
-		return matchBelow(ctx, src, ".", pattern, true)
+		return g.items(ctx, ".", pattern, true)
 	}
-	dirs, err := expand(ctx, src, ".", before, true)
+	dirs, err := g.paths(ctx, ".", before)
 	if err != nil {
 		return nil, err
 	}
+	g.optional = hasWildcard(before)
 	var items []item
 	for _, dir := range dirs {
-		found, err := matchBelow(ctx, src, dir, after, true)
-		if err != nil && len(dirs) == 1 {
+		found, err := g.items(ctx, dir, after, true)
+		if err != nil {
 			return nil, err
 		}
 		items = append(items, found...)
@@ -31,12 +34,21 @@ func match(ctx context.Context, src source, pattern string, parents bool) ([]ite
 	return items, nil
 }
 
-// matchBelow is match of a pattern that counts from a directory, and so do the paths that items keep.
-func matchBelow(ctx context.Context, src source, dir, pattern string, parents bool) ([]item, error) {
-	paths, err := expand(ctx, src, dir, pattern, parents)
+// globber finds what patterns stand for. Of a pattern the names before its first wildcard must be there; that nothing matches
+// the rest is no error, as BuildKit has it.
+type globber struct {
+	src      source
+	anyDepth bool // "**" stands for directories at any depth
+	optional bool // nothing of the pattern must be there: it goes on from what matched another
+}
+
+// items is match of a pattern that counts from a directory, and so do the paths that items keep.
+func (g *globber) items(ctx context.Context, dir, pattern string, parents bool) ([]item, error) {
+	paths, err := g.paths(ctx, dir, pattern)
 	if err != nil {
 		return nil, err
 	}
+	src := g.src
 	var items []item
 	for _, p := range paths {
 		at, fi, err := src.find(ctx, p)
@@ -64,19 +76,6 @@ func matchBelow(ctx context.Context, src source, dir, pattern string, parents bo
 	return items, nil
 }
 
-// expand lists the paths that a path or pattern stands for, one at least.
-func expand(ctx context.Context, src source, dir, pattern string, anyDepth bool) ([]string, error) {
-	clean := relative(path.Clean("/" + pattern))
-	if !hasMeta(clean) {
-		return []string{path.Join(dir, clean)}, nil
-	}
-	paths, err := glob(ctx, src, dir, clean, anyDepth)
-	if err == nil && len(paths) == 0 {
-		err = fmt.Errorf("nothing matches %s", pattern)
-	}
-	return paths, err
-}
-
 // modesAbove gives the modes of the directories above p that are kept, by their names in the destination.
 func modesAbove(ctx context.Context, src source, p, name string) (map[string]uint32, error) {
 	modes := make(map[string]uint32)
@@ -90,46 +89,74 @@ func modesAbove(ctx context.Context, src source, p, name string) (map[string]uin
 	return modes, nil
 }
 
+// hasMeta tells whether a part of a pattern is more than a name.
 func hasMeta(p string) bool { return strings.ContainsAny(p, `*?[\`) }
 
-// glob lists the paths in a directory that match a pattern, sorted. Where any depth may be meant, "**" stands for directories at any depth.
-func glob(ctx context.Context, src source, dir, pattern string, anyDepth bool) ([]string, error) {
-	paths := []string{dir}
-	for part := range strings.SplitSeq(pattern, "/") {
+// hasWildcard tells whether a pattern may match several names, or none.
+func hasWildcard(p string) bool {
+	escaped := false
+	for _, c := range p {
+		if !escaped && strings.ContainsRune("*?[", c) {
+			return true
+		}
+		escaped = c == '\\' && !escaped
+	}
+	return false
+}
+
+// paths lists what a pattern stands for in a directory, sorted.
+func (g *globber) paths(ctx context.Context, dir, pattern string) ([]string, error) {
+	found, optional, done := []string{dir}, g.optional, dir
+	for part := range strings.SplitSeq(relative(path.Clean("/"+pattern)), "/") {
+		done = path.Join(done, part)
+		optional = optional || hasWildcard(part)
 		var next []string
-		for _, dir := range paths {
-			if part == "**" && anyDepth {
-				all, err := directories(ctx, src, dir)
-				if err != nil {
-					return nil, err
-				}
-				next = append(next, all...)
-				continue
-			}
-			if !hasMeta(part) {
-				if _, _, err := src.find(ctx, path.Join(dir, part)); err == nil {
-					next = append(next, path.Join(dir, part))
-				}
-				continue
-			}
-			if _, st, err := src.find(ctx, dir); err != nil || !st.IsDir() {
-				continue
-			}
-			list, err := src.list(ctx, dir)
+		for _, dir := range found {
+			paths, err := g.step(ctx, dir, part, optional)
 			if err != nil {
 				return nil, err
 			}
-			for _, st := range list {
-				ok, err := path.Match(part, st.Name)
-				if err != nil {
-					return nil, fmt.Errorf("pattern %q: %w", pattern, err)
-				}
-				if ok {
-					next = append(next, path.Join(dir, st.Name))
-				}
-			}
+			next = append(next, paths...)
 		}
-		paths = next
+		if len(next) == 0 && !optional {
+			return nil, notThere(done)
+		}
+		found = next
+	}
+	return found, nil
+}
+
+// step lists what one part of a pattern stands for in a directory.
+func (g *globber) step(ctx context.Context, dir, part string, optional bool) ([]string, error) {
+	if part == "**" && g.anyDepth {
+		return directories(ctx, g.src, dir)
+	}
+	if !hasMeta(part) {
+		p := path.Join(dir, part)
+		if _, _, err := g.src.find(ctx, p); err != nil {
+			if optional {
+				err = nil
+			}
+			return nil, err
+		}
+		return []string{p}, nil
+	}
+	if _, st, err := g.src.find(ctx, dir); err != nil || !st.IsDir() {
+		return nil, nil
+	}
+	list, err := g.src.list(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, st := range list {
+		ok, err := path.Match(part, st.Name)
+		if err != nil {
+			return nil, fmt.Errorf("pattern %q: %w", part, err)
+		}
+		if ok {
+			paths = append(paths, path.Join(dir, st.Name))
+		}
 	}
 	return paths, nil
 }
