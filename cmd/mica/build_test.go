@@ -191,6 +191,41 @@ func TestBuildCache(t *testing.T) {
 	c.ok("system", "check")
 }
 
+// TestBuildStageOnStage: a stage has the arguments of the one that it begins with, and carries its triggers out, once.
+func TestBuildStageOnStage(t *testing.T) {
+	c := newCLI(t)
+	dir := buildContext(t, map[string]string{"Dockerfile": `ARG OUTER=outer
+FROM base AS a
+ARG V=default
+ARG OUTER
+ARG NEVER
+ONBUILD RUN echo triggered $V >> /said
+FROM a AS b
+ARG V
+ENV E=$V-$OUTER-$NEVER
+FROM b AS c
+RUN echo $V $E >> /said
+FROM base
+COPY --from=c /said /said
+RUN echo "${V-none}" >> /said
+`})
+	said := func(args ...string) string {
+		t.Helper()
+		return c.ok("run", "--rm", c.built(append(args, dir)...), "cat", "/said")
+	}
+	if got := said(); got != "triggered default\ndefault default-outer-\nnone" {
+		t.Errorf("it said %q", got)
+	}
+	if got := said("--build-arg", "V=given"); got != "triggered given\ngiven given-outer-\nnone" {
+		t.Errorf("with another argument it said %q", got)
+	}
+	for stage, want := range map[string]string{"a": "[RUN echo triggered $V >> /said]", "b": "[]", "c": "[]"} {
+		if got := c.ok("inspect", "-f", "{{.Config.OnBuild}}", c.built("--target", stage, dir)); got != want {
+			t.Errorf("the triggers of stage %s are %s, want %s", stage, got, want)
+		}
+	}
+}
+
 // TestBuildReproducible: with a time given, the same build gives the same image anywhere.
 func TestBuildReproducible(t *testing.T) {
 	c := newCLI(t)

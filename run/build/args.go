@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"maps"
 	"runtime"
 	"slices"
@@ -40,14 +41,14 @@ func (sc scope) list() []string {
 func (sc scope) env() shell.EnvGetter { return shell.EnvsFromSlice(sc.list()) }
 
 // declare enters an argument: with the value that the user gives, or its default, or that which it has in the scope
-// outside, which may be nil.
+// outside, which may be nil, or else the one that it has already.
 func (b *builder) declare(sc, outside scope, a instructions.KeyValuePairOptional) {
 	value := a.Value
 	if given, ok := b.opt.Args[a.Key]; ok {
 		b.used[a.Key] = true
 		value = &given
 	} else if value == nil {
-		value = outside[a.Key]
+		value = cmp.Or(outside[a.Key], sc[a.Key])
 	}
 	sc[a.Key] = value
 }

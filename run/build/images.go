@@ -19,31 +19,34 @@ func isOurs(platform string) bool {
 	return err == nil && p.OS == runtime.GOOS && p.Architecture == runtime.GOARCH
 }
 
-// image finds what FROM and --from name: a named context, one of the first n stages, or an image.
-func (b *builder) image(ctx context.Context, name string, n int) (*layerstore.Image, error) {
+// image finds what FROM and --from name: a named context, one of the first n stages, or an image. Arguments are those of the
+// stage, if it is one.
+func (b *builder) image(ctx context.Context, name string, n int) (img *layerstore.Image, args scope, err error) {
 	if c, ok := b.context(name); ok {
 		if c.Dir != nil {
-			return nil, fmt.Errorf("the context %s is a directory, no image", name)
+			return nil, nil, fmt.Errorf("the context %s is a directory, no image", name)
 		}
-		return b.stored(ctx, c.Image)
+		img, err = b.stored(ctx, c.Image)
+		return img, nil, err
 	}
 	if i, ok := b.stageNamed(name, n); ok {
 		st, err := b.stage(ctx, i)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if st.img == nil {
-			return nil, fmt.Errorf("the stage %s is empty", name)
+			return nil, nil, fmt.Errorf("the stage %s is empty", name)
 		}
-		return st.img, nil
+		return st.img, st.args, nil
 	}
 	if _, later := b.stageNamed(name, len(b.parsed)); later {
-		return nil, fmt.Errorf("the stage %s is not there yet: only those before this one can be named", name)
+		return nil, nil, fmt.Errorf("the stage %s is not there yet: only those before this one can be named", name)
 	}
 	if _, err := strconv.Atoi(name); err == nil {
-		return nil, fmt.Errorf("there is no stage %s", name)
+		return nil, nil, fmt.Errorf("there is no stage %s", name)
 	}
-	return b.stored(ctx, name)
+	img, err = b.stored(ctx, name)
+	return img, nil, err
 }
 
 // context finds a named context, whatever the case of its name.

@@ -40,7 +40,7 @@ func (st *stage) source(ctx context.Context, from string) (source, error) {
 	if c, ok := b.context(from); ok && c.Dir != nil {
 		return c.Dir, nil
 	}
-	img, err := b.image(ctx, from, st.n)
+	img, _, err := b.image(ctx, from, st.n)
 	if err != nil {
 		return nil, err
 	}

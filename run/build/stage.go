@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"strings"
 
@@ -123,9 +124,12 @@ func (st *stage) from(ctx context.Context, parsed *instructions.Stage) error {
 	}
 	st.say("FROM " + base)
 	if base != "scratch" {
-		if st.img, err = b.image(ctx, base, st.n); err != nil {
+		img, args, err := b.image(ctx, base, st.n)
+		if err != nil {
 			return err
 		}
+		st.img = img
+		maps.Copy(st.args, args)
 		st.cfg = st.img.Config.Config.Clone()
 	}
 	if _, ok := shell.EnvsFromSlice(st.cfg.Env).Get("PATH"); !ok {
