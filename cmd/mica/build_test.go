@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -435,28 +436,15 @@ func TestBuildBounds(t *testing.T) {
 // TestBuildAdd fetches and unpacks.
 func TestBuildAdd(t *testing.T) {
 	c := newCLI(t)
-	var archive bytes.Buffer
-	gz := gzip.NewWriter(&archive)
-	tw := tar.NewWriter(gz)
-	for _, h := range []*tar.Header{
-		{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o750, Uid: 5, Gid: 6}, {Name: "d/f", Typeflag: tar.TypeReg, Mode: 0o640, Uid: 5, Gid: 6, Size: 2},
-		{Name: "d/hard", Typeflag: tar.TypeLink, Linkname: "d/f"}, {Name: "d/soft", Typeflag: tar.TypeSymlink, Linkname: "f"},
-	} {
-		if err := tw.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
-		if h.Size > 0 {
-			fmt.Fprint(tw, "f\n")
-		}
-	}
-	tw.Close()
-	gz.Close()
+	archive := compressed(t, "f\n",
+		&tar.Header{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o750, Uid: 5, Gid: 6}, &tar.Header{Name: "d/f", Mode: 0o640, Uid: 5, Gid: 6},
+		&tar.Header{Name: "d/hard", Typeflag: tar.TypeLink, Linkname: "d/f"}, &tar.Header{Name: "d/soft", Typeflag: tar.TypeSymlink, Linkname: "f"})
 	server := httptest.NewServer(http.FileServer(http.Dir(buildContext(t, map[string]string{"dir/file": "fetched\n"}))))
 	defer server.Close()
 	dir := buildContext(t, map[string]string{
 		"Dockerfile": "FROM base\nARG URL\nADD a.tar.gz /unpacked\nCOPY a.tar.gz /copied\nADD plain.gz /plain/\n" +
 			"ADD --checksum=sha256:" + digestOf("fetched\n") + " $URL/dir/file /net/\nADD --chmod=600 $URL/dir/file /net/other\n",
-		"a.tar.gz": archive.String(), "plain.gz": "no archive",
+		"a.tar.gz": archive, "plain.gz": "no archive",
 	})
 	c.built("-t", "added", "--build-arg", "URL="+server.URL, dir)
 	got := c.ok("run", "--rm", "added", "sh", "-c", "cd /unpacked/d; stat -c '%n %a %u:%g %h' . f; readlink soft; test -f /copied && cat /plain/plain.gz /net/file /net/other; stat -c %a /net/file")
@@ -465,6 +453,41 @@ func TestBuildAdd(t *testing.T) {
 	}
 	c.fails(125, "its digest is", "build", "-q", buildContext(t, map[string]string{"Dockerfile": "FROM base\nADD --checksum=sha256:" + digestOf("other") + " " + server.URL + "/dir/file /f\n"}))
 	c.fails(125, "404", "build", "-q", buildContext(t, map[string]string{"Dockerfile": "FROM base\nADD " + server.URL + "/none /f\n"}))
+}
+
+// compressed is an archive of these entries; files have the content.
+func compressed(t *testing.T, content string, entries ...*tar.Header) string {
+	t.Helper()
+	var out bytes.Buffer
+	gz := gzip.NewWriter(&out)
+	tw := tar.NewWriter(gz)
+	for _, h := range entries {
+		if isFile := h.Typeflag == 0; isFile {
+			h.Typeflag, h.Size = tar.TypeReg, int64(len(content))
+		}
+		if err := tw.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if h.Size > 0 {
+			fmt.Fprint(tw, content)
+		}
+	}
+	tw.Close()
+	gz.Close()
+	return out.String()
+}
+
+// TestBuildSeveral: several sources need no slash where the first is a directory, or is unpacked into one.
+func TestBuildSeveral(t *testing.T) {
+	c := newCLI(t)
+	dir := buildContext(t, map[string]string{
+		"Dockerfile": "FROM scratch\nADD *.tar /a\nADD *.tar file /b\nCOPY d e /c\nCOPY d file /d\n",
+		"1.tar":      compressed(t, "1", &tar.Header{Name: "one", Mode: 0o644}), "2.tar": compressed(t, "2", &tar.Header{Name: "two", Mode: 0o644}),
+		"d/d": "", "e/e": "", "file": "",
+	})
+	if got := c.builtFiles(dir); got != "a a/one a/two b b/file b/one b/two c c/d c/e d d/d d/file" {
+		t.Errorf("the image has %q", got)
+	}
 }
 
 // TestBuildErrors: one line that names the place, nothing tagged, nothing left.
@@ -571,14 +594,7 @@ func TestBuildOutput(t *testing.T) {
 		t.Errorf("the directory has %q, %v", got, err)
 	}
 	r := c.run("build", "-q", "-o", "-", dir)
-	var names []string
-	for in := tar.NewReader(strings.NewReader(r.stdout)); ; {
-		h, err := in.Next()
-		if err != nil {
-			break
-		}
-		names = append(names, h.Name)
-	}
+	names := archiveNames(r.stdout)
 	if r.code != 0 || strings.Join(names, " ") != "d/ d/f" {
 		t.Errorf("the archive has %q: %+v", names, r)
 	}
@@ -592,6 +608,32 @@ func TestBuildOutput(t *testing.T) {
 	for _, wrong := range []string{"type=odd,dest=x", "type=tar", "what=x", "type=image,push=true"} {
 		c.fails(125, "--output", "build", "-o", wrong, dir)
 	}
+}
+
+// archiveNames lists the names in an archive.
+func archiveNames(archive string) (names []string) {
+	for in := tar.NewReader(strings.NewReader(archive)); ; {
+		h, err := in.Next()
+		if err != nil {
+			return names
+		}
+		names = append(names, h.Name)
+	}
+}
+
+// builtFiles builds and lists what is in the image, sorted.
+func (c *cli) builtFiles(args ...string) string {
+	c.t.Helper()
+	r := c.run(append([]string{"build", "-q", "-o", "-"}, args...)...)
+	if r.code != 0 {
+		c.t.Fatalf("build %q: %+v", args, r)
+	}
+	names := archiveNames(r.stdout)
+	for i := range names {
+		names[i] = strings.TrimSuffix(names[i], "/")
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
 }
 
 // TestBuildInterrupted ends a build in the middle of a command, by a signal and by one that cannot be caught.

@@ -99,7 +99,7 @@ func (st *stage) put(ctx context.Context, s *copyStep) error {
 		return nil
 	}
 	onlyDir := strings.HasSuffix(s.dest, "/") || s.dest == "." || strings.HasSuffix(s.dest, "/.")
-	if len(s.items) > 1 && !onlyDir {
+	if len(s.items) > 1 && !onlyDir && !s.items[0].isDir { // the content of that makes a directory of it
 		return fmt.Errorf("%s of several files needs a directory to put them into: end %s with a slash", s.name, s.dest)
 	}
 	dest := st.inWorkingDir(s.dest)
