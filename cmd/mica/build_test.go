@@ -490,6 +490,26 @@ func TestBuildSeveral(t *testing.T) {
 	}
 }
 
+// TestBuildScratch makes images with no files, and goes on from them.
+func TestBuildScratch(t *testing.T) {
+	c := newCLI(t)
+	const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	for dockerfile, want := range map[string]string{
+		"FROM scratch\n":                                         "[" + path + "] [] map[]: ",
+		"FROM scratch\nLABEL a=b\n":                              "[" + path + "] [] map[a:b]: ",
+		"FROM scratch\nENV A=b\nCMD [\"/x\"]\n":                  "[" + path + " A=b] [/x] map[]: ",
+		"FROM scratch AS a\nFROM a\nCMD [\"/x\"]\n":              "[" + path + "] [/x] map[]: ",
+		"FROM scratch AS a\nFROM a\nCOPY Dockerfile /\n":         "[" + path + "] [] map[]: Dockerfile",
+		"FROM scratch AS a\nFROM scratch\nCOPY --from=a / /b/\n": "[" + path + "] [] map[]: b",
+	} {
+		dir := buildContext(t, map[string]string{"Dockerfile": dockerfile})
+		got := c.ok("inspect", "-f", "{{.Config.Env}} {{.Config.Cmd}} {{.Config.Labels}}", c.built(dir)) + ": " + c.builtFiles(dir)
+		if got != want {
+			t.Errorf("%q: %s, want %s", dockerfile, got, want)
+		}
+	}
+}
+
 // TestBuildErrors: one line that names the place, nothing tagged, nothing left.
 func TestBuildErrors(t *testing.T) {
 	c := newCLI(t)
@@ -518,7 +538,6 @@ func TestBuildErrors(t *testing.T) {
 		{125, "FROM base\nUSER nosuch\nRUN true\n", "nosuch"},
 		{125, "FROM base\nRUN --network=odd true\n", "odd"},
 		{125, "FROM none:1\n", "none:1"},
-		{125, "FROM scratch\n", "empty"},
 		{125, "FROM base AS a\nCOPY none /x\nFROM base\nCOPY --from=a /x /x\n", "Dockerfile, line 2: there is no none"},
 		{125, "FROM --platform=linux/s390x base\n", "s390x"},
 		{125, "FROM base\nRUN --mount=type=ssh,required true\n", "--ssh"},

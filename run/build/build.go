@@ -221,8 +221,5 @@ func (b *builder) finish(ctx context.Context, st *stage) (string, error) {
 			return "", err
 		}
 	}
-	if st.img == nil {
-		return "", errors.New("the stage is empty: there is nothing to make an image of")
-	}
 	return st.img.ID, nil
 }

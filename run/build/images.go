@@ -34,9 +34,6 @@ func (b *builder) image(ctx context.Context, name string, n int) (img *layerstor
 		if err != nil {
 			return nil, nil, err
 		}
-		if st.img == nil {
-			return nil, nil, fmt.Errorf("the stage %s is empty", name)
-		}
 		return st.img, st.args, nil
 	}
 	if _, later := b.stageNamed(name, len(b.parsed)); later {

@@ -321,10 +321,13 @@ func (st *stage) commitOptions(text, key string) layerstore.CommitOptions {
 	}
 }
 
-// settle makes an image of what has changed in the configuration since the last layer.
+// settle makes an image of what has changed in the configuration since the last layer, or of nothing where there is none.
 func (st *stage) settle(ctx context.Context) error {
 	if len(st.pending) == 0 {
-		return nil
+		if st.img != nil {
+			return nil
+		}
+		st.note("FROM scratch") // which is all that there is, and an image too
 	}
 	key := st.key()
 	if found, err := st.cached(key); found || err != nil {
