@@ -45,9 +45,13 @@ func (e *ConfigEditor) Apply(cmd instructions.Command, escape rune, env shell.En
 		if err := checkNames(cmd.Labels); err != nil {
 			return "", err
 		}
-		return e.label(cmd.Labels), nil
-	case *instructions.MaintainerCommand:
-		return e.label(instructions.KeyValuePairs{{Key: "maintainer", Value: cmd.Maintainer}}), nil
+		if c.Labels == nil {
+			c.Labels = make(map[string]string)
+		}
+		for _, kv := range cmd.Labels {
+			c.Labels[kv.Key] = kv.Value
+		}
+		return "LABEL " + pairText(cmd.Labels), nil
 	case *instructions.CmdCommand:
 		c.Cmd, e.cmdSet = c.CommandLine(&cmd.ShellDependantCmdLine), true
 		return "CMD " + listText(c.Cmd), nil
@@ -124,16 +128,6 @@ func checkNames(pairs instructions.KeyValuePairs) error {
 		return errors.New("a name is empty")
 	}
 	return nil
-}
-
-func (e *ConfigEditor) label(pairs instructions.KeyValuePairs) string {
-	if e.Config.Labels == nil {
-		e.Config.Labels = make(map[string]string)
-	}
-	for _, kv := range pairs {
-		e.Config.Labels[kv.Key] = kv.Value
-	}
-	return "LABEL " + pairText(pairs)
 }
 
 // expose reads ports: PORT or FIRST-LAST, with /tcp (the default), /udp or /sctp.

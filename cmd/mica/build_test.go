@@ -510,6 +510,18 @@ func TestBuildScratch(t *testing.T) {
 	}
 }
 
+// TestBuildMaintainer: the author of an image is that of those that are built on it.
+func TestBuildMaintainer(t *testing.T) {
+	c := newCLI(t)
+	dir := buildContext(t, map[string]string{"Dockerfile": "FROM base AS a\nARG WHO=them\nMAINTAINER Some of $WHO\nFROM a\nRUN touch /x\nFROM a\nMAINTAINER another\n"})
+	for target, want := range map[string]string{"0": "Some of $WHO", "1": "Some of $WHO", "2": "another"} {
+		id := c.built("--target", target, dir)
+		if got := c.ok("inspect", "-f", "{{.Author}} {{.Config.Labels}}", id); got != want+" map[]" {
+			t.Errorf("stage %s: author and labels %s, want %s", target, got, want)
+		}
+	}
+}
+
 // TestBuildErrors: one line that names the place, nothing tagged, nothing left.
 func TestBuildErrors(t *testing.T) {
 	c := newCLI(t)

@@ -29,9 +29,10 @@ type stage struct {
 	cfg  layerstore.ContainerConfig // of that image, and what instructions have changed since
 	args scope
 
-	edit layerstore.ConfigEditor // of cfg
+	edit   layerstore.ConfigEditor // of cfg
+	author string                  // of the image, too
 
-	pending []layerstore.HistoryEntry // steps that changed cfg alone since img
+	pending []layerstore.HistoryEntry // steps that changed no files since img
 	step    int
 	steps   int
 }
@@ -128,7 +129,7 @@ func (st *stage) from(ctx context.Context, parsed *instructions.Stage) error {
 		if err != nil {
 			return err
 		}
-		st.img = img
+		st.img, st.author = img, img.Config.Author
 		maps.Copy(st.args, args)
 		st.cfg = st.img.Config.Config.Clone()
 	}
@@ -190,6 +191,10 @@ func (st *stage) do(ctx context.Context, cmd instructions.Command) error {
 	case *instructions.ArgCommand:
 		st.configured("ARG " + st.declare(c))
 		return nil
+	case *instructions.MaintainerCommand:
+		st.author = c.Maintainer
+		st.configured("MAINTAINER " + c.Maintainer)
+		return nil
 	}
 	text, err := st.edit.Apply(cmd, st.b.escape, env)
 	if err != nil {
@@ -243,7 +248,7 @@ func (st *stage) key(depends ...any) string {
 	if st.img != nil {
 		below = st.img.ID
 	}
-	data, err := json.Marshal([]any{"mica.step.1", below, st.cfg, st.pending, st.b.opt.Created, depends})
+	data, err := json.Marshal([]any{"mica.step.1", below, st.cfg, st.author, st.pending, st.b.opt.Created, depends})
 	if err != nil {
 		panic(err) // there is nothing in it that has no JSON
 	}
@@ -317,7 +322,8 @@ func (st *stage) layer(ctx context.Context, l layer) (err error) {
 
 func (st *stage) commitOptions(text, key string) layerstore.CommitOptions {
 	return layerstore.CommitOptions{
-		CreatedBy: text, Config: &st.cfg, Steps: st.pending, Created: st.b.opt.Created, Step: key, OverHost: st.img != nil && st.img.OverHost,
+		CreatedBy: text, Author: st.author, Config: &st.cfg, Steps: st.pending, Created: st.b.opt.Created, Step: key,
+		OverHost: st.img != nil && st.img.OverHost,
 	}
 }
 
