@@ -490,6 +490,44 @@ func TestBuildSeveral(t *testing.T) {
 	}
 }
 
+// TestBuildReplace: what is unpacked takes the place of anything but a directory on the way to it, what is copied that of no
+// directory, nor a directory that of anything else.
+func TestBuildReplace(t *testing.T) {
+	c := newCLI(t)
+	dir := func(name string) *tar.Header { return &tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755} }
+	file := func(name string) *tar.Header { return &tar.Header{Name: name, Mode: 0o644} }
+	files := map[string]string{
+		"made.tar": compressed(t, "", dir("d"), file("d/f"), &tar.Header{Name: "to", Typeflag: tar.TypeSymlink, Linkname: "d"}, dir("full"), dir("full/sub"), file("full/sub/f"), file("f")),
+		"dir.tar":  compressed(t, "", dir("x"), file("x/new")), "file.tar": compressed(t, "new", file("x")), "below.tar": compressed(t, "", file("x/new")),
+		"link.tar":  compressed(t, "", file("y"), &tar.Header{Name: "x", Typeflag: tar.TypeLink, Linkname: "y"}),
+		"own.tar":   compressed(t, "", &tar.Header{Name: "x", Typeflag: tar.TypeSymlink, Linkname: "d"}, file("x/new"), dir("z"), dir("z/z"), file("z")),
+		"dir/x/new": "", "file/x": "",
+	}
+	for _, e := range []struct{ add, over, want string }{
+		{"ADD dir.tar", "f", "d d/f full full/sub full/sub/f to x x/new"},
+		{"ADD dir.tar", "to", "d d/f f full full/sub full/sub/f x x/new"},
+		{"ADD dir.tar", "full", "d d/f f to x x/new x/sub x/sub/f"},
+		{"ADD file.tar", "full", "d d/f f to x"},
+		{"ADD file.tar", "to", "d d/f f full full/sub full/sub/f x"},
+		{"ADD link.tar", "full", "d d/f f to x y"},
+		{"ADD below.tar", "to", "d d/f d/new f full full/sub full/sub/f x"},
+		{"ADD below.tar", "f", "fails: /x is in the image, and no directory"},
+		{"ADD own.tar", "f", "d d/f d/new full full/sub full/sub/f to x z"},
+		{"COPY dir", "f", "fails: a directory does not replace something else"},
+		{"COPY dir", "to", "fails: a directory does not replace something else"},
+		{"COPY file", "full", "fails: nor something else a directory"},
+		{"COPY file", "to", "d d/f f full full/sub full/sub/f x"},
+	} {
+		files["Dockerfile"] = "FROM base AS made\nADD made.tar /r/\nRUN mv /r/" + e.over + " /r/x\nFROM scratch\nCOPY --from=made /r /\n" + e.add + " /\n"
+		context := buildContext(t, files)
+		if reason, fails := strings.CutPrefix(e.want, "fails: "); fails {
+			c.fails(125, reason, "build", "-q", context)
+		} else if got := c.builtFiles(context); got != e.want {
+			t.Errorf("%s over %s: %s, want %s", e.add, e.over, got, e.want)
+		}
+	}
+}
+
 // TestBuildScratch makes images with no files, and goes on from them.
 func TestBuildScratch(t *testing.T) {
 	c := newCLI(t)

@@ -74,14 +74,17 @@ func contentOf(ctx context.Context, items []item, l *look) (string, error) {
 	return s.String(), nil
 }
 
-// noteImplied takes an entry of an archive; seen has the directories of those before.
+// noteImplied takes an entry of an archive; seen has the ways of those before.
 func (it *item) noteImplied(h *tar.Header, seen map[string]bool) {
 	for dir := path.Dir(h.Name); !seen[dir]; dir = path.Dir(dir) {
 		seen[dir] = true
 		it.implied = append(it.implied, dir)
 	}
-	seen[h.Name] = seen[h.Name] || h.Typeflag == tar.TypeDir
+	seen[h.Name] = seen[h.Name] || isWay(h)
 }
+
+// isWay tells whether there may be something below an entry: a directory, or a symlink to one.
+func isWay(h *tar.Header) bool { return h.Typeflag == tar.TypeDir || h.Typeflag == tar.TypeSymlink }
 
 // hashOf is a hash of a text, in hexadecimal digits.
 func hashOf(s string) string {

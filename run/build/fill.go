@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"strings"
 	"time"
@@ -76,18 +77,24 @@ func (f *filler) survey(e *run.Engine, c *run.Created, s *copyStep, dest string,
 	first := &s.items[0]
 	intoDir := onlyDir || there != nil && there.IsDir() || first.isDir || strings.Contains(first.name, "/")
 	if there != nil && !there.IsDir() && intoDir {
-		return fmt.Errorf("%s is in the image, and no directory", dest)
+		return noDirectory(dest)
 	}
 	f.alone = !intoDir
 	for _, it := range s.items {
+		at := f.place(&it)
+		if !it.isDir {
+			at = path.Dir(at)
+		}
 		for _, dir := range append(it.implied, ".") {
-			if err := f.lookUp(t, path.Join(f.place(&it), dir)); err != nil {
+			if err := f.lookUp(t, path.Join(at, dir)); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
 }
+
+func noDirectory(p string) error { return fmt.Errorf("%s is in the image, and no directory", p) }
 
 // place is where an item goes.
 func (f *filler) place(it *item) string {
@@ -106,7 +113,7 @@ func owner(t *tree.Tree, spec string) (uid, gid uint32, err error) {
 	return id.UID, id.GID, err
 }
 
-// lookUp notes whether a path and those above it are directories.
+// lookUp notes which of a path and those above it are there. They must be directories.
 func (f *filler) lookUp(t *tree.Tree, p string) error {
 	for ; p != "/"; p = path.Dir(p) {
 		if _, known := f.made[p]; known {
@@ -116,7 +123,10 @@ func (f *filler) lookUp(t *tree.Tree, p string) error {
 		if err != nil {
 			return err
 		}
-		f.made[p] = st != nil && st.IsDir()
+		if st != nil && !st.IsDir() {
+			return noDirectory(p)
+		}
+		f.made[p] = st != nil
 	}
 	return nil
 }
@@ -155,7 +165,7 @@ func (f *filler) item(it *item, at string) error {
 			return err
 		}
 		name := path.Join(at, h.Name)
-		if h.Typeflag == tar.TypeDir {
+		if isWay(h) {
 			f.made[name] = true
 		}
 		if err := f.parents(it, path.Dir(name)); err != nil { // an archive need not list them
@@ -166,6 +176,13 @@ func (f *filler) item(it *item, at string) error {
 		}
 		if f.owned {
 			h.Uid, h.Gid = int(f.uid), int(f.gid)
+		}
+		if it.archive { // what is unpacked replaces anything, as with Docker, what is copied does not
+			h.PAXRecords = maps.Clone(h.PAXRecords)
+			if h.PAXRecords == nil {
+				h.PAXRecords = make(map[string]string)
+			}
+			h.PAXRecords[tree.ReplaceRecord] = "yes"
 		}
 		return f.entry(h, name, content)
 	})

@@ -33,6 +33,10 @@ type pendingTime struct {
 // ChangedFunc hears of a name that was made or replaced, and what it is now.
 type ChangedFunc func(dir *cow.Node, name string, n *cow.Node)
 
+// ReplaceRecord is a PAX record of entries that take the place of whatever has their name, where else a directory replaces nothing
+// but a directory, and nothing else replaces one.
+const ReplaceRecord = "MICA.replace"
+
 // ReadArchive unpacks a tar stream below the directory base. Names that lead out of it are refused; symlinks in the tree are
 // followed inside the tree only. changed, if not nil, hears of every name that was made or replaced.
 func (t *Tree) ReadArchive(r io.Reader, base string, keepOwners bool, changed ChangedFunc) error {
@@ -53,10 +57,15 @@ func (t *Tree) ReadArchive(r io.Reader, base string, keepOwners bool, changed Ch
 	for i := len(u.times) - 1; i >= 0; i-- {
 		p := u.times[i]
 		n, attr, err := t.lookup(p.path, false)
+		if err == unix.ENOENT || err == unix.ENOTDIR {
+			continue // a later entry has replaced it
+		}
 		if err != nil {
 			return fmt.Errorf("set times of %s in the container: %w", p.path, err)
 		}
-		err = t.Union.Setattr(n, cow.SetAttr{Atime: &p.time, Mtime: &p.time}, &attr)
+		if n.IsDir() {
+			err = t.Union.Setattr(n, cow.SetAttr{Atime: &p.time, Mtime: &p.time}, &attr)
+		}
 		t.forget(n)
 		if err != nil {
 			return fmt.Errorf("set times of %s in the container: %w", p.path, err)
@@ -132,22 +141,17 @@ func tarMode(h *tar.Header) (uint32, bool) {
 	return 0, false
 }
 
-// place makes the object, in place of whatever has its name: a directory stays
+// place makes the object, in place of what has its name: a directory stays
 // if it is one. A file does not keep its inode, which may have other names.
 func (u *unarchiver) place(parent *cow.Node, name string, mode uint32, h *tar.Header) (*cow.Node, cow.Attr, error) {
 	var attr cow.Attr
 	typ := mode & unix.S_IFMT
 	old, err := u.t.Union.Lookup(parent, name, &attr)
 	if err == nil {
-		oldType := attr.Mode & unix.S_IFMT
-		if oldType == unix.S_IFDIR && typ == unix.S_IFDIR {
+		if attr.Mode&unix.S_IFMT == unix.S_IFDIR && typ == unix.S_IFDIR {
 			return old, attr, nil
 		}
-		u.t.forget(old)
-		if oldType == unix.S_IFDIR || typ == unix.S_IFDIR {
-			return nil, attr, errors.New("a directory does not replace something else, nor something else a directory")
-		}
-		if err := u.t.Union.Unlink(parent, name); err != nil {
+		if err := u.vacate(parent, name, old, typ, h); err != nil {
 			return nil, attr, err
 		}
 	} else if err != unix.ENOENT {
@@ -159,6 +163,19 @@ func (u *unarchiver) place(parent *cow.Node, name string, mode uint32, h *tar.He
 	}
 	n, err := u.t.Union.Create(cow.Caller{}, parent, name, cow.NewObject{Mode: mode, Rdev: dev, Target: h.Linkname}, &attr)
 	return n, attr, err
+}
+
+// vacate removes what has the name of an entry, and gives the node back.
+func (u *unarchiver) vacate(parent *cow.Node, name string, old *cow.Node, typ uint32, h *tar.Header) error {
+	isDir := old.IsDir()
+	if _, replace := h.PAXRecords[ReplaceRecord]; replace && isDir {
+		return u.t.removeDir(parent, name, old)
+	} else if isDir || typ == unix.S_IFDIR && !replace {
+		u.t.forget(old)
+		return errors.New("a directory does not replace something else, nor something else a directory")
+	}
+	u.t.forget(old)
+	return u.t.Union.Unlink(parent, name)
 }
 
 func (u *unarchiver) content(n *cow.Node, r io.Reader) error {
@@ -226,8 +243,7 @@ func (u *unarchiver) link(h *tar.Header, parent *cow.Node, name string) error {
 	defer u.t.forget(n)
 	var attr cow.Attr
 	if old, err := u.t.Union.Lookup(parent, name, &attr); err == nil {
-		u.t.forget(old)
-		if err := u.t.Union.Unlink(parent, name); err != nil {
+		if err := u.vacate(parent, name, old, unix.S_IFREG, h); err != nil {
 			return err
 		}
 	}

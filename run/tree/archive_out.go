@@ -46,13 +46,7 @@ func (t *Tree) WriteArchive(ctx context.Context, w io.Writer, p, name string, fo
 
 // children writes the entries of a directory.
 func (a *archiver) children(ctx context.Context, dir *cow.Node, prefix string) error {
-	var names []string
-	err := a.t.Union.ReadDir(dir, 0, func(e cow.DirEntry) bool {
-		if e.Name != "." && e.Name != ".." {
-			names = append(names, e.Name)
-		}
-		return true
-	})
+	names, err := a.t.names(dir)
 	if err != nil {
 		return fmt.Errorf("list /%s in the container: %w", prefix, err)
 	}

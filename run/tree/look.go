@@ -74,13 +74,7 @@ func (t *Tree) nodeOwnedByRoot(n *cow.Node, attr *cow.Attr) (bool, error) {
 	if !n.IsDir() {
 		return true, nil
 	}
-	var names []string
-	err := t.Union.ReadDir(n, 0, func(e cow.DirEntry) bool {
-		if e.Name != "." && e.Name != ".." {
-			names = append(names, e.Name)
-		}
-		return true
-	})
+	names, err := t.names(n)
 	if err != nil {
 		return false, err
 	}
@@ -99,6 +93,17 @@ func (t *Tree) nodeOwnedByRoot(n *cow.Node, attr *cow.Attr) (bool, error) {
 	return true, nil
 }
 
+// names lists what is in a directory.
+func (t *Tree) names(dir *cow.Node) (names []string, err error) {
+	err = t.Union.ReadDir(dir, 0, func(e cow.DirEntry) bool {
+		if e.Name != "." && e.Name != ".." {
+			names = append(names, e.Name)
+		}
+		return true
+	})
+	return names, err
+}
+
 // List describes what is in a directory, sorted by name.
 func (t *Tree) List(dir string) (list []*control.PathStat, err error) {
 	n, _, err := t.lookup(dir, true)
@@ -106,13 +111,7 @@ func (t *Tree) List(dir string) (list []*control.PathStat, err error) {
 		return nil, fmt.Errorf("list %s in the container: %w", dir, err)
 	}
 	defer t.forget(n)
-	var names []string
-	err = t.Union.ReadDir(n, 0, func(d cow.DirEntry) bool {
-		if d.Name != "." && d.Name != ".." {
-			names = append(names, d.Name)
-		}
-		return true
-	})
+	names, err := t.names(n)
 	if err != nil {
 		return nil, fmt.Errorf("list %s in the container: %w", dir, err)
 	}
