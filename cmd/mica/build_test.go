@@ -250,11 +250,11 @@ func TestBuildMounts(t *testing.T) {
 		"Dockerfile": `FROM base AS lib
 RUN mkdir /lib1 && echo lib > /lib1/f
 FROM base
-RUN --mount=type=secret,id=s --mount=type=secret,id=v,env=TOKEN --mount=type=bind,from=lib,source=/lib1,target=/l --mount=type=tmpfs,target=/t \
+RUN --mount=type=secret,id=s --mount=type=secret,id=v,env=TOKEN --mount=type=bind,from=lib,source=/lib1,target=/l --mount=type=tmpfs,target=/t,relabel=shared \
     --mount=type=bind,target=/ctx --mount=type=bind,source=data,target=/rw,rw \
     cat /run/secrets/s /l/f /ctx/data/f > /seen; echo $TOKEN >> /seen; echo new > /rw/new && cat /rw/new >> /seen; touch /t/x; ! touch /ctx/x 2>/dev/null
 RUN --mount=type=cache,target=/cache,id=of-TestBuildMounts ls /cache > /before; touch /cache/kept
-RUN --mount=type=secret,id=none test ! -e /run/secrets/none
+RUN --mount=type=secret,id=none,z test ! -e /run/secrets/none
 `,
 		"data/f": "data\n", "secret": "secret\n",
 	})

@@ -147,7 +147,7 @@ func parseMount(s string) (record.Mount, error) {
 			if !slices.Contains([]string{"private", "rprivate", "slave", "rslave"}, value) {
 				return m, fmt.Errorf("propagation %q: want private or rprivate, which is what there is, or slave or rslave", value)
 			}
-		case "consistency", "bind-nonrecursive", "volume-driver":
+		case "consistency", "bind-nonrecursive", "volume-driver", "z", "relabel": // labels of SELinux stay as they are
 		default:
 			return m, fmt.Errorf("unknown key %q; want type, source, target, readonly, tmpfs-size or tmpfs-mode", key)
 		}

@@ -54,7 +54,7 @@ func TestRun(t *testing.T) {
 		"tmpfs":                {args: "--tmpfs /scratch:size=1m base", sh: "grep -c ' /scratch tmpfs' /proc/mounts; touch /scratch/x", out: "1\n"},
 		"bind mount":           {args: "-v " + dir + ":/mnt/host base", sh: "cat /mnt/host/file; echo x > /mnt/host/made", out: "from the host\n"},
 		"read-only bind mount": {args: "-v " + dir + ":/mnt/host:ro base", sh: "echo x 2>/dev/null > /mnt/host/other || echo refused", out: "refused\n"},
-		"mount flag":           {args: "--mount type=bind,src=" + dir + ",dst=/m,readonly base", sh: "cat /m/file", out: "from the host\n"},
+		"mount flag":           {args: "--mount type=bind,src=" + dir + ",dst=/m,readonly,z,relabel=private base", sh: "cat /m/file", out: "from the host\n"},
 		"capabilities":         {args: "--cap-drop ALL base", sh: "grep CapEff /proc/self/status", out: "CapEff:\t0000000000000000\n"},
 		"ulimit":               {args: "--ulimit nofile=123:456 base", sh: "ulimit -n; ulimit -Hn", out: "123\n456\n"},
 		"shm size":             {args: "--shm-size 1m base", sh: "stat -f -c '%b %S' /dev/shm", out: "256 4096\n"},

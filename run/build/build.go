@@ -142,6 +142,7 @@ func (b *builder) parse() (target int, err error) {
 		return 0, err
 	}
 	b.escape = res.EscapeToken
+	dropRelabels(res.AST)
 	var meta []instructions.ArgCommand
 	if b.parsed, meta, err = instructions.Parse(res.AST, nil); err != nil {
 		return 0, err

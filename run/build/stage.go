@@ -103,6 +103,7 @@ func parseTrigger(text string) (instructions.Command, error) {
 	if len(res.AST.Children) != 1 {
 		return nil, errors.New("want one instruction")
 	}
+	dropRelabels(res.AST)
 	return instructions.ParseCommand(res.AST.Children[0])
 }
 
