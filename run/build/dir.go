@@ -90,12 +90,30 @@ func (d *Dir) ReadFile(name string) ([]byte, error) {
 // Close gives the directory up.
 func (d *Dir) Close() { d.root.Close() }
 
-// ignored tells whether a path is left out.
+// ignored tells whether the patterns leave a path out, and be it but a directory on the way to what they take back in.
 func (d *Dir) ignored(p string) (bool, error) {
 	if p == "." {
 		return false, nil
 	}
 	return d.ignore.MatchesOrParentMatches(p)
+}
+
+// leftOut tells whether there is nothing at a path once the patterns are heeded.
+func (d *Dir) leftOut(p string, isDir bool) (bool, error) {
+	out, err := d.ignored(p)
+	if !out || err != nil || !isDir || !d.ignore.Exclusions() {
+		return out, err
+	}
+	entries, err := d.entries(p)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range entries {
+		if out, err := d.leftOut(path.Join(p, e.Name()), e.IsDir()); !out || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func (d *Dir) find(_ context.Context, p string) (string, *control.PathStat, error) {
@@ -107,11 +125,11 @@ func (d *Dir) find(_ context.Context, p string) (string, *control.PathStat, erro
 		return "", nil, err
 	}
 	for _, name := range []string{path.Clean("/" + p), at} {
-		out, err := d.ignored(relative(name))
+		out, err := d.leftOut(relative(name), st.IsDir())
 		if err != nil {
 			return "", nil, err
 		}
-		if out && !(st.IsDir() && d.ignore.Exclusions()) {
+		if out {
 			return "", nil, fmt.Errorf("%w: the ignore file leaves it out", notThere(p))
 		}
 	}
@@ -151,11 +169,11 @@ func (d *Dir) list(_ context.Context, dir string) ([]*control.PathStat, error) {
 	var list []*control.PathStat
 	for _, e := range entries {
 		p := path.Join(dir, e.Name())
-		out, err := d.ignored(p)
+		out, err := d.leftOut(p, e.IsDir())
 		if err != nil {
 			return nil, err
 		}
-		if out && !(e.IsDir() && d.ignore.Exclusions()) {
+		if out {
 			continue
 		}
 		fi, err := d.root.Lstat(p)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path"
@@ -50,7 +51,8 @@ func packed(t *testing.T, s source, p string) (names []string) {
 	return names
 }
 
-// TestIgnored packs random trees: exactly what the patterns leave, the directories on the way to it, and no directory twice.
+// TestIgnored packs random trees: exactly what the patterns leave, the directories on the way to it, and no directory twice. Nothing
+// else is found.
 func TestIgnored(t *testing.T) {
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -74,9 +76,13 @@ func TestIgnored(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := map[string]bool{".": true}
+		want, found := map[string]bool{".": true}, make(map[string]bool)
+		d := openContext(t, dir, patterns...)
 		err = filepath.WalkDir(dir, func(p string, _ fs.DirEntry, err error) error {
 			rel, _ := filepath.Rel(dir, p)
+			if _, _, err := d.find(context.Background(), rel); err == nil {
+				found[rel] = true
+			}
 			if out, _ := matcher.MatchesOrParentMatches(rel); rel == "." || out {
 				return err
 			}
@@ -88,7 +94,10 @@ func TestIgnored(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := packed(t, openContext(t, dir, patterns...), ".")
+		if !maps.Equal(found, want) {
+			t.Fatalf("seed %d, patterns %q: found %v, want %v", seed, patterns, found, want)
+		}
+		got := packed(t, d, ".")
 		seen := make(map[string]bool)
 		for _, name := range got {
 			if seen[name] || !want[name] || name != "." && !seen[path.Dir(name)] {
