@@ -593,6 +593,7 @@ func TestBuildErrors(t *testing.T) {
 		{125, "FROM base\nRUN --mount=type=ssh,required true\n", "--ssh"},
 		{1, "FROM base\nRUN echo said; exit 7\n", "line 2: the command \"/bin/sh -c echo said; exit 7\" returned a non-zero code: 7"},
 		{1, "FROM base\nRUN nosuchcommand\n", "127"},
+		{1, "FROM base\nRUN <<EOF\nexit 7\necho\nEOF\n", "the command \"<<EOF (exit 7 ...)\" returned a non-zero code: 7"},
 	} {
 		dir := buildContext(t, map[string]string{"Dockerfile": e.dockerfile, ".dockerignore": "secret", "secret": "", "a": "", "b": ""})
 		r := c.run("build", "-q", "--pull=never", "-t", "failed", dir)
@@ -600,6 +601,9 @@ func TestBuildErrors(t *testing.T) {
 		if r.code != e.code || r.stdout != "" || !strings.HasPrefix(last, "mica: ") || !strings.Contains(last, e.want) {
 			t.Errorf("%q: code %d, %q, want %d and %q", e.dockerfile, r.code, r.stderr, e.code, e.want)
 		}
+	}
+	if r := c.run("build", buildContext(t, map[string]string{"Dockerfile": "FROM base\nRUN <<EOF\nexit 7\nEOF\n"})); !strings.Contains(r.stderr, "2/2] RUN <<EOF (exit 7)\n") {
+		t.Errorf("a here-document is shown as %s", r.stderr)
 	}
 	if r := c.run("inspect", "failed"); r.code == 0 {
 		t.Error("a build that failed has tagged something")

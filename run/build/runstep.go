@@ -42,7 +42,7 @@ func (st *stage) run(ctx context.Context, cmd *instructions.RunCommand) error {
 		text = fmt.Sprintf("RUN |%d %s %s", len(names), strings.Join(names, " "), shown)
 	}
 	return st.layer(ctx, layer{
-		text: text, shown: cmd.String(), depends: []any{args, ms.depends, host.Network, st.b.opt.Host},
+		text: text, shown: cmd.String() + heredocNote(cmd.Files), depends: []any{args, ms.depends, host.Network, st.b.opt.Host},
 		options: func(ctx context.Context) (run.CreateOptions, error) {
 			mounts, env, err := ms.prepare(ctx)
 			cfg := layerstore.ContainerConfig{Cmd: args, Env: append(st.runEnv(), env...), User: st.cfg.User, WorkingDir: st.cfg.WorkingDir}
@@ -64,7 +64,7 @@ func (st *stage) runArgs(cmd *instructions.RunCommand, ms *stepMounts) (args []s
 		args = st.cfg.CommandLine(&line)
 		return args, strings.Join(args, " ")
 	}
-	shown = strings.Join(line.CmdLine, " ") + " (" + firstLine(strings.TrimSpace(line.Files[0].Data)) + ")"
+	shown = strings.Join(line.CmdLine, " ") + heredocNote(line.Files)
 	script := line.Files[0]
 	if script.Chomp {
 		script.Data = parser.ChompHeredocContent(script.Data)
@@ -88,6 +88,14 @@ func (st *stage) runArgs(cmd *instructions.RunCommand, ms *stepMounts) (args []s
 		line.CmdLine = []string{text}
 	}
 	return st.cfg.CommandLine(&line), shown
+}
+
+// heredocNote shows how the first of some here-documents begins.
+func heredocNote(files []instructions.ShellInlineFile) string {
+	if len(files) == 0 {
+		return ""
+	}
+	return " (" + firstLine(strings.TrimSpace(files[0].Data)) + ")"
 }
 
 // runEnv is the environment of a command: arguments, then proxies, then what the image sets.
