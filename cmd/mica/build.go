@@ -23,6 +23,7 @@ import (
 type buildFlags struct {
 	file, target, iidfile, pull, timestamp, progress, output string
 	tags, args, argFiles, labels, contexts, secrets, ssh     []string
+	anew                                                     []string
 	ignoreFile                                               string
 	quiet, noCache                                           bool
 	host                                                     containerFlags // what of it concerns the containers of the build
@@ -36,6 +37,7 @@ func (f *buildFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.target, "target", "", "stage to build (default the last)")
 	fl.StringArrayVar(&f.labels, "label", nil, "set a label KEY=VALUE")
 	fl.BoolVar(&f.noCache, "no-cache", false, "do every step anew")
+	fl.StringSliceVar(&f.anew, "no-cache-filter", nil, "do every step of these stages anew")
 	fl.StringVar(&f.pull, "pull", pullMissing, "ask a registry for the images that stages begin with: when they are missing, always, never, or newer")
 	fl.Lookup("pull").NoOptDefVal = pullAlways
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "print the ID only, and what failed")
@@ -117,7 +119,7 @@ func (a *app) build(c *cobra.Command, f *buildFlags, args []string) error {
 		return err
 	}
 	opt := build.Options{
-		Tags: f.tags, Target: f.target, NoCache: f.noCache, Out: os.Stderr, Contexts: make(map[string]build.Context),
+		Tags: f.tags, Target: f.target, NoCache: f.noCache, Anew: f.anew, Out: os.Stderr, Contexts: make(map[string]build.Context),
 		Secrets: make(map[string]build.Secret), SSH: make(map[string]string),
 	}
 	var said bytes.Buffer

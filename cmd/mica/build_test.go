@@ -159,6 +159,13 @@ func TestBuildCache(t *testing.T) {
 	if r := c.run("build", "--build-arg", "V=3", dir); strings.Contains(r.stderr, "> /y  (cached)") || !strings.Contains(r.stderr, "> /x/made  (cached)") {
 		t.Errorf("another argument: %s", r.stderr)
 	}
+	for _, filter := range []string{"a", "0", "other,A"} {
+		if r := c.run("build", "--no-cache-filter", filter, dir); strings.Contains(r.stderr, "> /x/made  (cached)") || strings.Contains(r.stderr, "COPY --from=a /x/made /made  (cached)") ||
+			!strings.Contains(r.stderr, "COPY --from=a /y /y  (cached)") {
+			t.Errorf("all but stage %s from the cache: %s", filter, r.stderr)
+		}
+	}
+	first = c.built(dir)
 	seen := map[string]bool{first: true}
 	for name, args := range map[string][]string{"content": nil, "mode": nil, "no cache": {"--no-cache"}} {
 		var err error

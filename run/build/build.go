@@ -29,6 +29,7 @@ type Options struct {
 	Args       map[string]string
 	Labels     map[string]string
 	NoCache    bool
+	Anew       []string // stages that are not taken from earlier builds either
 	Secrets    map[string]Secret
 	SSH        map[string]string // sockets of agents, by ID
 	Host       record.HostConfig // of the containers in which commands run

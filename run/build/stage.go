@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -25,6 +26,7 @@ type stage struct {
 	b    *builder
 	name string
 	n    int                        // its number
+	anew bool                       // no step of it is taken from an earlier build
 	img  *layerstore.Image          // what there is so far; nil: nothing
 	cfg  layerstore.ContainerConfig // of that image, and what instructions have changed since
 	args scope
@@ -45,6 +47,10 @@ func (b *builder) stage(ctx context.Context, n int) (*stage, error) {
 	parsed := &b.parsed[n]
 	st := &stage{b: b, n: n, name: parsed.Name, args: make(scope), steps: len(parsed.Commands) + 1, step: 1}
 	st.edit.Config = &st.cfg
+	st.anew = b.opt.NoCache || slices.ContainsFunc(b.opt.Anew, func(name string) bool {
+		i, ok := b.stageNamed(name, len(b.parsed))
+		return ok && i == n
+	})
 	if st.name == "" {
 		st.name = fmt.Sprintf("stage-%d", n)
 	}
@@ -258,7 +264,7 @@ func (st *stage) key(depends ...any) string {
 
 // cached takes the result of a step from an earlier build, and tells whether there is one.
 func (st *stage) cached(key string) (bool, error) {
-	if st.b.opt.NoCache {
+	if st.anew {
 		return false, nil
 	}
 	img, err := st.b.store.Built(key)
