@@ -24,7 +24,7 @@ type buildFlags struct {
 	file, target, iidfile, pull, timestamp, progress, output string
 	tags, args, argFiles, labels, contexts, secrets, ssh     []string
 	anew                                                     []string
-	ignoreFile                                               string
+	ignoreFile, metadataFile                                 string
 	quiet, noCache                                           bool
 	host                                                     containerFlags // what of it concerns the containers of the build
 }
@@ -42,6 +42,7 @@ func (f *buildFlags) register(fl *pflag.FlagSet) {
 	fl.Lookup("pull").NoOptDefVal = pullAlways
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "print the ID only, and what failed")
 	fl.StringVar(&f.iidfile, "iidfile", "", "write the image's ID to this file")
+	fl.StringVar(&f.metadataFile, "metadata-file", "", "write the image's digests to this file, as JSON")
 	fl.StringArrayVar(&f.contexts, "build-context", nil, "a further context, NAME=DIRECTORY or NAME=docker-image://IMAGE, for FROM and --from")
 	fl.StringArrayVar(&f.secrets, "secret", nil, "what RUN --mount=type=secret shows: id=ID,src=FILE or id=ID,env=VARIABLE")
 	fl.StringArrayVar(&f.ssh, "ssh", nil, "the agent that RUN --mount=type=ssh shows: default or ID=SOCKET")
@@ -151,6 +152,11 @@ func (a *app) build(c *cobra.Command, f *buildFlags, args []string) error {
 	if f.iidfile != "" {
 		if err := os.WriteFile(f.iidfile, []byte(id), 0o644); err != nil {
 			return fmt.Errorf("write the image's ID: %w", err)
+		}
+	}
+	if f.metadataFile != "" {
+		if err := writeMetadata(f.metadataFile, s, id, f.tags); err != nil {
+			return fmt.Errorf("write the image's digests: %w", err)
 		}
 	}
 	for _, tag := range f.tags {

@@ -685,6 +685,22 @@ func TestBuildOutput(t *testing.T) {
 		t.Errorf("the archive of the image gives %s", out)
 	}
 	c.ok("rmi", "written:1")
+	told := filepath.Join(t.TempDir(), "told")
+	id := c.built("-t", "told:1", "-t", "host.example/told", "--iidfile", told+"-id", "--metadata-file", told, dir)
+	meta, err := os.ReadFile(told)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := c.ok("images", "--digests", "--filter", "reference=told:1", "--format", "{{.Digest}}")
+	want := "{\n" + `  "containerimage.config.digest": "` + id + `",` + "\n" + `  "containerimage.digest": "` + digest + `",` + "\n" +
+		`  "image.name": "docker.io/library/told:1,host.example/told:latest"` + "\n}\n"
+	if string(meta) != want {
+		t.Errorf("the file of digests has %s, want %s", meta, want)
+	}
+	if got, err := os.ReadFile(told + "-id"); string(got) != id {
+		t.Errorf("the file of the ID has %s, %v", got, err)
+	}
+	c.ok("rmi", "told:1", "host.example/told")
 	for _, wrong := range []string{"type=odd,dest=x", "type=tar", "what=x", "type=image,push=true"} {
 		c.fails(125, "--output", "build", "-o", wrong, dir)
 	}

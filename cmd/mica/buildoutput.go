@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
+	"mica/internal/imageref"
 	"mica/layerstore"
 	"mica/run"
 	"mica/run/build"
@@ -53,6 +56,31 @@ func parseOutput(s string) (o buildOutput, err error) {
 		return o, fmt.Errorf("--output %q: it has no dest=PATH", s)
 	}
 	return o, nil
+}
+
+// writeMetadata writes what Docker's build tells programs of an image that it has made.
+func writeMetadata(file string, s *layerstore.Store, id string, tags []string) error {
+	img, err := s.Resolve(id)
+	if err != nil {
+		return err
+	}
+	meta := map[string]string{"containerimage.config.digest": img.ID, "containerimage.digest": img.Manifest.String()}
+	if len(tags) > 0 {
+		var names []string
+		for _, tag := range tags {
+			named, err := imageref.Parse(tag)
+			if err != nil {
+				return err
+			}
+			names = append(names, named.FullTagged())
+		}
+		meta["image.name"] = strings.Join(names, ",")
+	}
+	text, err := json.MarshalIndent(meta, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
 // write puts the image there.
