@@ -553,6 +553,10 @@ func TestBuildScratch(t *testing.T) {
 			t.Errorf("%q: %s, want %s", dockerfile, got, want)
 		}
 	}
+	id := c.built(buildContext(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY --from=base / /\nUSER 33\n"}))
+	if got := c.ok("run", "--rm", id, "stat", "-c", "%a", "/"); got != "755" {
+		t.Errorf("the root has the mode %s", got)
+	}
 }
 
 // TestBuildMaintainer: the author of an image is that of those that are built on it.

@@ -95,6 +95,10 @@ func (d *Dir) Create(cfg *Config) (_ *Container, _ *Lock, err error) {
 			return nil, nil, fmt.Errorf("make the container's directory: %w", err)
 		}
 	}
+	// It is the container's root where there is no layer, and users in it pass there. Whoever passes here is decided further up.
+	if err := os.Chmod(c.Upper(), 0o755); err != nil {
+		return nil, nil, fmt.Errorf("make the container's directory: %w", err)
+	}
 	if cfg.Volatile() {
 		mark, err := acquire(filepath.Join(stage, removeMark))
 		if err != nil {
