@@ -23,9 +23,9 @@ import (
 type buildFlags struct {
 	file, target, iidfile, pull, timestamp, progress, output string
 	tags, args, argFiles, labels, contexts, secrets, ssh     []string
-	anew                                                     []string
-	ignoreFile, metadataFile                                 string
-	quiet, noCache                                           bool
+	anew, env                                                []string
+	ignoreFile, metadataFile, from, logfile                  string
+	quiet, noCache, squashAll                                bool
 	host                                                     containerFlags // what of it concerns the containers of the build
 }
 
@@ -34,6 +34,8 @@ func (f *buildFlags) register(fl *pflag.FlagSet) {
 	fl.StringArrayVarP(&f.tags, "tag", "t", nil, "name of the image, NAME[:TAG]")
 	fl.StringArrayVar(&f.args, "build-arg", nil, "give an ARG a value: NAME=VALUE, or NAME for that of the variable")
 	fl.StringArrayVar(&f.argFiles, "build-arg-file", nil, "read build arguments from a file, one per line")
+	fl.StringArrayVar(&f.env, "env", nil, "variable that stages and the image begin with: NAME=VALUE, or NAME for that of this machine")
+	fl.StringVar(&f.from, "from", "", "what the first stage begins with, instead of what its FROM says")
 	fl.StringVar(&f.target, "target", "", "stage to build (default the last)")
 	fl.StringArrayVar(&f.labels, "label", nil, "set a label KEY=VALUE")
 	fl.BoolVar(&f.noCache, "no-cache", false, "do every step anew")
@@ -41,6 +43,8 @@ func (f *buildFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.pull, "pull", pullMissing, "ask a registry for the images that stages begin with: when they are missing, always, never, or newer")
 	fl.Lookup("pull").NoOptDefVal = pullAlways
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "print the ID only, and what failed")
+	fl.BoolVar(&f.squashAll, "squash-all", false, "make an image with one layer, which has the files of the base image too")
+	fl.StringVar(&f.logfile, "logfile", "", "write what is told of the build to this file")
 	fl.StringVar(&f.iidfile, "iidfile", "", "write the image's ID to this file")
 	fl.StringVar(&f.metadataFile, "metadata-file", "", "write the image's digests to this file, as JSON")
 	fl.StringArrayVar(&f.contexts, "build-context", nil, "a further context, NAME=DIRECTORY or NAME=docker-image://IMAGE, for FROM and --from")
@@ -120,12 +124,20 @@ func (a *app) build(c *cobra.Command, f *buildFlags, args []string) error {
 		return err
 	}
 	opt := build.Options{
-		Tags: f.tags, Target: f.target, NoCache: f.noCache, Anew: f.anew, Out: os.Stderr, Contexts: make(map[string]build.Context),
+		Tags: f.tags, From: f.from, Target: f.target, Squash: f.squashAll, NoCache: f.noCache, Anew: f.anew, Out: os.Stderr, Contexts: make(map[string]build.Context),
 		Secrets: make(map[string]build.Secret), SSH: make(map[string]string),
 	}
 	var said bytes.Buffer
 	if f.quiet || f.progress == "quiet" {
 		opt.Out = &said
+	}
+	if f.logfile != "" {
+		log, err := os.Create(f.logfile)
+		if err != nil {
+			return err
+		}
+		defer log.Close()
+		opt.Out = log
 	}
 	s, err := e.Store()
 	if err != nil {
@@ -213,7 +225,8 @@ func (f *buildFlags) fill(ctx context.Context, opt *build.Options, c *cobra.Comm
 	steps := []func() error{
 		func() error { return checkPull(f.pull) },
 		func() error { return checkPlatform(f.host.platform) },
-		func() (err error) { opt.Args, err = f.buildArgs(); return },
+		func() (err error) { opt.Args, err = namedValues(f.argFiles, f.args); return },
+		func() (err error) { opt.Env, err = namedValues(nil, f.env); return },
 		func() (err error) { opt.Labels, err = readLabels(nil, f.labels); return },
 		func() (err error) { opt.Created, err = f.created(opt.Args); return },
 		func() (err error) { opt.Host, err = f.hostConfig(); return },
@@ -229,21 +242,21 @@ func (f *buildFlags) fill(ctx context.Context, opt *build.Options, c *cobra.Comm
 	return nil
 }
 
-// buildArgs gives arguments that are named alone the value of the variable; one that is not set is not given.
-func (f *buildFlags) buildArgs() (map[string]string, error) {
-	list, err := readEnv(f.argFiles, f.args)
+// namedValues reads NAME=VALUE. What is named alone has the value of the variable; one that is not set is not given.
+func namedValues(files, given []string) (map[string]string, error) {
+	list, err := readEnv(files, given)
 	if err != nil {
 		return nil, err
 	}
 	if list, err = run.ResolveEnv(list); err != nil {
 		return nil, err
 	}
-	args := make(map[string]string, len(list))
+	values := make(map[string]string, len(list))
 	for _, kv := range list {
 		name, value, _ := strings.Cut(kv, "=")
-		args[name] = value
+		values[name] = value
 	}
-	return args, nil
+	return values, nil
 }
 
 // epochVariable says how old a build is to look; see reproducible-builds.org.

@@ -632,6 +632,38 @@ func TestBuildErrors(t *testing.T) {
 	}
 }
 
+// TestBuildAsPodman: options that only Podman's build has.
+func TestBuildAsPodman(t *testing.T) {
+	c := newCLI(t)
+	c.env = append(c.env, "OF_CALLER=theirs")
+	dir := buildContext(t, map[string]string{"Dockerfile": `FROM nothing AS a
+RUN echo $A $OF_CALLER > /said; mkdir -m 1770 /d; chown 5:6 /d; ln /said /d/hard; ln -s said /soft; rm /bin/true
+ENV A=changed
+FROM a
+USER 7
+RUN echo $A; cat /said
+`})
+	log := filepath.Join(t.TempDir(), "log")
+	id := c.built("--from", "base", "--env", "A=given", "--env", "OF_CALLER", "--env", "NOT_SET", "--logfile", log, dir)
+	if got := c.ok("inspect", "-f", "{{.Config.Env}}", id); !strings.HasSuffix(got, " A=changed OF_CALLER=theirs]") {
+		t.Errorf("the variables are %s", got)
+	}
+	if text, err := os.ReadFile(log); err != nil || !strings.Contains(string(text), "\nchanged\ngiven theirs\n") || !strings.Contains(string(text), "FROM base\n") {
+		t.Errorf("the log has %s, %v", text, err)
+	}
+	squashed := c.built("--squash-all", "--from", "base", "--env", "A=given", "--env", "OF_CALLER", dir)
+	const script = "stat -c '%n %a %u:%g %h' / /bin /d /d/hard /said; readlink /soft; ls /bin | wc -l; id -u; echo $A"
+	if got, want := c.ok("run", "--rm", squashed, "sh", "-c", script), c.ok("run", "--rm", id, "sh", "-c", script); got != want {
+		t.Errorf("squashed, the image has\n%s\nwant\n%s", got, want)
+	}
+	if got := c.ok("inspect", "-f", "{{len .RootFS.Layers}}", squashed); got != "1" {
+		t.Errorf("squashed, the image has %s layers", got)
+	}
+	if again := c.built("--squash-all", "--from", "base", "--env", "A=given", "--env", "OF_CALLER", dir); again != squashed {
+		t.Error("squashing again makes another image")
+	}
+}
+
 // TestBuildInput takes the Dockerfile, or all of the context, from standard input.
 func TestBuildInput(t *testing.T) {
 	c := newCLI(t)

@@ -24,10 +24,13 @@ type Options struct {
 	Name       string             // of the Dockerfile, for messages
 	Context    *Dir               // what COPY and ADD take files from; nil: nothing
 	Contexts   map[string]Context // further ones, by the names that FROM and --from know them by
+	From       string             // what the first stage begins with; empty: what it says
 	Target     string             // stage to build; empty: the last one
 	Tags       []string
 	Args       map[string]string
 	Labels     map[string]string
+	Env        map[string]string // variables that stages begin with
+	Squash     bool              // the image has one layer
 	NoCache    bool
 	Anew       []string // stages that are not taken from earlier builds either
 	Secrets    map[string]Secret
@@ -151,6 +154,9 @@ func (b *builder) parse() (target int, err error) {
 	if len(b.parsed) == 0 {
 		return 0, errors.New("there is no stage: it has to begin with FROM")
 	}
+	if b.opt.From != "" {
+		b.parsed[0].BaseName = b.opt.From
+	}
 	b.global = platformScope()
 	for _, cmd := range meta {
 		if err := layerstore.Expand(&cmd, b.escape, b.global.env()); err != nil {
@@ -223,5 +229,26 @@ func (b *builder) finish(ctx context.Context, st *stage) (string, error) {
 			return "", err
 		}
 	}
+	if b.opt.Squash {
+		return b.squash(ctx, st)
+	}
 	return st.img.ID, nil
+}
+
+// squash makes an image with the files and configuration of a stage, and with one layer.
+func (b *builder) squash(ctx context.Context, st *stage) (string, error) {
+	t, err := b.tree(ctx, st.img)
+	if err != nil {
+		return "", err
+	}
+	items, err := match(ctx, t, ".", false)
+	if err != nil {
+		return "", err
+	}
+	one := &stage{b: b, name: st.name, n: st.n, anew: st.anew, cfg: st.cfg, author: st.author, step: st.step, steps: st.steps}
+	err = one.put(ctx, &copyStep{name: "COPY", items: items, dest: "/", text: "COPY " + st.img.ID + " /", shown: "squash all layers"})
+	if err != nil {
+		return "", fmt.Errorf("squash: %w", err)
+	}
+	return one.img.ID, nil
 }

@@ -131,19 +131,28 @@ func (st *stage) from(ctx context.Context, parsed *instructions.Stage) error {
 		return fmt.Errorf("platform %s: this machine runs %s/%s only", platform, runtime.GOOS, runtime.GOARCH)
 	}
 	st.say("FROM " + base)
+	isStage := false
 	if base != "scratch" {
 		img, args, err := b.image(ctx, base, st.n)
 		if err != nil {
 			return err
 		}
 		st.img, st.author = img, img.Config.Author
+		isStage = args != nil
 		maps.Copy(st.args, args)
 		st.cfg = st.img.Config.Config.Clone()
 	}
 	if _, ok := shell.EnvsFromSlice(st.cfg.Env).Get("PATH"); !ok {
 		st.cfg.Env = append(st.cfg.Env, "PATH="+defaultPath)
 	}
-	return nil
+	if isStage || len(b.opt.Env) == 0 {
+		return nil
+	}
+	text, err := st.edit.Apply(&instructions.EnvCommand{Env: sortedPairs(b.opt.Env)}, b.escape, nil)
+	if err == nil {
+		st.note(text)
+	}
+	return err
 }
 
 // defaultPath is where programs are looked for in images that do not say so.
