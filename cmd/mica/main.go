@@ -13,6 +13,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -40,13 +41,19 @@ func (f *failed) Unwrap() error { return f.error }
 // main is not where the processes of a container begin: see package run.
 func main() { os.Exit(execute(os.Args)) }
 
+// asMountProgram tells whether mica is called as fuse-overlayfs is: by that name, or as a mount program of Podman and Buildah.
+// No command of its own begins with options of a mount.
+func asMountProgram(name string, line []string) bool {
+	return name == "fuse-overlayfs" || len(line) > 0 && strings.HasPrefix(line[0], "-o")
+}
+
 // execute does one command line and gives the exit code.
 func execute(args []string) int {
 	// What the caller has open is not for the supervisors and servers that outlive this command: they would hold its locks and
 	// keep its pipes from ending.
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	line := withoutDaemon(args[1:])
-	if filepath.Base(args[0]) == "fuse-overlayfs" {
+	if asMountProgram(filepath.Base(args[0]), line) {
 		line = append([]string{"overlay"}, line...)
 	}
 	first := ""

@@ -18,7 +18,8 @@ func newOverlayCommand() *cobra.Command {
 		Long: `Mount a stack of directories, with an optional writable one on top, as one tree.
 
 Arguments and options are those of fuse-overlayfs; a link of that name to mica
-takes its place. The command returns when the mount is there; 'fusermount3 -u DIR'
+takes its place, and so does mica itself as mount_program of Podman and Buildah
+(storage.conf). The command returns when the mount is there; 'fusermount3 -u DIR'
 takes it away.
 
 Options (-o, separated by commas):
