@@ -122,7 +122,7 @@ type FS struct {
 	tree sync.RWMutex
 	root *Node
 
-	lifting sync.Mutex    // held while an object has another mode, see lift
+	lifting sync.Mutex    // held while an object has another mode, see lift, or lacks privileges, see writeOwn
 	lifts   atomic.Uint64 // odd meanwhile
 	linkMu  sync.Mutex
 	links   map[uint64]*Node   // nodes with more than one name, by backing inode

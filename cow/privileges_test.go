@@ -59,6 +59,38 @@ func TestPrivilegesAreCopied(t *testing.T) {
 	}
 }
 
+// TestPrivilegesStayAtSync: the block in which the content of a lower file ends is completed by a sync, which is not a write of
+// somebody's.
+func TestPrivilegesStayAtSync(t *testing.T) {
+	if !inside(t) {
+		return
+	}
+	size := 4*smallFile + 1
+	cfg := layers(t, tree{"file": strings.Repeat("x", size)})
+	cfg.CopyUp, cfg.UpperOwners, cfg.Lowers[0].Owners = CopyUpBlocks, OwnersReal, OwnersReal
+	u := open(t, cfg)
+	must(t, u.put("file", "more", int64(size)))
+	must(t, u.chmod("file", 0o6755))
+	copied := filepath.Join(cfg.Upper, "file")
+	must(t, u.with("file", func(n *Node) error {
+		if err := u.Setxattr(n, capXattr, netBind, 0, false); err != nil {
+			return err
+		}
+		before, err := sys.GetxattrAll(unix.AT_FDCWD, copied, capXattr)
+		must(t, err)
+		if err := u.Fsync(n, false); err != nil {
+			return err
+		}
+		if after, err := sys.GetxattrAll(unix.AT_FDCWD, copied, capXattr); err != nil || !bytes.Equal(after, before) {
+			t.Errorf("after a sync the copy has capabilities % x, %v", after, err)
+		}
+		return nil
+	}))
+	if fi, err := os.Stat(copied); err != nil || fi.Mode()&(os.ModeSetuid|os.ModeSetgid) != os.ModeSetuid|os.ModeSetgid {
+		t.Errorf("after a sync the copy has mode %v, %v", fi.Mode(), err)
+	}
+}
+
 // TestWorkDirectoryHandsNothingOn: what is made in the work directory on its way to the upper does not take after it.
 func TestWorkDirectoryHandsNothingOn(t *testing.T) {
 	if !inside(t) {

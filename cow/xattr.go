@@ -165,8 +165,8 @@ func (f *FS) storeXattr(n *Node, name string, value []byte, flags int) error {
 		return err
 	}
 	defer p.put()
-	if name == accessACL {
-		f.lifting.Lock() // where the disk takes it as one, it changes the mode with it, as lift does
+	if name == accessACL || name == capXattr {
+		f.lifting.Lock() // where the disk takes an ACL as one, it changes the mode with it, as lift does
 		defer f.lifting.Unlock()
 	}
 	return sys.Setxattr(fd, obj, stored, value, flags)
@@ -248,6 +248,10 @@ func (f *FS) removeXattr(n *Node, name string) error {
 		return err
 	}
 	defer p.put()
+	if name == capXattr {
+		f.lifting.Lock()
+		defer f.lifting.Unlock()
+	}
 	err = sys.Removexattr(fd, obj, stored)
 	if (err == unix.EOPNOTSUPP || err == unix.EPERM) && f.upper.owners == OwnersStored {
 		err = unix.ENODATA // a real symlink: it has none
