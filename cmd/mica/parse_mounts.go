@@ -107,7 +107,8 @@ func parseMount(s string) (record.Mount, error) {
 		return record.Mount{}, err
 	}
 	m := record.Mount{Type: record.MountVolume}
-	source, writable := "", false
+	source := ""
+	var readOnly *bool // as the last word on it says; nil: none
 	var options []string
 	for _, field := range fields {
 		key, value, has := strings.Cut(field, "=")
@@ -125,9 +126,10 @@ func parseMount(s string) (record.Mount, error) {
 		case "target", "destination", "dst":
 			m.Target = value
 		case "readonly", "ro":
-			m.ReadOnly = on
+			readOnly = &on
 		case "rw", "readwrite":
-			writable = on
+			on = !on
+			readOnly = &on
 		case "image-subpath", "subpath":
 			m.Subpath = path.Clean("/" + value)[1:]
 		case "volume-nocopy":
@@ -158,6 +160,9 @@ func parseMount(s string) (record.Mount, error) {
 	if m.Subpath != "" && m.Type != record.MountImage {
 		return m, errors.New("subpath is for type=image")
 	}
+	if readOnly != nil {
+		m.ReadOnly = *readOnly
+	}
 	switch m.Type {
 	case record.MountBind:
 		if source == "" {
@@ -184,7 +189,10 @@ func parseMount(s string) (record.Mount, error) {
 		if source == "" {
 			return m, errors.New("a mount of an image needs the image as its source")
 		}
-		m.Image, m.ReadOnly = source, !writable
+		m.Image = source
+		if readOnly == nil {
+			m.ReadOnly = true
+		}
 	default:
 		return m, fmt.Errorf("type %q: want bind, volume, tmpfs or image", m.Type)
 	}

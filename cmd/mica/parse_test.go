@@ -64,6 +64,22 @@ func TestParseMount(t *testing.T) {
 	}
 }
 
+// TestMountAccess: every spelling says for every type whether it can be written to, and the last word counts.
+func TestMountAccess(t *testing.T) {
+	dir := t.TempDir()
+	for _, kind := range []string{"type=volume,src=data", "type=bind,src=" + dir, "type=tmpfs", "type=image,src=base"} {
+		for words, want := range map[string]bool{
+			"": strings.HasPrefix(kind, "type=image"), ",ro": true, ",ro=true": true, ",ro=false": false, ",readonly": true, ",readonly=true": true,
+			",readonly=false": false, ",rw": false, ",rw=true": false, ",rw=false": true, ",readwrite=false": true, ",ro,rw": false, ",rw,ro": true,
+		} {
+			got, err := parseMounts(nil, []string{kind + ",dst=/a" + words}, nil)
+			if err != nil || got[0].ReadOnly != want {
+				t.Errorf("%s%s: %+v, %v; want read-only %v", kind, words, got, err, want)
+			}
+		}
+	}
+}
+
 func TestParseTmpfs(t *testing.T) {
 	got, err := parseMounts(nil, nil, []string{"/t:size=1m,exec,ro"})
 	want := record.Mount{Type: record.MountTmpfs, Target: "/t", Options: "size=1m", NoSuid: true, NoDev: true, ReadOnly: true}
