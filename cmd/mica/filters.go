@@ -106,7 +106,7 @@ func momentAt(s string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("time %q: want one such as 2026-01-31T12:00:00, or a duration such as 10m", s)
 }
 
-// confirm asks on the terminal, unless force is set.
+// confirm asks, unless force is set.
 func confirm(force bool, what string) error {
 	if force {
 		return nil
@@ -114,23 +114,28 @@ func confirm(force bool, what string) error {
 	return ask(context.Background(), what, "add -f to go ahead", "nothing was removed")
 }
 
-// ask asks on the terminal, until ctx ends. instead says what to do without one, no what a refusal means.
+// ask reads an answer from standard input, which yes(1) may give too, until ctx ends. instead says what to do where there is
+// nobody to answer, no what a refusal means.
 func ask(ctx context.Context, what, instead, no string) error {
-	if !term.IsTerminal(0) {
-		return errors.New("there is no terminal to ask on: " + instead)
-	}
 	fmt.Fprintf(os.Stderr, "%s Go on? [y/N] ", what)
 	answered := make(chan string, 1)
 	go func() {
 		answer, _ := bufio.NewReader(os.Stdin).ReadString('\n') // none at all is a no
 		answered <- answer
 	}()
+	answer := ""
 	select {
-	case answer := <-answered:
-		if strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y") {
-			return nil
-		}
+	case answer = <-answered:
 	case <-ctx.Done():
+	}
+	if !term.IsTerminal(0) {
+		fmt.Fprintln(os.Stderr) // where the terminal shows the line feed that was typed
+	}
+	switch {
+	case strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "y"):
+		return nil
+	case answer == "":
+		return errors.New(no + ": " + instead)
 	}
 	return errors.New(no)
 }

@@ -99,7 +99,9 @@ func TestHomeApply(t *testing.T) {
 	if out := c.ok("home", "apply", "--dry-run", "apply"); !strings.Contains(out, "deleted in "+home) || listing(t, home) != before {
 		t.Errorf("dry run: %s", out)
 	}
-	c.fails(125, "no terminal", "home", "apply", "apply")
+	if r := c.run("home", "apply", "apply"); r.code != 125 || !strings.Contains(r.stderr, "nothing was written: add -y") || listing(t, home) != before {
+		t.Errorf("without an answer: exit code %d, %s", r.code, r.stderr)
+	}
 	c.ok("home", "apply", "-y", "apply")
 	makeHome(t, plain, "HOME=$PWD; "+edits)
 	if got, want := listing(t, home), listing(t, plain); got != want {
