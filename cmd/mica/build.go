@@ -282,9 +282,6 @@ func (f *buildFlags) created(args map[string]string) (time.Time, error) {
 func (f *buildFlags) hostConfig() (h record.HostConfig, err error) {
 	given := &f.host
 	h = record.HostConfig{UserNS: given.userns, CapAdd: given.capAdd, CapDrop: given.capDrop, ExtraHosts: given.addHosts, DNS: given.dns}
-	if given.network == "default" {
-		given.network = ""
-	}
 	for _, step := range []func() error{
 		func() error { return checkDNS(given.dns) },
 		func() (err error) { h.Network, err = chooseNetwork(given.network, false); return },

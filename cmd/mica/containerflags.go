@@ -68,7 +68,7 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.stopSignal, "stop-signal", "", "signal that stops the container")
 	fl.IntVar(&f.stopTimeout, "stop-timeout", 10, "seconds before a stop kills the container")
 	fl.StringVar(&f.restart, "restart", "no", "start again when it ends: no, on-failure[:N], always, unless-stopped")
-	fl.StringVar(&f.network, "network", "", "host, none or pasta (default host; pasta with --publish)")
+	fl.StringVar(&f.network, "network", "", "host, none, or pasta (or bridge) for one of its own (default host; pasta with --publish)")
 	fl.StringVar(&f.network, "net", "", "as --network")
 	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "lead a port of the host to the container: [[IP:][HOST]:]CONTAINER[/udp]; without HOST a free one")
 	fl.BoolVarP(&f.publishAll, "publish-all", "P", false, "lead a free port of the host to each port that the image or --expose names")
@@ -206,7 +206,7 @@ func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOpt
 		func() (err error) { h.Devices, err = parseDevices(f.devices); return },
 		func() (err error) { h.Restart, err = parseRestart(f.restart); return },
 		func() (err error) { h.SecurityOpt, err = readSecurity(f.securityOpt); return },
-		func() (err error) { h.Network, err = chooseNetwork(f.network, f.publishes()); return },
+		func() error { return f.setNetwork(&opt) },
 		func() (err error) { opt.Healthcheck, err = f.health.check(c); return },
 		func() error { return f.limits(h) },
 		func() error { return f.desk.set(c.Flags(), &opt) },
@@ -292,23 +292,34 @@ func checkPlatform(p string) error {
 	return fmt.Errorf("platform %q: this machine runs %s only", p, ownPlatform)
 }
 
+// setNetwork chooses the network. Without one of its own a container has no ports to lead to, which those who say both do
+// not mind: Docker takes it too.
+func (f *containerFlags) setNetwork(opt *run.CreateOptions) (err error) {
+	h := &opt.Host
+	if h.Network, err = chooseNetwork(f.network, f.publishes()); err != nil {
+		return err
+	}
+	if f.publishes() && h.Network != "pasta" {
+		fmt.Fprintf(os.Stderr, "mica: published ports are discarded: with --network %s there is nothing to lead to\n", h.Network)
+		h.Ports, opt.PublishAll = nil, false
+	}
+	return nil
+}
+
+// chooseNetwork is the network by the name that it has in records.
 func chooseNetwork(name string, ports bool) (string, error) {
 	switch name {
-	case "":
+	case "", "default":
 		if ports {
 			return "pasta", nil
 		}
 		return "host", nil
 	case "bridge", "slirp4netns", "private":
-		name = "pasta" // what a plain user can have of these
+		return "pasta", nil // what a plain user can have of these
 	case "host", "none", "pasta":
-	default:
-		return "", fmt.Errorf("--network %q: want host, none or pasta", name)
+		return name, nil
 	}
-	if ports && name != "pasta" {
-		return "", fmt.Errorf("--publish needs --network pasta: with %s there is nothing to lead to", name)
-	}
-	return name, nil
+	return "", fmt.Errorf("--network %q: want host, none or pasta", name)
 }
 
 // readEnv reads variables from files, then those given, which win.

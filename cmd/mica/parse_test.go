@@ -115,6 +115,22 @@ func TestParsePorts(t *testing.T) {
 	}
 }
 
+func TestChooseNetwork(t *testing.T) {
+	for name, want := range map[string][2]string{ // without and with published ports
+		"": {"host", "pasta"}, "default": {"host", "pasta"}, "bridge": {"pasta", "pasta"}, "private": {"pasta", "pasta"},
+		"pasta": {"pasta", "pasta"}, "host": {"host", "host"}, "none": {"none", "none"},
+	} {
+		for i, ports := range []bool{false, true} {
+			if got, err := chooseNetwork(name, ports); err != nil || got != want[i] {
+				t.Errorf("%q, ports %v: %q, %v; want %q", name, ports, got, err, want[i])
+			}
+		}
+	}
+	if got, err := chooseNetwork("what", false); err == nil {
+		t.Errorf("a network that there is not: %q", got)
+	}
+}
+
 func TestParseUlimits(t *testing.T) {
 	got, err := parseUlimits([]string{"nofile=10:20", "core=-1", "nproc=unlimited", "cpu=5"})
 	want := []record.Ulimit{{Name: "nofile", Soft: 10, Hard: 20}, {Name: "core", Soft: -1, Hard: -1}, {Name: "nproc", Soft: -1, Hard: -1}, {Name: "cpu", Soft: 5, Hard: 5}}

@@ -350,6 +350,24 @@ func TestVolumeBelongsToUser(t *testing.T) {
 	}
 }
 
+// TestPortsDiscarded: with a network that has no place for them, published ports are left out, which is said.
+func TestPortsDiscarded(t *testing.T) {
+	c := newCLI(t)
+	c.remove("no-ports")
+	for _, network := range []string{"host", "none"} {
+		for _, publish := range [][]string{{"-p", "8080:80"}, {"-P", "--expose", "80"}} {
+			r := c.run(append(append([]string{"create", "--replace", "--name", "no-ports", "--network", network}, publish...), "base", "true")...)
+			if want := "mica: published ports are discarded: with --network " + network; r.code != 0 || !strings.HasPrefix(r.stderr, want) {
+				t.Errorf("%s, %q: exit code %d, %q; want %q", network, publish, r.code, r.stderr, want)
+			}
+			if got := c.ok("inspect", "-f", "{{.HostConfig.NetworkMode}} {{len .HostConfig.PortBindings}}", "no-ports"); got != network+" 0" {
+				t.Errorf("%s, %q: %s", network, publish, got)
+			}
+		}
+	}
+	c.ok("start", "-a", "no-ports")
+}
+
 // TestVolumesFrom: a container has the mounts of another one, whose volumes outlive it for as long as they are used.
 func TestVolumesFrom(t *testing.T) {
 	c := newCLI(t)
