@@ -37,9 +37,8 @@ type CreateOptions struct {
 	Healthcheck *layerstore.Healthcheck // nil: the image's; without a Test: what changes in the image's
 	TTY         bool
 	OpenStdin   bool
-	KeepStdin   bool     // the end of a client's input is not that of the container's
-	VolumesFrom []string // containers whose mounts it has too: "NAME" or "NAME:ro"
-	PublishAll  bool     // lead free ports of the host to all that are exposed
+	KeepStdin   bool // the end of a client's input is not that of the container's
+	PublishAll  bool // lead free ports of the host to all that are exposed
 	Host        record.HostConfig
 
 	// Step makes a container for one step of a build, with an empty tree if Image is empty. It goes with this process at the
@@ -110,7 +109,7 @@ func (e *Engine) Create(ctx context.Context, opt CreateOptions) (*Created, error
 	if err := resolveSources(cfg.Host.Mounts); err != nil {
 		return nil, err
 	}
-	c, lock, err := e.enter(cfg, opt.VolumesFrom)
+	c, lock, err := e.enter(cfg)
 	if err != nil {
 		return nil, err
 	}

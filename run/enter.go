@@ -7,7 +7,7 @@ import (
 )
 
 // enter makes the record of a container. Nobody removes what it names before it is there.
-func (e *Engine) enter(cfg *record.Config, volumesFrom []string) (_ *record.Container, _ *record.Lock, err error) {
+func (e *Engine) enter(cfg *record.Config) (_ *record.Container, _ *record.Lock, err error) {
 	var made []*volume.Volume
 	defer func() {
 		if err != nil {
@@ -35,7 +35,7 @@ func (e *Engine) enter(cfg *record.Config, volumesFrom []string) (_ *record.Cont
 		return nil, nil, err
 	}
 	defer release()
-	if err := e.takeMounts(&cfg.Host, volumesFrom); err != nil {
+	if err := e.takeMounts(&cfg.Host); err != nil {
 		return nil, nil, err
 	}
 	if err := ports.Choose(cfg.Host.Ports); err != nil {

@@ -78,9 +78,9 @@ func resolveSources(mounts []record.Mount) (err error) {
 	return nil
 }
 
-// takeMounts adds the volumes and host paths of other containers ("NAME[:ro]") where nothing else is mounted.
-func (e *Engine) takeMounts(h *record.HostConfig, from []string) error {
-	for _, spec := range from {
+// takeMounts adds the volumes and host paths of the containers in VolumesFrom where nothing else is mounted.
+func (e *Engine) takeMounts(h *record.HostConfig) error {
+	for _, spec := range h.VolumesFrom {
 		name, mode, _ := strings.Cut(spec, ":")
 		if mode != "" && mode != "ro" && mode != "rw" && mode != "z" {
 			return fmt.Errorf("mounts of container %q: want NAME, NAME:ro or NAME:rw", spec)

@@ -157,12 +157,12 @@ func noteIdle(fl *pflag.FlagSet) error {
 func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOptions, error) {
 	opt := run.CreateOptions{
 		Image: args[0], Command: args[1:], Name: f.name, WorkingDir: f.workdir, User: f.user, Hostname: f.hostname, Domainname: f.domainname,
-		StopSignal: f.stopSignal, TTY: f.tty, OpenStdin: f.interactive, KeepStdin: f.detached, VolumesFrom: f.volumesFrom, PublishAll: f.publishAll,
+		StopSignal: f.stopSignal, TTY: f.tty, OpenStdin: f.interactive, KeepStdin: f.detached, PublishAll: f.publishAll,
 		EnvHost: f.envHost, UnsetEnv: f.unsetenv,
 		Host: record.HostConfig{
 			AutoRemove: f.remove, ReadOnly: f.readOnly, Privileged: f.privileged, UserNS: f.userns, GroupAdd: f.groupAdd,
 			CapAdd: f.capAdd, CapDrop: f.capDrop, ExtraHosts: f.addHosts, DNS: f.dns, DNSSearch: f.dnsSearch, DNSOptions: f.dnsOptions,
-			NoHosts: f.noHosts, TimeZone: f.timezone, Timeout: max(f.timeout, 0),
+			NoHosts: f.noHosts, TimeZone: f.timezone, Timeout: max(f.timeout, 0), VolumesFrom: f.volumesFrom,
 		},
 	}
 	h := &opt.Host

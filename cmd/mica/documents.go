@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -14,7 +15,8 @@ import (
 )
 
 // The documents that inspect prints have the shape of Docker's, so that
-// templates written for it work.
+// templates written for it work. Docker's templates know some fields by
+// another name than its JSON: that one is a method here.
 
 type containerDoc struct {
 	Id              string
@@ -34,6 +36,7 @@ type containerDoc struct {
 	HostConfig      hostConfigDoc
 	GraphDriver     graphDriverDoc
 	ProcessLabel    string
+	AppArmorProfile string
 	ExecIDs         []string
 	SizeRw          *int64 `json:",omitempty"`
 	SizeRootFs      *int64 `json:",omitempty"`
@@ -41,6 +44,9 @@ type containerDoc struct {
 	Config          configDoc
 	NetworkSettings networkDoc
 }
+
+// ID is the field Id.
+func (d *containerDoc) ID() string { return d.Id }
 
 type stateDoc struct {
 	Status                                       string
@@ -90,9 +96,28 @@ type hostConfigDoc struct {
 	Binds                                        []string
 	Tmpfs                                        map[string]string
 	ShmSize, Memory, NanoCpus, PidsLimit         int64
+	MemorySwap, CpuShares                        int64
 	OomScoreAdj                                  int
 	LogConfig                                    logDoc
+	Sysctls                                      map[string]string
+	VolumesFrom                                  []string
+	Runtime                                      string
 }
+
+// NanoCPUs is the field NanoCpus.
+func (d hostConfigDoc) NanoCPUs() int64 { return d.NanoCpus }
+
+// CPUShares is the field CpuShares.
+func (d hostConfigDoc) CPUShares() int64 { return d.CpuShares }
+
+// DNS is the field Dns.
+func (d hostConfigDoc) DNS() []string { return d.Dns }
+
+// DNSSearch is the field DnsSearch.
+func (d hostConfigDoc) DNSSearch() []string { return d.DnsSearch }
+
+// DNSOptions is the field DnsOptions.
+func (d hostConfigDoc) DNSOptions() []string { return d.DnsOptions }
 
 type logDoc struct {
 	Type   string
@@ -120,14 +145,18 @@ type restartDoc struct {
 
 type bindingDoc struct{ HostIp, HostPort string }
 
+// HostIP is the field HostIp.
+func (d bindingDoc) HostIP() string { return d.HostIp }
+
 type graphDriverDoc struct {
 	Name string
 	Data map[string]string
 }
 
 type mountDoc struct {
-	Type, Name, Source, Destination, Mode string
-	RW                                    bool
+	Type, Name, Source, Destination, Driver, Mode string
+	RW                                            bool
+	Propagation                                   string
 }
 
 // configDoc is the container's configuration with what only it has.
@@ -148,6 +177,7 @@ type networkDoc struct {
 	Ports                                  map[string][]bindingDoc
 	Networks                               map[string]endpointDoc
 	IPAddress, Gateway, MacAddress, Bridge string
+	SandboxID, SandboxKey                  string
 }
 
 // endpointDoc is a container's place in a network; addresses are as those of [networkDoc].
@@ -176,6 +206,7 @@ func portsDocument(c *record.Container) map[string][]bindingDoc {
 
 func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
 	cfg, st, h := c.Config, c.State, &c.Config.Host
+	exposed := maps.Clone(cfg.Container.ExposedPorts)
 	command := cfg.Args() // none, if its configuration is lost
 	if len(command) == 0 {
 		command = []string{""}
@@ -184,6 +215,10 @@ func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
 	for _, p := range h.Ports {
 		key := containerSide(p)
 		bindings[key] = append(bindings[key], bindingDoc{p.HostIP, strconv.Itoa(int(p.Host))})
+		if exposed == nil {
+			exposed = make(map[string]struct{})
+		}
+		exposed[key] = struct{}{} // for Docker what is published is exposed
 	}
 	shm := h.ShmSize
 	if shm == 0 {
@@ -202,6 +237,7 @@ func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
 			GroupAdd: h.GroupAdd, Dns: h.DNS, DnsSearch: h.DNSSearch, DnsOptions: h.DNSOptions, ExtraHosts: h.ExtraHosts, PortBindings: bindings,
 			Ulimits: h.Ulimits, Devices: h.Devices, ShmSize: shm, Memory: h.Memory, NanoCpus: int64(h.CPUs * 1e9), PidsLimit: h.PidsLimit,
 			LogConfig: logDocument(h.Log), Tmpfs: make(map[string]string), IpcMode: "private", CgroupnsMode: "private",
+			Sysctls: make(map[string]string), VolumesFrom: h.VolumesFrom, Runtime: "mica",
 		},
 		GraphDriver:     graphDriverDoc{"mica", map[string]string{"UpperDir": c.Upper(), "WorkDir": c.Work()}},
 		Mounts:          []mountDoc{},
@@ -213,6 +249,7 @@ func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
 			WorkingDir: cfg.Container.WorkingDir, Labels: cfg.Container.Labels,
 		},
 	}
+	doc.Config.ExposedPorts = exposed
 	if h.OOMScoreAdj != nil {
 		doc.HostConfig.OomScoreAdj = *h.OOMScoreAdj
 	}
@@ -234,14 +271,22 @@ func containerDocument(e *run.Engine, c *record.Container) *containerDoc {
 		if m.ReadOnly {
 			mode = "ro"
 		}
-		doc.Mounts = append(doc.Mounts, mountDoc{string(m.Type), m.Volume, source, m.Target, mode, !m.ReadOnly})
+		shown := mountDoc{Type: string(m.Type), Name: m.Volume, Source: source, Destination: m.Target, Mode: mode, RW: !m.ReadOnly}
+		if m.Type == record.MountVolume {
+			shown.Driver = "local"
+		}
 		if m.Type == record.MountBind {
+			shown.Propagation = "rprivate"
 			bind := m.Source + ":" + m.Target
 			if m.ReadOnly {
 				bind += ":ro"
 			}
 			doc.HostConfig.Binds = append(doc.HostConfig.Binds, bind)
 		}
+		doc.Mounts = append(doc.Mounts, shown)
+	}
+	for _, kv := range h.Sysctls {
+		doc.HostConfig.Sysctls[kv[0]] = kv[1]
 	}
 	return doc
 }
@@ -264,6 +309,9 @@ type imageDoc struct {
 	RootFS       rootFSDoc
 	Metadata     metadataDoc
 }
+
+// ID is the field Id.
+func (d *imageDoc) ID() string { return d.Id }
 
 // metadataDoc has the time of the last tag, which the store does not keep.
 type metadataDoc struct{ LastTagTime string }

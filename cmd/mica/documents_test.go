@@ -51,6 +51,33 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
+// TestFieldsByBothNames: templates know a field by its name in the JSON and by that in Docker's program.
+func TestFieldsByBothNames(t *testing.T) {
+	c := newCLI(t)
+	for _, name := range []string{"by-names", "by-names-from"} {
+		c.remove(name)
+	}
+	c.ok("create", "--name", "by-names", "-v", "by-names:/v", "-v", "/tmp:/host", "-p", "127.0.0.1::80", "--dns", "192.0.2.1", "--dns-search", "a.b", "--dns-opt", "ndots:2",
+		"--sysctl", "net.core.somaxconn=7", "base", "true")
+	c.ok("create", "--name", "by-names-from", "--volumes-from", "by-names:ro", "base", "true")
+	for _, test := range []struct{ object, format, want string }{
+		{"by-names", "{{eq .ID .Id}} {{len .ID}}", "true 64"},
+		{"base", "{{eq .ID .Id}} {{len .ID}}", "true 71"},
+		{"by-names", "{{.HostConfig.NanoCPUs}} {{.HostConfig.NanoCpus}} {{.HostConfig.CPUShares}} {{.HostConfig.CpuShares}}", "0 0 0 0"},
+		{"by-names", "{{.HostConfig.DNS}} {{.HostConfig.DNSSearch}} {{.HostConfig.DNSOptions}} {{.HostConfig.Dns}}", "[192.0.2.1] [a.b] [ndots:2] [192.0.2.1]"},
+		{"by-names", `{{range index .HostConfig.PortBindings "80/tcp"}}{{.HostIP}} {{.HostIp}}{{end}}`, "127.0.0.1 127.0.0.1"},
+		{"by-names", "{{json .Config.ExposedPorts}}", `{"80/tcp":{}}`},
+		{"by-names", "{{json .HostConfig.VolumesFrom}} {{.HostConfig.Sysctls}} {{.HostConfig.MemorySwap}} {{.HostConfig.Runtime}}", "null map[net.core.somaxconn:7] 0 mica"},
+		{"by-names-from", "{{.HostConfig.VolumesFrom}}", "[by-names:ro]"},
+		{"by-names", "[{{.AppArmorProfile}}{{.NetworkSettings.SandboxKey}}]", "[]"},
+		{"by-names", "{{range .Mounts}}{{.Destination}} [{{.Driver}}] [{{.Propagation}}] {{end}}", "/v [local] [] /host [] [rprivate] "},
+	} {
+		if got := c.ok("inspect", "-f", test.format, test.object); got != test.want {
+			t.Errorf("%s of %s: %q, want %q", test.format, test.object, got, test.want)
+		}
+	}
+}
+
 // TestMomentOfGo reads a time as Go prints it.
 func TestMomentOfGo(t *testing.T) {
 	want := time.Date(2026, 11, 30, 8, 9, 31, 500_000_000, time.UTC)

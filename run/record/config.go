@@ -69,6 +69,7 @@ type HostConfig struct {
 	DNSOptions   []string        `json:",omitempty"`
 	Devices      []DeviceMapping `json:",omitempty"`
 	Mounts       []Mount         `json:",omitempty"`
+	VolumesFrom  []string        `json:",omitempty"` // containers whose mounts are among these: "NAME" or "NAME:ro"
 	Restart      RestartPolicy
 	StopSignal   string  `json:",omitempty"`
 	Memory       int64   `json:",omitempty"` // bytes
