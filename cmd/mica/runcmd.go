@@ -16,6 +16,7 @@ import (
 	"mica/run"
 	"mica/run/attach"
 	"mica/run/control"
+	"mica/run/record"
 )
 
 func (a *app) newRunCommand() *cobra.Command {
@@ -144,7 +145,7 @@ func (a *app) create(ctx context.Context, c *cobra.Command, f *containerFlags, a
 		return nil, nil, err
 	}
 	if f.replace && f.name != "" {
-		if old, err := e.Containers.Find(f.name); err == nil && old.Config.Name == f.name {
+		if old, err := e.Containers.Find(f.name); err == nil && old.Config.Name == record.PlainName(f.name) {
 			if err := e.Remove(ctx, old, run.RemoveOptions{Force: true}); err != nil {
 				return nil, nil, err
 			}

@@ -164,6 +164,7 @@ func (c *Container) lasts() bool { return !c.Config.Volatile() }
 // Rename gives the container another name. A container may be renamed while
 // it runs: nothing in its supervisor depends on the name.
 func (d *Dir) Rename(c *Container, name string) error {
+	name = PlainName(name)
 	if err := CheckName(name); err != nil {
 		return err
 	}

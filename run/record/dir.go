@@ -55,6 +55,7 @@ func NewID() string {
 // and entered in cfg. When it fails, nothing is left behind.
 func (d *Dir) Create(cfg *Config) (_ *Container, _ *Lock, err error) {
 	if cfg.Name != "" {
+		cfg.Name = PlainName(cfg.Name)
 		if err := CheckName(cfg.Name); err != nil {
 			return nil, nil, err
 		}
@@ -145,8 +146,8 @@ func (d *Dir) sync() error {
 
 // Find looks a container up by name, ID or unique beginning of an ID.
 func (d *Dir) Find(ref string) (*Container, error) {
-	if ref != "" && CheckName(ref) == nil || len(ref) == 1 {
-		if c, err := d.byName(ref); err == nil {
+	if name := PlainName(ref); name != "" && CheckName(name) == nil {
+		if c, err := d.byName(name); err == nil {
 			return c, nil
 		}
 	}

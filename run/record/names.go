@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +33,9 @@ func (d *Dir) nameInUse(name string) error {
 	id, _ := os.Readlink(d.namePath(name))
 	return fmt.Errorf("%w: %q belongs to container %.12s; remove or rename that one, or choose another name", ErrNameInUse, name, id)
 }
+
+// PlainName is the name of a container that may be spelt with a slash before it, as Docker shows it.
+func PlainName(name string) string { return strings.TrimPrefix(name, "/") }
 
 // CheckName tells whether a name is one that a container may have.
 func CheckName(name string) error { return names.Check("container", name) }

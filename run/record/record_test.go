@@ -289,6 +289,29 @@ func TestCheckName(t *testing.T) {
 	}
 }
 
+// TestNamesWithSlash: a name with the slash that Docker shows before it is the name without.
+func TestNamesWithSlash(t *testing.T) {
+	d := open(t)
+	c, lock := create(t, d, "/web")
+	lock.Release()
+	for _, ref := range []string{"web", "/web"} {
+		if found, err := d.Find(ref); err != nil || found.ID() != c.ID() || found.Config.Name != "web" {
+			t.Errorf("%s: %+v, %v", ref, found, err)
+		}
+	}
+	if err := d.Rename(c, "/www"); err != nil || c.Config.Name != "www" {
+		t.Errorf("renamed to %q, %v", c.Config.Name, err)
+	}
+	for _, ref := range []string{"/", "//www", "/web", "/" + c.ID()} {
+		if found, err := d.Find(ref); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: %+v, %v", ref, found, err)
+		}
+	}
+	if err := CheckName("/a"); err == nil {
+		t.Error("a name may have a slash")
+	}
+}
+
 // TestDamaged: a container whose configuration a failure of the disk has taken is shown, does not stand in the way of
 // others, and can be removed.
 func TestDamaged(t *testing.T) {
