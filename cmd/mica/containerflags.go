@@ -246,25 +246,25 @@ func (f *containerFlags) shared() ([]string, error) {
 // publishes tells whether ports of the host lead to the container.
 func (f *containerFlags) publishes() bool { return f.publishAll || len(f.ports) > 0 }
 
-// limits reads sizes and limits.
+// limits reads sizes and limits. As for Docker, 0 is none.
 func (f *containerFlags) limits(h *record.HostConfig) error {
 	if f.shmSize != "" {
 		n, err := units.RAMInBytes(f.shmSize)
-		if err != nil || n <= 0 {
+		if err != nil || n < 0 {
 			return fmt.Errorf("--shm-size %q: want a size such as 64m", f.shmSize)
 		}
 		h.ShmSize = n
 	}
 	if f.memory != "" {
 		n, err := units.RAMInBytes(f.memory)
-		if err != nil || n < 6<<20 {
+		if err != nil || n != 0 && n < 6<<20 {
 			return fmt.Errorf("--memory %q: want a size of at least 6m", f.memory)
 		}
 		h.Memory = n
 	}
 	if f.cpus != "" {
 		var err error
-		if h.CPUs, err = strconv.ParseFloat(f.cpus, 64); err != nil || !(h.CPUs > 0) || math.IsInf(h.CPUs, 0) {
+		if h.CPUs, err = strconv.ParseFloat(f.cpus, 64); err != nil || !(h.CPUs >= 0) || math.IsInf(h.CPUs, 0) {
 			return fmt.Errorf("--cpus %q: want a number such as 1.5", f.cpus)
 		}
 	}

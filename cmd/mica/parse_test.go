@@ -144,6 +144,21 @@ func TestParseUlimits(t *testing.T) {
 	}
 }
 
+// TestNoLimits: 0 is no limit, whatever it is of.
+func TestNoLimits(t *testing.T) {
+	for _, f := range []containerFlags{{memory: "0"}, {memory: "0b"}, {cpus: "0"}, {cpus: "0.0"}, {pidsLimit: 0}, {pidsLimit: -1}, {shmSize: "0"}} {
+		h := new(record.HostConfig)
+		if err := f.limits(h); err != nil || !reflect.DeepEqual(h, new(record.HostConfig)) {
+			t.Errorf("%q %q %q: %+v, %v", f.memory, f.cpus, f.shmSize, h, err)
+		}
+	}
+	for _, f := range []containerFlags{{memory: "5m"}, {memory: "-1"}, {cpus: "-1"}, {cpus: "NaN"}, {cpus: "inf"}, {shmSize: "x"}} {
+		if err := f.limits(new(record.HostConfig)); err == nil {
+			t.Errorf("%q %q %q: no error", f.memory, f.cpus, f.shmSize)
+		}
+	}
+}
+
 func TestCheckPlatform(t *testing.T) {
 	for text, ok := range map[string]bool{
 		"": true, ownPlatform: true, runtime.GOARCH: true, ownPlatform + "/v1": true, strings.ToUpper(ownPlatform): true,
