@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,6 +61,20 @@ func (f filters) labels(labels map[string]string) bool {
 		}
 	}
 	return !slices.ContainsFunc(f["label!"], has)
+}
+
+// names makes the test that some regular expression of name= matches.
+func (f filters) names() (func(string) bool, error) {
+	patterns := make(map[string]*regexp.Regexp)
+	for _, s := range f["name"] {
+		var err error
+		if patterns[s], err = regexp.Compile(s); err != nil {
+			return nil, fmt.Errorf("filter name=%s: %w", s, err)
+		}
+	}
+	return func(name string) bool {
+		return f.any("name", func(s string) bool { return patterns[s].MatchString(name) })
+	}, nil
 }
 
 // before tells whether t is before every until=.

@@ -211,6 +211,21 @@ func TestFilters(t *testing.T) {
 	}
 }
 
+func TestNameFilter(t *testing.T) {
+	for pattern, want := range map[string]bool{"data": true, "ata": true, "^data$": false, "^data-[0-9]+$": true, "^ata": false, "d.*1$": true} {
+		named, err := filters{"name": {pattern, "other"}}.names()
+		if err != nil || named("data-1") != want {
+			t.Errorf("%s: %v, %v", pattern, named("data-1"), err)
+		}
+	}
+	if named, err := (filters{}).names(); err != nil || !named("any") {
+		t.Errorf("without a condition: %v", err)
+	}
+	if _, err := (filters{"name": {"("}}).names(); err == nil {
+		t.Error("( is taken for a regular expression")
+	}
+}
+
 func TestMomentAt(t *testing.T) {
 	now := time.Date(2026, 1, 2, 12, 0, 0, 0, time.Local)
 	for in, want := range map[string]time.Time{

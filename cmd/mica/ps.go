@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"sort"
 	"strconv"
@@ -293,11 +292,9 @@ func containerFilter(e *run.Engine, f filters) (func(*record.Container) bool, er
 			return nil, fmt.Errorf("filter exited=%s: want an exit code", s)
 		}
 	}
-	names := make(map[string]*regexp.Regexp)
-	for _, s := range f["name"] {
-		if names[s], err = regexp.Compile(s); err != nil {
-			return nil, fmt.Errorf("filter name=%s: %w", s, err)
-		}
+	named, err := f.names()
+	if err != nil {
+		return nil, err
 	}
 	ancestors := make(map[string]bool)
 	for _, ref := range f["ancestor"] {
@@ -313,7 +310,7 @@ func containerFilter(e *run.Engine, f filters) (func(*record.Container) bool, er
 			health = ct.State.Health.Status
 		}
 		return f.any("id", func(v string) bool { return strings.HasPrefix(cfg.ID, v) }) &&
-			f.any("name", func(v string) bool { return names[v].MatchString(cfg.Name) || names[v].MatchString("/"+cfg.Name) }) &&
+			(named(cfg.Name) || named("/"+cfg.Name)) &&
 			f.any("status", func(v string) bool { return string(ct.State.Status) == v || v == "exited" && ended(ct) }) &&
 			f.any("exited", func(v string) bool { return ended(ct) && strconv.Itoa(ct.State.ExitCode) == v }) &&
 			f.any("restart-policy", func(v string) bool { return cfg.Host.Restart.String() == v }) &&

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -89,6 +88,10 @@ func (a *app) newVolumeListCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		named, err := flt.names()
+		if err != nil {
+			return err
+		}
 		dangling, hasDangling, err := flt.flag("dangling")
 		if err != nil {
 			return err
@@ -108,7 +111,7 @@ func (a *app) newVolumeListCommand() *cobra.Command {
 		var rows []volumeRow
 		for _, v := range volumes {
 			if hasDangling && (len(users[v.Name]) == 0) != dangling || !flt.labels(v.Labels) ||
-				!flt.any("name", func(s string) bool { return strings.Contains(v.Name, s) }) || !flt.any("driver", func(s string) bool { return s == "local" }) {
+				!named(v.Name) || !flt.any("driver", func(s string) bool { return s == "local" }) {
 				continue
 			}
 			rows = append(rows, volumeRow{
