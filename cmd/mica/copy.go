@@ -37,13 +37,13 @@ func (a *app) newCopyCommand() *cobra.Command {
 		Use:   "cp [flags] CONTAINER:SRC DST|- | SRC|- CONTAINER:DST",
 		Short: "Copy files between a container and the host",
 		Long: `Copy files between a container, running or not, and the host. "-" is a tar stream on standard input or output.
-A source directory that ends with "/." has its content copied. What is copied into a container belongs to root unless -a
-keeps owners. Volumes and host paths that are mounted in the container are copied with the rest; what is in memory (--tmpfs) is not, and nothing is copied there;
+A source directory that ends with "/." has its content copied. Files of the host belong to root in the container unless -a
+keeps their owners; a tar stream's belong to whom it says. Volumes and host paths that are mounted in the container are copied with the rest; what is in memory (--tmpfs) is not, and nothing is copied there;
 /etc/hosts, /etc/hostname and /etc/resolv.conf are copied as mica has written them at the start.`,
 		Example: lines("mica cp app.js web:/srv/", "mica cp web:/etc/nginx ./nginx", "mica cp web:/var/log - | tar t"),
 		Args:    cobra.ExactArgs(2),
 	}
-	c.Flags().BoolVarP(&opt.Archive, "archive", "a", false, "keep owners")
+	c.Flags().BoolVarP(&opt.Archive, "archive", "a", false, "keep the owners of files, which a tar stream always does")
 	c.Flags().BoolVarP(&opt.FollowLink, "follow-link", "L", false, "follow symlinks in the source")
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "accepted; nothing is printed")
 	c.RunE = tidily(func(c *cobra.Command, args []string) error {
@@ -90,7 +90,7 @@ keeps owners. Volumes and host paths that are mounted in the container are copie
 				return err
 			}
 			defer free()
-			return e.CopyIn(c.Context(), ct, dst.path, opt.Archive, archive)
+			return e.CopyIn(c.Context(), ct, dst.path, true, archive) // an archive says whose its files are to be
 		}
 		return e.CopyFromHost(c.Context(), ct, src.path, dst.path, opt)
 	})

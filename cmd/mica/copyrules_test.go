@@ -256,3 +256,28 @@ func TestCopyThroughLinks(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestCopiedArchiveKeepsOwners: an archive says whose its files are to be, in the container's own files and in a volume.
+func TestCopiedArchiveKeepsOwners(t *testing.T) {
+	c := newCLI(t)
+	c.remove("owned")
+	c.ok("create", "--name", "owned", "-v", "/vol", "base", "true")
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range []tar.Header{{Typeflag: tar.TypeReg, Name: "user", Uid: 7, Gid: 8, Mode: 0o4755}, {Typeflag: tar.TypeReg, Name: "root", Mode: 0o600}} {
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Close()
+	for _, dir := range []string{"/tmp", "/vol"} {
+		if r := c.runInput(b.String(), "cp", "-", "owned:"+dir); r.code != 0 {
+			t.Fatal(r.stderr)
+		}
+		for name, want := range map[string]string{"user": "user 7:8 4755", "root": "root 0:0 600"} {
+			if got := tarList(t, c.run("cp", "owned:"+dir+"/"+name, "-").stdout); len(got) != 1 || got[0] != want {
+				t.Errorf("%s/%s: %q, want %q", dir, name, got, want)
+			}
+		}
+	}
+}
