@@ -258,32 +258,43 @@ func TestHealth(t *testing.T) {
 
 func TestSignals(t *testing.T) {
 	c := newCLI(t)
-	c.remove("sig")
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	cmd := c.command(ctx, "run", "--name", "sig", "base", "sh", "-c", "trap 'echo usr1; exit 7' USR1; echo ready; while :; do sleep 0.05; done")
-	var out strings.Builder
-	var mu sync.Mutex
-	cmd.Stdout = writerFunc(func(p []byte) (int, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		return out.Write(p)
-	})
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	said := func() string {
-		mu.Lock()
-		defer mu.Unlock()
-		return out.String()
-	}
-	until(t, "the trap", func() bool { return strings.Contains(said(), "ready") })
-	if err := cmd.Process.Signal(syscall.SIGUSR1); err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != 7 || said() != "ready\nusr1\n" {
-		t.Errorf("exit code %d, output %q", code, said())
+	for _, test := range []struct {
+		name    string
+		sig     syscall.Signal
+		ignored bool // as by a shell for a background job
+	}{{"USR1", syscall.SIGUSR1, false}, {"INT", syscall.SIGINT, true}} {
+		name := "sig-" + test.name
+		c.remove(name)
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		cmd := c.command(ctx, "run", "--name", name, "base", "sh", "-c", "trap 'echo got it; exit 7' "+test.name+"; echo ready; while :; do sleep 0.05; done")
+		if test.ignored {
+			cmd.Args = append([]string{"sh", "-c", `trap "" ` + test.name + `; exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
+			cmd.Path = "/bin/sh"
+		}
+		var out strings.Builder
+		var mu sync.Mutex
+		cmd.Stdout = writerFunc(func(p []byte) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return out.Write(p)
+		})
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		said := func() string {
+			mu.Lock()
+			defer mu.Unlock()
+			return out.String()
+		}
+		until(t, "the trap", func() bool { return strings.Contains(said(), "ready") })
+		if err := cmd.Process.Signal(test.sig); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != 7 || said() != "ready\ngot it\n" {
+			t.Errorf("%s: exit code %d, output %q", test.name, code, said())
+		}
 	}
 }
 

@@ -34,9 +34,12 @@ func Catch(ctx context.Context) (context.Context, *Caught) {
 	s := &Caught{ch: make(chan os.Signal, 16), cancel: cancel}
 	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGTERM,
 		unix.SIGCONT, unix.SIGIO, unix.SIGPWR, unix.SIGVTALRM, unix.SIGXCPU, unix.SIGXFSZ} {
-		if !signal.Ignored(sig) { // as by nohup
-			signal.Notify(s.ch, sig)
+		// What nohup has ignored is to end nothing. A shell has its background jobs ignore SIGINT and SIGQUIT, lest they end
+		// with what is in the foreground, but one that is sent to this process is meant for the container.
+		if sig == unix.SIGHUP && signal.Ignored(sig) {
+			continue
 		}
+		signal.Notify(s.ch, sig)
 	}
 	go func() {
 		for sig := range s.ch {
