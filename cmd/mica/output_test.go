@@ -160,3 +160,12 @@ func TestPlainMessages(t *testing.T) {
 	c.fails(125, "want true or false", "ps", "--all=x")
 	c.fails(125, "there is no field Nope", "inspect", "-f", "{{.Nope}}", "base")
 }
+
+// TestSuggestion: the names that are proposed for one that there is not are set in by a tab, and nothing is spelt out that
+// need not be.
+func TestSuggestion(t *testing.T) {
+	r := newCLI(t).run("plugin")
+	if r.code != 125 || !strings.Contains(r.stderr, "\n\tlogin\n") || strings.Contains(r.stderr, `\t`) {
+		t.Errorf("exit code %d, %q", r.code, r.stderr)
+	}
+}

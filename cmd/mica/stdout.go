@@ -49,13 +49,7 @@ func (p *printer) failed() error {
 }
 
 // complain tells of an error. A name in it may be an image's, which is not to command the terminal.
-func complain(err error) {
-	lines := strings.Split(err.Error(), "\n")
-	for i := range lines {
-		lines[i] = format.Printable(lines[i])
-	}
-	fmt.Fprintln(os.Stderr, "mica:", strings.Join(lines, "\n"))
-}
+func complain(err error) { fmt.Fprintln(os.Stderr, "mica:", printableText(err.Error())) }
 
 // printableError is an error that may quote what a registry said, whose line feeds are not to begin lines of mica's own: it is one line.
 type printableError struct{ err error }
@@ -72,12 +66,20 @@ func display() io.Writer {
 	return stdout
 }
 
-// visible spells out what a terminal would obey, but for line feeds and tabs, in text that comes in whole characters.
+// visible is standard output for text that comes in whole characters.
 type visible struct{}
 
 func (visible) Write(b []byte) (int, error) {
+	if _, err := io.WriteString(stdout, printableText(string(b))); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// printableText spells out what a terminal would obey, but for line feeds and tabs.
+func printableText(text string) string {
 	var out strings.Builder
-	for rest := string(b); rest != ""; {
+	for rest := text; rest != ""; {
 		i := strings.IndexAny(rest, "\n\t")
 		if i < 0 {
 			i = len(rest)
@@ -87,8 +89,5 @@ func (visible) Write(b []byte) (int, error) {
 		out.WriteString(rest[i:end])
 		rest = rest[end:]
 	}
-	if _, err := io.WriteString(stdout, out.String()); err != nil {
-		return 0, err
-	}
-	return len(b), nil
+	return out.String()
 }
