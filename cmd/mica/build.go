@@ -62,7 +62,7 @@ func (f *buildFlags) register(fl *pflag.FlagSet) {
 	fl.StringSliceVar(&h.capAdd, "cap-add", nil, "add capabilities to those of commands, or ALL")
 	fl.StringSliceVar(&h.capDrop, "cap-drop", nil, "drop capabilities, or ALL")
 	fl.StringArrayVar(&h.securityOpt, "security-opt", nil, "no-new-privileges, seccomp=unconfined, seccomp=FILE")
-	fl.StringVar(&h.userns, "userns", "auto", "ids of commands: auto, full (subordinate ids), single")
+	fl.StringVar(&h.userns, "userns", "auto", "ids of commands: auto (or host, private), full (subordinate ids), single")
 	fl.StringArrayVar(&h.ulimits, "ulimit", nil, "resource limit of commands NAME=SOFT[:HARD]")
 	fl.StringVar(&h.shmSize, "shm-size", "", "size of /dev/shm for commands (default 64m)")
 	fl.StringVarP(&h.memory, "memory", "m", "", "limit of memory of commands, such as 512m")

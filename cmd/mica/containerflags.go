@@ -83,7 +83,7 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.StringSliceVar(&f.capDrop, "cap-drop", nil, "drop capabilities, or ALL")
 	fl.StringArrayVar(&f.securityOpt, "security-opt", nil, "no-new-privileges, seccomp=unconfined, seccomp=FILE, systempaths=unconfined")
 	fl.BoolVar(&f.privileged, "privileged", false, "all capabilities of the container's user namespace, no system call filter, no masked paths; never more than your own rights")
-	fl.StringVar(&f.userns, "userns", "auto", "ids in the container: auto, full (subordinate ids), single, keep-id")
+	fl.StringVar(&f.userns, "userns", "auto", "ids in the container: auto (or host, private), full (subordinate ids), single, keep-id")
 	fl.StringArrayVar(&f.ulimits, "ulimit", nil, "resource limit NAME=SOFT[:HARD]")
 	fl.StringVar(&f.shmSize, "shm-size", "", "size of /dev/shm (default 64m)")
 	fl.StringArrayVar(&f.devices, "device", nil, "give the container a device: SRC[:DST]")

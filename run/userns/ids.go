@@ -10,6 +10,7 @@ import (
 // IDs resolves --userns.
 func IDs(mode string) (sandbox.IDMap, error) {
 	modes := map[string]sandbox.IDMode{
+		"host": sandbox.IDsAuto, "private": sandbox.IDsAuto, // a plain user has the same for both
 		"": sandbox.IDsAuto, "auto": sandbox.IDsAuto, "full": sandbox.IDsFull, "single": sandbox.IDsSingle, "keep-id": sandbox.IDsKeep,
 	}
 	m, ok := modes[mode]

@@ -1,6 +1,7 @@
 package userns
 
 import (
+	"reflect"
 	"testing"
 
 	"mica/run/sandbox"
@@ -17,5 +18,21 @@ func TestIDs(t *testing.T) {
 				t.Errorf("%d inside is %d of the machine, want %d", inside, got, outside)
 			}
 		}
+	}
+}
+
+// TestModes: what Docker and Podman call the machine's ids, and those of a namespace of its own, is the default.
+func TestModes(t *testing.T) {
+	want, err := IDs("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []string{"auto", "host", "private"} {
+		if got, err := IDs(mode); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, %v; want %+v", mode, got, err, want)
+		}
+	}
+	if got, err := IDs("container:x"); err == nil {
+		t.Errorf("ids of another container: %+v", got)
 	}
 }
