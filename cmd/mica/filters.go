@@ -105,12 +105,19 @@ func parseMoment(s string) (time.Time, error) {
 	return momentAt(s, time.Now())
 }
 
+// layouts are the forms of a time: Docker's, each also with a timezone, those with a space between date and time, and what
+// Go prints. A fraction of seconds goes with any that has seconds.
+var layouts = []string{
+	"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02",
+	"2006-01-02T15:04:05Z07:00", "2006-01-02T15:04Z07:00", "2006-01-02T15Z07:00", "2006-01-02Z07:00",
+	"2006-01-02 15:04:05", "2006-01-02 15:04:05 -0700 MST",
+}
+
 func momentAt(s string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(s); err == nil {
 		return now.Add(-d), nil
 	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02",
-		"2006-01-02 15:04:05 -0700 MST"} {
+	for _, layout := range layouts {
 		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
 			return t, nil
 		}

@@ -230,6 +230,10 @@ func TestMomentAt(t *testing.T) {
 	now := time.Date(2026, 1, 2, 12, 0, 0, 0, time.Local)
 	for in, want := range map[string]time.Time{
 		"10m": now.Add(-10 * time.Minute), "2026-01-01": time.Date(2026, 1, 1, 0, 0, 0, 0, time.Local), "1000": time.Unix(1000, 0),
+		"2026-11-30T15:00:07.5Z": time.Date(2026, 11, 30, 15, 0, 7, 5e8, time.UTC), "2026-11-30T15:00+01:00": time.Date(2026, 11, 30, 14, 0, 0, 0, time.UTC),
+		"2026-11-30T15-02:00": time.Date(2026, 11, 30, 17, 0, 0, 0, time.UTC), "2026-11-30Z": time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC),
+		"2026-11-30T15": time.Date(2026, 11, 30, 15, 0, 0, 0, time.Local), "2026-11-30T15:01": time.Date(2026, 11, 30, 15, 1, 0, 0, time.Local),
+		"2026-11-30 15:01:02.25": time.Date(2026, 11, 30, 15, 1, 2, 25e7, time.Local),
 	} {
 		if got, err := momentAt(in, now); err != nil || !got.Equal(want) {
 			t.Errorf("%s: %v, %v", in, got, err)
