@@ -368,6 +368,22 @@ func TestPortsDiscarded(t *testing.T) {
 	c.ok("start", "-a", "no-ports")
 }
 
+// TestAttachInputOnly: who gives input and is shown no output gets the container's ID, to ask for the output by.
+func TestAttachInputOnly(t *testing.T) {
+	c := newCLI(t)
+	c.remove("input-only")
+	r := c.runInput("given\n", "run", "-i", "-a", "stdin", "--name", "input-only", "base", "sh", "-c", "cat; exit 3")
+	if id := c.ok("inspect", "-f", "{{.Id}}", "input-only"); r.code != 3 || r.stdout != id+"\n" {
+		t.Errorf("exit code %d, %q; want the ID %s", r.code, r.stdout, id)
+	}
+	if got := c.ok("logs", "input-only"); got != "given" {
+		t.Errorf("the log has %q", got)
+	}
+	if r := c.runInput("", "run", "--rm", "-a", "stderr", "base", "sh", "-c", "echo out; echo err >&2"); r.stdout != "" || r.stderr != "err\n" {
+		t.Errorf("attached to standard error: %q, %q", r.stdout, r.stderr)
+	}
+}
+
 // TestVolumesFrom: a container has the mounts of another one, whose volumes outlive it for as long as they are used.
 func TestVolumesFrom(t *testing.T) {
 	c := newCLI(t)

@@ -77,6 +77,9 @@ The exit code is the command's; 125 when mica itself failed, 126 and 127 when th
 		if err != nil {
 			return err
 		}
+		if !att.Stdout && !att.Stderr {
+			fmt.Fprintln(stdout, created.ID()) // as Docker does, to find the output by
+		}
 		opt := streams(att, f.tty, sigProxy, keys)
 		opt.Signals = caught
 		if f.tty {
