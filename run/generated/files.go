@@ -92,12 +92,21 @@ func hostsFile(cfg *record.Config) ([]byte, error) {
 		}
 		fmt.Fprintf(&b, "%s\t%s\n", addr, name)
 	}
-	name := cfg.Container.Hostname
-	if cfg.Container.Domainname != "" {
-		name = cfg.Container.Hostname + "." + cfg.Container.Domainname + " " + name
-	}
-	fmt.Fprintf(&b, "127.0.1.1\t%s\n", name)
+	fmt.Fprintf(&b, "127.0.1.1\t%s\n", strings.Join(ownNames(cfg.Container.Hostname, cfg.Container.Domainname), " "))
 	return []byte(b.String()), nil
+}
+
+// ownNames are those that a container knows itself by: with its domain, which may be given in either of the two, first, and
+// without last.
+func ownNames(host, domain string) []string {
+	names := []string{host}
+	if domain != "" {
+		names = []string{host + "." + domain, host}
+	}
+	if short, _, ok := strings.Cut(host, "."); ok && short != "" {
+		names = append(names, short)
+	}
+	return names
 }
 
 const hostGateway = "host-gateway"

@@ -1,6 +1,9 @@
 package generated
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // TestReachableServers: where only pasta leads to the machine's own name server, that is asked through it.
 func TestReachableServers(t *testing.T) {
@@ -16,6 +19,16 @@ func TestReachableServers(t *testing.T) {
 	} {
 		if got := string(reachableServers([]byte(in))); got != want {
 			t.Errorf("%q becomes %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestOwnNames(t *testing.T) {
+	for given, want := range map[[2]string]string{
+		{"a", ""}: "a", {"a.b.c", ""}: "a.b.c a", {"a", "b.c"}: "a.b.c a", {"a.b", "c"}: "a.b.c a.b a",
+	} {
+		if got := strings.Join(ownNames(given[0], given[1]), " "); got != want {
+			t.Errorf("%q: %s, want %s", given, got, want)
 		}
 	}
 }
