@@ -1,6 +1,7 @@
 package cow
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -134,6 +135,20 @@ func (f *FS) upperDir(n *Node) *dirRef {
 // inUpper tells whether the node was created in the upper or copied up. Needs
 // FS.tree.
 func (f *FS) inUpper(n *Node) bool { return f.upper != nil && n.layer() == f.upper }
+
+// LowerDir is the directory of the lower layer that holds a node now, empty for one of the upper.
+func (f *FS) LowerDir(n *Node) string {
+	f.tree.RLock()
+	defer f.tree.RUnlock()
+	i := slices.Index(f.layers, n.layer())
+	if f.upper != nil {
+		i-- // the first
+	}
+	if i < 0 {
+		return ""
+	}
+	return f.cfg.Lowers[i].Dir
+}
 
 // MayBeShut tells whether a node lies in a lower layer with real owners, such as the root of a machine, of which the union may not
 // read everything.

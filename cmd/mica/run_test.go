@@ -384,6 +384,32 @@ func TestAttachInputOnly(t *testing.T) {
 	}
 }
 
+// TestMarks: a container finds what tells it that it is one, and a table of mounts; neither is a change, or goes along with
+// what is exported.
+func TestMarks(t *testing.T) {
+	c := newCLI(t)
+	c.remove("marked")
+	got := c.ok("run", "--name", "marked", "base", "sh", "-c", "readlink /etc/mtab; stat -c '%s %u %a' /run/.containerenv; mkdir -p /run/lock; head -c 1 /etc/mtab | wc -c")
+	if got != "/proc/mounts\n0 0 644\n1" {
+		t.Errorf("%q", got)
+	}
+	if got := c.ok("diff", "marked"); got != "C /run\nA /run/lock" {
+		t.Errorf("diff:\n%s", got)
+	}
+	for _, line := range tarList(t, c.run("export", "marked").stdout) {
+		if strings.Contains(line, ".containerenv") || strings.Contains(line, "mtab") {
+			t.Errorf("exported: %s", line)
+		}
+	}
+	c.ok("commit", "marked", "marked")
+	defer c.run("rmi", "marked")
+	c.remove("unmarked")
+	c.ok("create", "--name", "unmarked", "base", "true")
+	if got := tarList(t, c.run("export", "unmarked").stdout); slices.ContainsFunc(got, func(line string) bool { return strings.HasPrefix(line, "run") }) {
+		t.Errorf("exported: %q", got)
+	}
+}
+
 // TestVolumesFrom: a container has the mounts of another one, whose volumes outlive it for as long as they are used.
 func TestVolumesFrom(t *testing.T) {
 	c := newCLI(t)

@@ -21,7 +21,7 @@ func Layers(c *record.Container, resolve Resolver) ([]string, error) {
 		return nil, nil
 	}
 	containers := filepath.Dir(c.Path())
-	dir, err := skeletonDir(containers)
+	dir, err := common(c)
 	if err != nil {
 		return nil, err
 	}
@@ -103,11 +103,15 @@ func makeFile(layer, name string) error {
 	return errors.Join(f.Chmod(0o644), f.Close())
 }
 
-// skeletonDir is a layer that has nothing but the mount points that every
-// container needs. It is made once for all containers.
-func skeletonDir(containers string) (string, error) {
-	dir := filepath.Join(containers, "skeleton")
-	if _, err := os.Lstat(filepath.Join(dir, "sys")); err == nil { // made last
+// common is a layer that has nothing but the mount points that every container needs, and marks. It is made once for all
+// containers. Commands of builds have one without marks: what they find is to depend on the image alone.
+func common(c *record.Container) (string, error) {
+	dir := marked(c)
+	last := "run/" + mark
+	if c.Config.Step != "" {
+		dir, last = filepath.Join(filepath.Dir(c.Path()), "skeleton-step"), "sys"
+	}
+	if _, err := os.Lstat(filepath.Join(dir, last)); err == nil {
 		return dir, nil
 	}
 	fail := func(err error) (string, error) { return "", fmt.Errorf("make the mount points: %w", err) }
@@ -121,5 +125,30 @@ func skeletonDir(containers string) (string, error) {
 			return fail(err)
 		}
 	}
+	if c.Config.Step != "" {
+		return dir, nil
+	}
+	if err := os.Symlink("/proc/mounts", filepath.Join(dir, "etc", mountTable)); err != nil && !errors.Is(err, os.ErrExist) {
+		return fail(err)
+	}
+	if err := makeFile(dir, last); err != nil {
+		return fail(err)
+	}
 	return dir, nil
+}
+
+// The marks are what programs look for in a container: a file that says that it is one, where Podman has it, and the table
+// of mounts by its old name.
+const (
+	mark       = ".containerenv"
+	mountTable = "mtab"
+)
+
+// marked is the layer of all containers with marks.
+func marked(c *record.Container) string { return filepath.Join(filepath.Dir(c.Path()), "skeleton") }
+
+// IsMark tells whether name in a lower layer of a container is there for a mark alone. That does not belong to what a container is
+// exported as.
+func IsMark(c *record.Container, layer, name string) bool {
+	return layer == marked(c) && (name == "run" || name == mark || name == mountTable)
 }

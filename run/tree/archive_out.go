@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mica/cow"
+	"mica/run/skeleton"
 )
 
 // archiver writes a part of a tree as a tar stream.
@@ -62,6 +63,10 @@ func (a *archiver) children(ctx context.Context, dir *cow.Node, prefix string) e
 		}
 		if err != nil {
 			return fmt.Errorf("open %s in the container: %w", full, err)
+		}
+		if a.t.of != nil && skeleton.IsMark(a.t.of, a.t.Union.LowerDir(n), name) {
+			a.t.forget(n)
+			continue
 		}
 		err = a.object(ctx, n, &attr, full)
 		if errors.Is(err, unix.EACCES) && a.t.Union.MayBeShut(n) {

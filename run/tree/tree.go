@@ -22,6 +22,8 @@ import (
 type Tree struct {
 	Union *cow.FS
 	IDs   sandbox.IDMap // that its mount will show
+
+	of *record.Container // nil: it is no container's
 }
 
 // Options say how a tree is opened.
@@ -40,7 +42,7 @@ func Open(c *record.Container, lowers []string, opt Options) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the container's filesystem: %w", err)
 	}
-	return &Tree{Union: u}, nil
+	return &Tree{Union: u, of: c}, nil
 }
 
 // ImageStack is the layers of an image as a union takes them.
