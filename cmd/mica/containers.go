@@ -10,16 +10,21 @@ func (a *app) containerCommands(top bool) []*cobra.Command {
 	list := []*cobra.Command{
 		a.newRunCommand(), a.newCreateCommand(), a.newStartCommand(), a.newStopCommand(), a.newKillCommand(), a.newRestartCommand(),
 		a.newPauseCommand(true), a.newPauseCommand(false),
-		a.newWaitCommand(), a.newExecCommand(), a.newAttachCommand(), a.newLogsCommand(), a.newRmCommand(), a.newRenameCommand(),
-		a.newCommitCommand(), a.newDiffCommand(), a.newCopyCommand(), a.newExportCommand(), a.newTopCommand(), a.newPortCommand(),
+		a.newWaitCommand(), a.newRmCommand(), a.newRenameCommand(),
+		a.newCommitCommand(), a.newCopyCommand(), a.newExportCommand(),
 		a.newStatsCommand(), a.newUpdateCommand(),
 	}
+	for _, c := range []*cobra.Command{
+		a.newExecCommand(), a.newAttachCommand(), a.newLogsCommand(), a.newDiffCommand(), a.newTopCommand(), a.newPortCommand(),
+	} {
+		list = append(list, a.orLatest(c))
+	}
 	if top {
-		return append(list, a.newPsCommand("ps"), a.newInspectCommand(inspectAny))
+		return append(list, a.newPsCommand("ps"), a.orLatest(a.newInspectCommand(inspectAny)))
 	}
 	ls := a.newPsCommand("ls")
 	ls.Aliases = []string{"ps", "list"}
-	return append(list, ls, a.newInspectCommand(inspectContainers), a.newContainerPruneCommand(), a.newExistsCommand(inspectContainers))
+	return append(list, ls, a.orLatest(a.newInspectCommand(inspectContainers)), a.newContainerPruneCommand(), a.newExistsCommand(inspectContainers))
 }
 
 func (a *app) containerGroup() *cobra.Command {

@@ -188,6 +188,7 @@ func (a *app) newStopCommand() *cobra.Command {
 	}
 	f.register(c)
 	sel.register(c, "a", "that run")
+	sel.registerIgnore(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		opt, err := f.options(c)
 		if err != nil {
@@ -203,20 +204,24 @@ func (a *app) newStopCommand() *cobra.Command {
 
 func (a *app) newRestartCommand() *cobra.Command {
 	var f stopFlags
+	var sel selection
 	c := &cobra.Command{
 		Use:               "restart [flags] CONTAINER...",
 		Short:             "Stop containers and start them again",
-		Example:           lines("mica restart web"),
-		Args:              cobra.MinimumNArgs(1),
+		Example:           lines("mica restart web", "mica restart --all"),
 		ValidArgsFunction: a.completeContainers(anyState, 0),
 	}
 	f.register(c)
+	sel.register(c, "a", "of them, running or not")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		opt, err := f.options(c)
 		if err != nil {
 			return err
 		}
 		opt.Keep = true
+		if args, err = sel.names(a, args, func(ct *record.Container) bool { return ct.Broken == nil }); err != nil {
+			return err
+		}
 		return a.each(args, func(e *run.Engine, ct *record.Container) error {
 			if err := e.Stop(c.Context(), ct, opt); err != nil {
 				return err
@@ -256,14 +261,23 @@ func (a *app) newKillCommand() *cobra.Command {
 
 // newPauseCommand makes pause, or unpause.
 func (a *app) newPauseCommand(pause bool) *cobra.Command {
+	var sel selection
+	paused := func(ct *record.Container) bool { return ct.State.Status == record.Paused }
+	want, only := func(ct *record.Container) bool { return runningOnly(ct) && !paused(ct) }, "that run"
 	c := &cobra.Command{
-		Use: "pause CONTAINER...", Short: "Stop all processes of containers until they are unpaused", Example: lines("mica pause build"),
-		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeContainers(runningOnly, 0),
+		Use: "pause [flags] CONTAINER...", Short: "Stop all processes of containers until they are unpaused", Example: lines("mica pause build", "mica pause --all"),
+		ValidArgsFunction: a.completeContainers(runningOnly, 0),
 	}
 	if !pause {
-		c.Use, c.Short, c.Example = "unpause CONTAINER...", "Let paused containers go on", lines("mica unpause build")
+		c.Use, c.Short, c.Example = "unpause [flags] CONTAINER...", "Let paused containers go on", lines("mica unpause build", "mica unpause --all")
+		want, only = paused, "that are paused"
 	}
+	sel.register(c, "a", only)
 	c.RunE = func(_ *cobra.Command, args []string) error {
+		args, err := sel.names(a, args, want)
+		if err != nil {
+			return err
+		}
 		return a.each(args, func(e *run.Engine, ct *record.Container) error { return e.SetPaused(ct, pause) })
 	}
 	return c

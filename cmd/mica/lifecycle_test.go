@@ -256,6 +256,51 @@ func TestHealth(t *testing.T) {
 	until(t, "illness", func() bool { return health() == "unhealthy" })
 }
 
+// TestSelections: what commands take instead of names.
+func TestSelections(t *testing.T) {
+	c := newCLI(t)
+	c.root = t.TempDir() // in which there is nothing else
+	t.Cleanup(func() { c.run("rm", "-f", "--all") })
+	c.fails(125, "there is no container", "start", "--latest")
+	c.ok("run", "-d", "--name", "first", "host", "sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done")
+	c.ok("run", "-d", "--name", "second", "host", "sleep", "1000")
+	states := func() string {
+		return c.ok("ps", "-a", "--format", "{{.Names}} {{.State}}")
+	}
+	for _, step := range []struct{ line, want string }{
+		{"pause --all", "second paused\nfirst paused"},
+		{"pause --all", "second paused\nfirst paused"},
+		{"unpause -a", "second running\nfirst running"},
+		{"unpause --all", "second running\nfirst running"},
+		{"pause --latest", "second paused\nfirst running"},
+		{"unpause -l", "second running\nfirst running"},
+		{"stop -t 0 --ignore missing second", "second exited\nfirst running"},
+		{"stop -i missing", "second exited\nfirst running"},
+		{"restart -t 0 --all", "second running\nfirst running"},
+		{"stop -t 0 -l", "second exited\nfirst running"},
+		{"rm --ignore missing second", "first running"},
+		{"rm --time 60 first", ""}, // which ends before
+		{"rm -f --ignore first", ""},
+	} {
+		c.ok(strings.Fields(step.line)...)
+		if got := states(); got != step.want {
+			t.Errorf("after %s: %q, want %q", step.line, got, step.want)
+		}
+	}
+	c.ok("run", "-d", "--name", "third", "host", "sh", "-c", "echo words; exec sleep 1000")
+	for line, want := range map[string]string{
+		"exec -l echo a": "a", "exec --latest -- echo -l": "-l", "logs -l": "words", "port -l": "", "top -l pid": "", "inspect -l -f {{.Name}}": "/third",
+		"container inspect --latest -f {{.Name}}": "/third", "diff -l": "",
+	} {
+		until(t, "what "+line+" shows", func() bool { return strings.HasPrefix(c.ok(strings.Fields(line)...), want) })
+	}
+	for _, line := range []string{"exec -l", "stop missing", "rm missing", "rm --latest --all", "pause", "restart --all first", "rm -l first"} {
+		if r := c.run(strings.Fields(line)...); r.code == 0 {
+			t.Errorf("%s: no error", line)
+		}
+	}
+}
+
 func TestSignals(t *testing.T) {
 	c := newCLI(t)
 	for _, test := range []struct {

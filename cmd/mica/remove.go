@@ -14,6 +14,7 @@ import (
 
 func (a *app) newRmCommand() *cobra.Command {
 	var force, volumes bool
+	var timeout float64
 	var sel selection
 	c := &cobra.Command{
 		Use:               "rm [flags] CONTAINER...",
@@ -24,8 +25,12 @@ func (a *app) newRmCommand() *cobra.Command {
 	}
 	c.Flags().BoolVarP(&force, "force", "f", false, "kill running containers first, and do not mind missing ones")
 	c.Flags().BoolVarP(&volumes, "volumes", "v", false, "remove the container's anonymous volumes too")
+	c.Flags().Float64VarP(&timeout, "time", "t", 0, "seconds that a running container has to end before it is killed, -1 for ever; implies --force")
 	sel.register(c, "a", "of them")
+	sel.registerIgnore(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
+		stop := c.Flags().Changed("time")
+		force = force || stop
 		e, err := a.open()
 		if err != nil {
 			return err
@@ -38,6 +43,9 @@ func (a *app) newRmCommand() *cobra.Command {
 			ct, err := e.Containers.Find(ref)
 			if force && errors.Is(err, record.ErrNotFound) {
 				continue
+			}
+			if err == nil && stop {
+				err = e.Stop(c.Context(), ct, run.StopOptions{Timeout: &timeout})
 			}
 			if err == nil {
 				err = e.Remove(c.Context(), ct, run.RemoveOptions{Force: force, Volumes: volumes})

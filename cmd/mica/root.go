@@ -123,7 +123,7 @@ What Docker and Podman take before the command to find a daemon (-H, --context, 
 	case "run":
 		add(groupContainer, a.newRunCommand())
 	case "exec":
-		add(groupContainer, a.newExecCommand())
+		add(groupContainer, a.orLatest(a.newExecCommand()))
 	}
 	root.SetOut(stdout)
 	root.SetFlagErrorFunc(pointToHelp)
