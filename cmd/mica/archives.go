@@ -27,6 +27,7 @@ a directory, of which mica's own store is left out if it lies there, or an archi
 	}
 	c.Flags().StringArrayVarP(&opt.Changes, "change", "c", nil, "apply an instruction of a Dockerfile, such as 'CMD bash'")
 	c.Flags().StringVarP(&opt.Message, "message", "m", "", "comment of the history entry")
+	c.Flags().BoolP("quiet", "q", false, "accepted; nothing but the image's ID is printed")
 	c.Flags().StringVar(&platform, "platform", "", "operating system and architecture, such as linux/arm64 (default this machine's)")
 	c.RunE = tidily(func(c *cobra.Command, args []string) error {
 		ref := ""

@@ -444,3 +444,38 @@ func TestBrokenImage(t *testing.T) {
 		t.Errorf("completion: %q", out)
 	}
 }
+
+// TestRemoveAll: what removes images and volumes by name removes all of them, but for those in use.
+func TestRemoveAll(t *testing.T) {
+	c := newCLI(t)
+	file := filepath.Join(t.TempDir(), "base.tar")
+	c.ok("save", "-o", file, "base")
+	c.root = t.TempDir()
+	c.ok("load", "-q", "-i", file)
+	c.ok("tag", "base", "again:1")
+	c.ok("import", "-q", t.TempDir(), "other")
+	c.ok("rmi", "--ignore", "missing", "other")
+	c.ok("import", t.TempDir(), "other")
+	for _, name := range []string{"free", "taken"} {
+		c.ok("volume", "create", name)
+	}
+	c.ok("create", "--name", "user", "-v", "taken:/v", "base", "true")
+	if r := c.run("volume", "rm", "--all"); r.code == 0 || r.stdout != "free\n" || !strings.Contains(r.stderr, "taken") {
+		t.Errorf("volumes: exit code %d, %q, %q", r.code, r.stdout, r.stderr)
+	}
+	r := c.run("rmi", "-a")
+	if left := c.ok("images", "-q"); r.code == 0 || !strings.Contains(r.stderr, "in use") || strings.Count(left, "\n") != 0 || left == "" {
+		t.Errorf("images: exit code %d, %q; left: %q", r.code, r.stderr, left)
+	}
+	c.ok("rm", "user")
+	c.ok("rmi", "--all")
+	c.ok("volume", "rm", "-a")
+	if left := c.ok("images", "-aq") + c.ok("volume", "ls", "-q"); left != "" {
+		t.Errorf("left: %q", left)
+	}
+	for _, line := range []string{"rmi", "rmi --all base", "rmi missing", "volume rm", "volume rm --all x"} {
+		if r := c.run(strings.Fields(line)...); r.code == 0 {
+			t.Errorf("%s: no error", line)
+		}
+	}
+}

@@ -211,15 +211,17 @@ func (a *app) newUntagCommand() *cobra.Command {
 }
 
 func (a *app) newRmiCommand(use string) *cobra.Command {
-	var force, noPrune bool
+	var all, force, ignore, noPrune bool
 	c := &cobra.Command{
 		Use:               use + " [flags] IMAGE...",
 		Short:             "Remove images, or names of images",
-		Example:           lines("mica rmi node-base", "mica rmi -f 3f2a9c0d1e4b"),
-		Args:              cobra.MinimumNArgs(1),
+		Example:           lines("mica rmi node-base", "mica rmi -f 3f2a9c0d1e4b", "mica rmi --all"),
+		Args:              unlessAll(&all),
 		ValidArgsFunction: a.completeImages(0),
 	}
 	c.Flags().BoolVarP(&force, "force", "f", false, "remove all names of an image at once")
+	c.Flags().BoolVarP(&all, "all", "a", false, "all images, with all names; without --force it is an error if containers use some")
+	c.Flags().BoolVarP(&ignore, "ignore", "i", false, "do not mind missing images")
 	c.Flags().BoolVar(&noPrune, "no-prune", false, "accepted; layers that nothing refers to are always removed")
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		e, err := a.open()
@@ -230,10 +232,23 @@ func (a *app) newRmiCommand(use string) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if all {
+			images, err := s.Images()
+			if err != nil {
+				return err
+			}
+			for _, img := range images {
+				if len(img.Names) == 0 || force {
+					args = append(args, img.ID)
+				} else {
+					args = append(args, img.Names...)
+				}
+			}
+		}
 		var failed []error
 		for _, ref := range args {
 			removed, err := s.Remove(ref, layerstore.RemoveOptions{Force: force, InUse: e.InUse})
-			if force && errors.Is(err, layerstore.ErrNotFound) {
+			if (force || ignore) && errors.Is(err, layerstore.ErrNotFound) {
 				continue
 			}
 			if err != nil {

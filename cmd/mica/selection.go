@@ -109,3 +109,13 @@ func (s *selection) names(a *app, args []string, want containerState) ([]string,
 	}
 	return names, nil
 }
+
+// unlessAll wants arguments where all is not set, and none where it is.
+func unlessAll(all *bool) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if *all {
+			return cobra.NoArgs(c, args)
+		}
+		return cobra.MinimumNArgs(1)(c, args)
+	}
+}

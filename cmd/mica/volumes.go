@@ -125,16 +125,26 @@ func (a *app) newVolumeListCommand() *cobra.Command {
 }
 
 func (a *app) newVolumeRemoveCommand() *cobra.Command {
-	var force bool
+	var all, force bool
 	c := &cobra.Command{
-		Use: "rm [flags] VOLUME...", Aliases: []string{"remove"}, Short: "Remove volumes", Example: lines("mica volume rm data"),
-		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeVolumes,
+		Use: "rm [flags] VOLUME...", Aliases: []string{"remove"}, Short: "Remove volumes", Example: lines("mica volume rm data", "mica volume rm --all"),
+		Args: unlessAll(&all), ValidArgsFunction: a.completeVolumes,
 	}
+	c.Flags().BoolVarP(&all, "all", "a", false, "all volumes; it is an error if containers use some")
 	c.Flags().BoolVarP(&force, "force", "f", false, "do not mind missing ones")
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		e, err := a.open()
 		if err != nil {
 			return err
+		}
+		if all {
+			volumes, err := e.Volumes().List()
+			if err != nil {
+				return err
+			}
+			for _, v := range volumes {
+				args = append(args, v.Name)
+			}
 		}
 		var failed []error
 		for _, name := range args {
