@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -27,7 +29,7 @@ type containerFlags struct {
 	addHosts, dns, dnsSearch, dnsOptions, devices, groupAdd, attach, volumesFrom                                         []string
 	tty, interactive, remove, readOnly, privileged, initFlag, publishAll, detached                                       bool
 	shmSize, memory, cpus                                                                                                string
-	pidsLimit                                                                                                            int64
+	cpuQuota, cpuPeriod, pidsLimit                                                                                       int64
 	stopTimeout                                                                                                          int
 	logDriver, pid, ipc, uts, cgroupns                                                                                   string
 	sysctls                                                                                                              []string
@@ -89,6 +91,8 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.devices, "device", nil, "give the container a device: SRC[:DST]")
 	fl.StringVarP(&f.memory, "memory", "m", "", "limit of memory, such as 512m")
 	fl.StringVar(&f.cpus, "cpus", "", "limit of processors, such as 1.5")
+	fl.Int64Var(&f.cpuQuota, "cpu-quota", 0, "limit of processors: microseconds of them in each --cpu-period")
+	fl.Int64Var(&f.cpuPeriod, "cpu-period", defaultCPUPeriod, "microseconds that --cpu-quota is of")
 	fl.Int64Var(&f.pidsLimit, "pids-limit", 0, "limit of processes")
 	fl.IntVar(&f.oomScoreAdj, "oom-score-adj", 0, "how readily the kernel ends the container when memory is short, up to 1000; a plain user can only raise it")
 	fl.StringVar(&f.umask, "umask", "0022", "file mode creation mask")
@@ -116,8 +120,9 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 // idleFlags are those of Docker and Podman that ask for what mica does not do and a container can do without. Podman takes
 // most of them without subordinate cgroups too.
 var idleFlags = []string{
-	"annotation", "blkio-weight", "cgroup-parent", "cpu-period", "cpu-quota", "cpu-shares", "cpuset-cpus", "cpuset-mems", "device-cgroup-rule",
-	"disable-content-trust", "memory-reservation", "memory-swap", "memory-swappiness", "oom-kill-disable", "runtime", "storage-opt", "volume-driver",
+	"annotation", "blkio-weight", "cgroup-parent", "cpu-shares", "cpuset-cpus", "cpuset-mems", "device-cgroup-rule", "device-read-bps",
+	"device-read-iops", "device-write-bps", "device-write-iops", "disable-content-trust", "ip", "ip6", "isolation", "kernel-memory", "mac-address",
+	"memory-reservation", "memory-swap", "memory-swappiness", "network-alias", "oom-kill-disable", "runtime", "storage-opt", "volume-driver",
 }
 
 func registerIdle(fl *pflag.FlagSet) {
@@ -136,8 +141,8 @@ func registerIdle(fl *pflag.FlagSet) {
 	_ = fl.MarkHidden("gpus")
 }
 
-// noteIdle says which flags have no effect.
-func noteIdle(fl *pflag.FlagSet) error {
+// noteIdle says which flags have no effect, and which options of logs.
+func (f *containerFlags) noteIdle(fl *pflag.FlagSet) error {
 	if fl.Changed("gpus") {
 		return errors.New("--gpus: mica knows no driver's libraries: give the devices with --device and the libraries with -v, or choose --desktop for graphics")
 	}
@@ -145,6 +150,11 @@ func noteIdle(fl *pflag.FlagSet) error {
 	for _, name := range idleFlags {
 		if fl.Changed(name) {
 			idle = append(idle, "--"+name)
+		}
+	}
+	for _, opt := range f.logOpts {
+		if key, _, _ := strings.Cut(opt, "="); slices.Contains(idleLogOpts, key) {
+			idle = append(idle, "--log-opt "+key)
 		}
 	}
 	if len(idle) > 0 {
@@ -189,7 +199,7 @@ func (f *containerFlags) options(c *cobra.Command, args []string) (run.CreateOpt
 		h.OOMScoreAdj = &f.oomScoreAdj
 	}
 	steps := []func() error{
-		func() error { return noteIdle(c.Flags()) },
+		func() error { return f.noteIdle(c.Flags()) },
 		func() error { return checkPlatform(f.platform) },
 		func() error { return checkStreams(f.attach) },
 		func() error { return checkPull(f.pull) },
@@ -268,12 +278,25 @@ func (f *containerFlags) limits(h *record.HostConfig) error {
 			return fmt.Errorf("--cpus %q: want a number such as 1.5", f.cpus)
 		}
 	}
+	if f.cpuQuota > 0 {
+		period := cmp.Or(f.cpuPeriod, defaultCPUPeriod)
+		switch {
+		case f.cpus != "":
+			return errors.New("--cpus and --cpu-quota exclude each other: leave one out")
+		case period < 1000 || period > 1_000_000:
+			return fmt.Errorf("--cpu-period %d: want microseconds from 1000 to 1000000", period)
+		}
+		h.CPUs = float64(f.cpuQuota) / float64(period)
+	}
 	h.PidsLimit = max(f.pidsLimit, 0)
 	if h.Memory != 0 || h.CPUs != 0 || h.PidsLimit != 0 {
 		return limits.Check(h)
 	}
 	return nil
 }
+
+// defaultCPUPeriod is the kernel's, in microseconds.
+const defaultCPUPeriod = 100_000
 
 const ownPlatform = runtime.GOOS + "/" + runtime.GOARCH
 

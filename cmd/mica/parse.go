@@ -109,6 +109,9 @@ func parseLog(driver string, opts []string) (record.Log, error) {
 	}
 	for _, s := range opts {
 		key, value, _ := strings.Cut(s, "=")
+		if slices.Contains(idleLogOpts, key) {
+			continue
+		}
 		var err error
 		switch key {
 		case "max-size":
@@ -137,6 +140,9 @@ func parseLog(driver string, opts []string) (record.Log, error) {
 	}
 	return l, nil
 }
+
+// idleLogOpts are options of Docker's drivers for what mica's logs have not, and can do without.
+var idleLogOpts = []string{"compress", "env", "env-regex", "labels", "labels-regex", "mode", "tag"}
 
 // The limits of a log that has no others, those of Docker's driver "local": one that nobody thinks of must not fill the disk.
 const (

@@ -159,6 +159,23 @@ func TestNoLimits(t *testing.T) {
 	}
 }
 
+// TestCPUQuota: a quota and its period say what --cpus says.
+func TestCPUQuota(t *testing.T) {
+	for f, want := range map[[2]int64]float64{{150_000, 0}: 1.5, {150_000, defaultCPUPeriod}: 1.5, {5000, 10_000}: 0.5, {0, 10_000}: 0, {-1, 0}: 0} {
+		h := new(record.HostConfig)
+		flags := containerFlags{cpuQuota: f[0], cpuPeriod: f[1]}
+		_ = flags.limits(h) // there may be no cgroup to set it in
+		if h.CPUs != want {
+			t.Errorf("%d in %d are %g, want %g", f[0], f[1], h.CPUs, want)
+		}
+	}
+	for words, f := range map[string]containerFlags{"exclude each other": {cpus: "1", cpuQuota: 1000}, "want microseconds": {cpuQuota: 1000, cpuPeriod: 10}} {
+		if err := f.limits(new(record.HostConfig)); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%+v: %v, want %q", f, err, words)
+		}
+	}
+}
+
 func TestCheckPlatform(t *testing.T) {
 	for text, ok := range map[string]bool{
 		"": true, ownPlatform: true, runtime.GOARCH: true, ownPlatform + "/v1": true, strings.ToUpper(ownPlatform): true,
@@ -280,6 +297,7 @@ func TestLogLimits(t *testing.T) {
 		"max-size=1k":            {MaxSize: 1 << 10},
 		"max-size=-1":            {},
 		"max-size=1k max-file=2": {MaxSize: 1 << 10, Files: 2},
+		"tag=a max-size=1k":      {MaxSize: 1 << 10},
 	} {
 		if got, err := parseLog("json-file", strings.Fields(opts)); err != nil || got != want {
 			t.Errorf("%q: %+v, %v; want %+v", opts, got, err, want)

@@ -522,4 +522,14 @@ func TestIdleFlags(t *testing.T) {
 	if want := "mica: without effect: --annotation, --cpu-shares, --memory-swap, --oom-kill-disable\n"; r.code != 0 || r.stderr != want {
 		t.Errorf("exit code %d, %q; want %q", r.code, r.stderr, want)
 	}
+	for _, flag := range []string{"--ip=192.0.2.1", "--ip6=2001:db8::1", "--mac-address=02:00:00:00:00:01", "--network-alias=a", "--device-read-bps=/dev/null:1m",
+		"--device-write-bps=/dev/null:1m", "--device-read-iops=/dev/null:1", "--device-write-iops=/dev/null:1", "--kernel-memory=1g", "--isolation=default",
+		"--log-opt compress=true", "--log-opt tag=a", "--log-opt labels=a", "--log-opt env=A", "--log-opt mode=non-blocking"} {
+		r := c.run(append(append([]string{"create", "--rm"}, strings.Fields(flag)...), "base", "true")...)
+		c.remove(strings.TrimSpace(r.stdout))
+		name, _, _ := strings.Cut(flag, "=")
+		if want := "mica: without effect: " + name + "\n"; r.code != 0 || r.stderr != want {
+			t.Errorf("exit code %d, %q; want %q", r.code, r.stderr, want)
+		}
+	}
 }
