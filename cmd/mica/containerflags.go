@@ -75,7 +75,7 @@ func (f *containerFlags) register(fl *pflag.FlagSet) {
 	fl.StringArrayVarP(&f.ports, "publish", "p", nil, "lead a port of the host to the container: [[IP:][HOST]:]CONTAINER[/udp]; without HOST a free one")
 	fl.BoolVarP(&f.publishAll, "publish-all", "P", false, "lead a free port of the host to each port that the image or --expose names")
 	fl.StringArrayVar(&f.expose, "expose", nil, "note a port that the container listens on")
-	fl.StringArrayVar(&f.addHosts, "add-host", nil, "add NAME:ADDRESS to /etc/hosts; the address host-gateway is this machine")
+	fl.StringArrayVar(&f.addHosts, "add-host", nil, "add NAME:ADDRESS to /etc/hosts; the address host-gateway is this machine, which is then host.docker.internal and host.containers.internal too")
 	fl.StringArrayVar(&f.dns, "dns", nil, "name server")
 	fl.StringArrayVar(&f.dnsSearch, "dns-search", nil, "search domain")
 	fl.StringArrayVar(&f.dnsOptions, "dns-option", nil, "resolver option")

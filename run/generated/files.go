@@ -85,12 +85,26 @@ func hostsFile(cfg *record.Config) ([]byte, error) {
 		b.WriteString(localHosts)
 	}
 	h := &cfg.Host
+	given := make(map[string]bool)
 	for _, entry := range h.ExtraHosts {
 		name, addr, err := splitHost(entry, h)
 		if err != nil {
 			return nil, err
 		}
 		fmt.Fprintf(&b, "%s\t%s\n", addr, name)
+		given[name] = true
+	}
+	if WantsHostGateway(h) {
+		for _, name := range machineNames {
+			if given[name] {
+				continue
+			}
+			_, addr, err := splitHost(name+":"+hostGateway, h)
+			if err != nil {
+				return nil, err
+			}
+			fmt.Fprintf(&b, "%s\t%s\n", addr, name)
+		}
 	}
 	fmt.Fprintf(&b, "127.0.1.1\t%s\n", strings.Join(ownNames(cfg.Container.Hostname, cfg.Container.Domainname), " "))
 	return []byte(b.String()), nil
@@ -110,6 +124,9 @@ func ownNames(host, domain string) []string {
 }
 
 const hostGateway = "host-gateway"
+
+// machineNames are what Docker and Podman call the machine in containers that reach it.
+var machineNames = []string{"host.docker.internal", "host.containers.internal"}
 
 // splitHost reads NAME:ADDRESS or NAME=ADDRESS. The address host-gateway is
 // the machine itself.
