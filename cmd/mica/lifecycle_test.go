@@ -301,6 +301,33 @@ func TestSelections(t *testing.T) {
 	}
 }
 
+// TestWaitConditions: one more end is waited for, and that nothing is left.
+func TestWaitConditions(t *testing.T) {
+	c := newCLI(t)
+	c.remove("awaited")
+	c.ok("create", "--name", "awaited", "base", "sh", "-c", "exit 4")
+	for range 2 {
+		next := make(chan string)
+		go func() { next <- c.run("wait", "--condition", "next-exit", "awaited").stdout }()
+		select {
+		case got := <-next:
+			t.Fatalf("it waited for nothing: %q", got)
+		case <-time.After(200 * time.Millisecond):
+		}
+		c.ok("start", "awaited")
+		if got := <-next; got != "4\n" {
+			t.Errorf("the next exit: %q", got)
+		}
+	}
+	if got := c.ok("wait", "--condition", "not-running", "awaited"); got != "4" {
+		t.Errorf("of one that does not run: %q", got)
+	}
+	id := c.ok("run", "-d", "--rm", "base", "sh", "-c", "sleep 0.2; exit 5")
+	if got := c.ok("wait", "--condition", "removed", id); got != "5" || c.run("inspect", id).code == 0 {
+		t.Errorf("waited for the removal: %q", got)
+	}
+}
+
 func TestSignals(t *testing.T) {
 	c := newCLI(t)
 	for _, test := range []struct {

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"mica/run"
 	"mica/run/record"
 )
 
@@ -19,12 +21,12 @@ func (a *app) newWaitCommand() *cobra.Command {
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeContainers(anyState, 0),
 	}
-	c.Flags().StringVar(&condition, "condition", "stopped", "wait until they are stopped, exited, running, paused or created, and print -1 for what has not ended")
+	c.Flags().StringVar(&condition, "condition", "stopped", "wait until they are stopped (also: not-running, exited), removed, running, paused or created, or for the next-exit; -1 is printed for what has not ended")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		want := record.Status(condition)
-		ends := condition == "stopped" || want == record.Exited
-		if !ends && want != record.Running && want != record.Paused && want != record.Created {
-			return fmt.Errorf("--condition %q: want stopped, exited, running, paused or created", condition)
+		ends := condition == "stopped" || condition == "not-running" || want == record.Exited
+		if !ends && condition != "next-exit" && condition != "removed" && want != record.Running && want != record.Paused && want != record.Created {
+			return fmt.Errorf("--condition %q: want stopped, next-exit, removed, running, paused or created", condition)
 		}
 		e, err := a.open()
 		if err != nil {
@@ -38,6 +40,12 @@ func (a *app) newWaitCommand() *cobra.Command {
 			case err != nil:
 			case ends:
 				code, err = e.Wait(c.Context(), ct)
+			case condition == "next-exit":
+				code, err = awaitNextExit(c.Context(), e, ct)
+			case condition == "removed":
+				if code, err = e.Wait(c.Context(), ct); err == nil {
+					err = awaitRemoval(c.Context(), e, ct)
+				}
 			default:
 				err = awaitStatus(c.Context(), ct, want)
 			}
@@ -54,15 +62,46 @@ func (a *app) newWaitCommand() *cobra.Command {
 
 // awaitStatus looks at a container until it is at some stage of its life.
 func awaitStatus(ctx context.Context, c *record.Container, want record.Status) error {
-	for c.State.Status != want {
+	return look(ctx, func() (bool, error) {
+		err := c.Refresh()
+		return c.State.Status == want, err
+	})
+}
+
+// awaitNextExit waits until a container has ended once more than now.
+func awaitNextExit(ctx context.Context, e *run.Engine, c *record.Container) (int, error) {
+	if c.State.Alive() {
+		return e.Wait(ctx, c)
+	}
+	last := c.State.FinishedAt
+	err := look(ctx, func() (bool, error) {
+		err := c.Refresh()
+		return !c.State.FinishedAt.Equal(last), err
+	})
+	return c.State.ExitCode, err
+}
+
+// awaitRemoval waits until there is no such container.
+func awaitRemoval(ctx context.Context, e *run.Engine, c *record.Container) error {
+	return look(ctx, func() (bool, error) {
+		_, err := e.Containers.Find(c.ID())
+		if errors.Is(err, record.ErrNotFound) {
+			return true, nil
+		}
+		return false, err
+	})
+}
+
+// look asks again and again until the answer is yes.
+func look(ctx context.Context, done func() (bool, error)) error {
+	for {
+		if yes, err := done(); yes || err != nil {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(50 * time.Millisecond):
 		}
-		if err := c.Refresh(); err != nil {
-			return err
-		}
 	}
-	return nil
 }
