@@ -187,7 +187,11 @@ func TestBuildCache(t *testing.T) {
 	if all := c.ok("images", "-aq", "--no-trunc"); !strings.Contains(all, first) {
 		t.Errorf("images -a shows no step:\n%s", all)
 	}
-	c.ok("builder", "prune", "-f")
+	c.ok("builder", "prune", "-af", "--filter", "until=24h")
+	if all := c.ok("images", "-aq", "--no-trunc"); !strings.Contains(all, first) {
+		t.Errorf("after the prune of what is a day old a step of now is gone:\n%s", all)
+	}
+	c.ok("builder", "prune", "-f", "--filter", "until=0s")
 	if all := c.ok("images", "-aq", "--no-trunc"); strings.Contains(all, first) {
 		t.Errorf("after the prune there are still steps:\n%s", all)
 	}

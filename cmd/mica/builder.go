@@ -1,23 +1,32 @@
 package main
 
 import (
+	"time"
+
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
 	"mica/layerstore"
 	"mica/run"
 	"mica/run/build"
+	"mica/run/volume"
 )
 
 func (a *app) newBuilderPruneCommand() *cobra.Command {
 	var all, force bool
+	var list []string
 	c := &cobra.Command{
 		Use: "prune [flags]", Short: "Remove steps of builds that no named image is made of",
 		Example: lines("mica builder prune -f", "mica builder prune -af"), Args: cobra.NoArgs,
 	}
 	c.Flags().BoolVarP(&all, "all", "a", false, "remove all steps, and what RUN --mount=type=cache has kept")
 	c.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
+	c.Flags().StringArrayVar(&list, "filter", nil, "until=DURATION")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		flt, err := parseFilters(list, "until")
+		if err != nil {
+			return err
+		}
 		what := "This removes the steps of builds that no named image is made of."
 		if all {
 			what = "This removes all steps of builds, and all that commands have kept in caches."
@@ -35,11 +44,11 @@ func (a *app) newBuilderPruneCommand() *cobra.Command {
 				return err
 			}
 		}
-		p, err := pruneImages(c.Context(), e, which, nil)
+		p, err := pruneImages(c.Context(), e, which, flt)
 		if err != nil || !all {
 			return report(p, err)
 		}
-		v, err := pruneVolumes(e, build.IsCache)
+		v, err := pruneVolumes(e, func(v *volume.Volume) bool { return build.IsCache(v) && flt.before(v.Created, time.Now()) })
 		p.any, p.bytes = p.any || v.any, p.bytes+v.bytes
 		return report(p, err)
 	}
