@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -460,6 +461,14 @@ func TestRemoveAll(t *testing.T) {
 		c.ok("volume", "create", name)
 	}
 	c.ok("create", "--name", "user", "-v", "taken:/v", "base", "true")
+	df := regexp.MustCompile(` {2,}`).ReplaceAllString(c.ok("system", "df", "-v"), "|")
+	for _, want := range []string{`(?m)^base\|latest\|\w{12}\|.* ago\|([0-9.]+MB)\|0B\|[0-9.]+MB\|1$`, `(?m)^\w{12}\|base\|"true"\|1\|0B \(virtual .*MB\)\|.*\|Created\|user$`,
+		`(?m)^free\|0\|0B$`, `(?m)^taken\|1\|0B$`, `(?m)^Build Cache space usage:$`} {
+		if !regexp.MustCompile(want).MatchString(df) {
+			t.Errorf("system df -v does not show %s:\n%s", want, df)
+		}
+	}
+	c.fails(125, "exclude each other", "system", "df", "-v", "--format", "json")
 	if r := c.run("volume", "rm", "--all"); r.code == 0 || r.stdout != "free\n" || !strings.Contains(r.stderr, "taken") {
 		t.Errorf("volumes: exit code %d, %q, %q", r.code, r.stdout, r.stderr)
 	}

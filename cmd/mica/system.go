@@ -90,14 +90,22 @@ var dfTable = format.Table{
 
 func (a *app) newSystemDfCommand() *cobra.Command {
 	var opt format.Options
+	var verbose bool
 	c := &cobra.Command{
-		Use: "df [flags]", Short: "Show what the store takes on disk", Example: lines("mica system df"), Args: cobra.NoArgs,
+		Use: "df [flags]", Short: "Show what the store takes on disk", Example: lines("mica system df", "mica system df -v"), Args: cobra.NoArgs,
 	}
 	c.Flags().StringVar(&opt.Format, "format", "", "table, json, or a Go template")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show what each image, container and volume takes")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		e, err := a.open()
 		if err != nil {
 			return err
+		}
+		if verbose && opt.Format != "" {
+			return errors.New("--verbose and --format exclude each other: leave one out")
+		}
+		if verbose {
+			return printDiskDetails(c.Context(), e)
 		}
 		use, broken := e.DiskUse(c.Context())
 		if use == nil {

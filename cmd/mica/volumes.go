@@ -100,28 +100,38 @@ func (a *app) newVolumeListCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		volumes, err := e.Volumes().List()
+		rows, err := volumeRows(e, func(v *volume.Volume, used bool) bool {
+			return (!hasDangling || !used == dangling) && flt.labels(v.Labels) && named(v.Name) &&
+				flt.any("driver", func(s string) bool { return s == "local" })
+		})
 		if err != nil {
 			return err
-		}
-		users, err := e.VolumeUsers()
-		if err != nil {
-			return err
-		}
-		var rows []volumeRow
-		for _, v := range volumes {
-			if hasDangling && (len(users[v.Name]) == 0) != dangling || !flt.labels(v.Labels) ||
-				!named(v.Name) || !flt.any("driver", func(s string) bool { return s == "local" }) {
-				continue
-			}
-			rows = append(rows, volumeRow{
-				Availability: "N/A", Driver: "local", Group: "N/A", Labels: joinLabels(v.Labels), Links: fmt.Sprint(len(users[v.Name])),
-				Mountpoint: v.Data, Name: v.Name, Scope: "local", Size: "N/A", Status: "N/A", labels: v.Labels,
-			})
 		}
 		return format.Write(display(), volumeTable, opt, rows)
 	}
 	return c
+}
+
+// volumeRows are the lines of the volumes for which keep holds; it is told whether containers use them.
+func volumeRows(e *run.Engine, keep func(v *volume.Volume, used bool) bool) ([]volumeRow, error) {
+	volumes, err := e.Volumes().List()
+	if err != nil {
+		return nil, err
+	}
+	users, err := e.VolumeUsers()
+	if err != nil {
+		return nil, err
+	}
+	var rows []volumeRow
+	for _, v := range volumes {
+		if n := len(users[v.Name]); keep(v, n > 0) {
+			rows = append(rows, volumeRow{
+				Availability: "N/A", Driver: "local", Group: "N/A", Labels: joinLabels(v.Labels), Links: fmt.Sprint(n),
+				Mountpoint: v.Data, Name: v.Name, Scope: "local", Size: "N/A", Status: "N/A", labels: v.Labels,
+			})
+		}
+	}
+	return rows, nil
 }
 
 func (a *app) newVolumeRemoveCommand() *cobra.Command {
