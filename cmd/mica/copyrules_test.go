@@ -280,4 +280,13 @@ func TestCopiedArchiveKeepsOwners(t *testing.T) {
 			}
 		}
 	}
+	b.Reset()
+	w = tar.NewWriter(&b)
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "foreign", Uid: 3_000_000_000, Gid: 3_000_000_000, Mode: 0o600}); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if r := c.runInput(b.String(), "cp", "-", "owned:/vol"); r.code != 0 && !strings.Contains(r.stderr, "give it to 3000000000:3000000000: there is no such id") { // with one id it belongs to that
+		t.Errorf("an owner that a volume cannot have: exit code %d, %s", r.code, r.stderr)
+	}
 }

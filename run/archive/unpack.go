@@ -236,7 +236,11 @@ func (u *unpacker) attributes(name string, h *tar.Header) error {
 	}
 	defer f.Close()
 	if u.owners {
-		if err := f.Chown(h.Uid, h.Gid); err != nil {
+		err := f.Chown(h.Uid, h.Gid)
+		if errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("give it to %d:%d: there is no such id in the container", h.Uid, h.Gid)
+		}
+		if err != nil {
 			return err
 		}
 	}
