@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -60,5 +61,55 @@ func TestPastaForwardsPort(t *testing.T) {
 	}
 	if st, err := s.Wait(); err != nil || st.Code != 0 {
 		t.Errorf("status %v, %v", st, err)
+	}
+}
+
+// TestPastaWithDescriptors: a pasta that may not open the namespaces of another process, as AppArmor has it on Debian 12, gets
+// them as descriptors. This one tells whether they are those of the process that it was to open.
+func TestPastaWithDescriptors(t *testing.T) {
+	dir := t.TempDir()
+	script := `#!/bin/sh
+here=${0%/*} ready=
+for a; do
+	[ "$last" = --pid ] && ready=$a
+	last=$a
+done
+case "$*" in
+*"--userns /proc/self/fd/3 --netns /proc/self/fd/4")
+	[ "$(readlink /proc/self/fd/3 /proc/self/fd/4)" = "$(cat "$here/want")" ] || { echo "other namespaces"; exit 1; }
+	echo $$ >"$ready"
+	exec sleep 1000 ;;
+esac
+readlink "/proc/$last/ns/user" "/proc/$last/ns/net" >"$here/want"
+echo "Couldn't open user namespace /proc/$last/ns/user: Permission denied" >&2
+exit 1
+`
+	if err := os.WriteFile(filepath.Join(dir, "pasta"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	cfg := sh("echo started")
+	cfg.Network = NetworkPasta
+	if out, _ := output(t, cfg); out != "started\n" {
+		t.Errorf("%q", out)
+	}
+}
+
+// TestPastaPortInUse: one line says which port it is.
+func TestPastaPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).Port
+	cfg := sh("true")
+	cfg.Network = NetworkPasta
+	cfg.Ports = []Port{{HostIP: "127.0.0.1", Host: uint16(port), Sandbox: 80}}
+	if s, err := Start(t.Context(), cfg); err == nil {
+		s.Kill()
+		t.Error("started")
+	} else if said := err.Error(); !strings.Contains(said, fmt.Sprint(port)) || strings.Contains(said, "\n") {
+		t.Errorf("%q", said)
 	}
 }

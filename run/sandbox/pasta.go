@@ -20,7 +20,8 @@ const PastaDNS = "169.254.1.1"
 
 // guard executes a command and kills it when standard input ends. It is how pasta ends with a supervisor that is killed: a
 // parent-death signal would be cleared when pasta changes its credentials.
-const guard = `exec 3<&0; { read -r _ <&3; kill $$; } >/dev/null 2>&1 & exec "$@" 3<&- </dev/null`
+// Descriptors 3 and 4 are pasta's, see namespaceFiles.
+const guard = `exec 9<&0; { read -r _ <&9; kill $$; } >/dev/null 2>&1 3<&- 4<&- & exec "$@" 9<&- </dev/null`
 
 // connectPasta connects the network namespace of init to the host's network and returns when it is ready. pasta ends with the
 // sandbox, or with the supervisor.
@@ -36,6 +37,45 @@ func (s *Sandbox) connectPasta() error {
 	if err != nil {
 		return err
 	}
+	args := append(tcp, udp...)
+	err = s.startPasta(nil, append(args, strconv.Itoa(s.pid))...)
+	if err == nil || !strings.Contains(err.Error(), "namespace") {
+		return err
+	}
+	// An AppArmor profile may keep pasta from opening the namespaces of another process (Debian 12's does), not from using
+	// descriptors of them. They are not the first choice, since later versions of pasta close what they inherit.
+	files, openErr := s.namespaceFiles()
+	if openErr != nil {
+		return err
+	}
+	again := s.startPasta(files, append(args, "--userns", "/proc/self/fd/3", "--netns", "/proc/self/fd/4")...)
+	for _, f := range files {
+		f.Close()
+	}
+	if again != nil && strings.Contains(again.Error(), "namespace") {
+		return err
+	}
+	return again
+}
+
+// namespaceFiles opens the user and the network namespace of init, which become descriptors 3 and 4 of a command.
+func (s *Sandbox) namespaceFiles() ([]*os.File, error) {
+	var files []*os.File
+	for _, ns := range []string{"user", "net"} {
+		f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", s.pid, ns))
+		if err != nil {
+			for _, f := range files {
+				f.Close()
+			}
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+// startPasta runs pasta, which gets files from descriptor 3 on, and returns when it is ready or has failed.
+func (s *Sandbox) startPasta(files []*os.File, options ...string) error {
 	dir, err := os.MkdirTemp(tempDir(), "mica-pasta-")
 	if err != nil {
 		return fmt.Errorf("connect network: %w", err)
@@ -57,8 +97,8 @@ func (s *Sandbox) connectPasta() error {
 	if !s.cfg.HostAtGateway {
 		args = append(args, "--no-map-gw")
 	}
-	args = append(append(append(args, tcp...), udp...), strconv.Itoa(s.pid))
-	cmd := exec.Command("/bin/sh", args...)
+	cmd := exec.Command("/bin/sh", append(args, options...)...)
+	cmd.ExtraFiles = files
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a ^C in the terminal is not for it
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
