@@ -112,8 +112,12 @@ func (a *app) newPortCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			ports := ct.Config.Host.Ports
+			if !ct.State.Alive() { // nothing forwards them
+				ports = nil
+			}
 			found := false
-			for _, p := range ct.Config.Host.Ports {
+			for _, p := range ports {
 				side := containerSide(p)
 				if len(args) == 1 {
 					fmt.Fprintln(stdout, side, "->", hostSide(p))

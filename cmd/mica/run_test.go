@@ -197,21 +197,33 @@ func TestUmask(t *testing.T) {
 	}
 }
 
-// A port of the host that is not given is chosen once, and shown.
+// A port of the host that is not given is chosen once, and shown while it leads to the container.
 func TestChosenPort(t *testing.T) {
 	c := newCLI(t)
 	c.remove("chosen")
-	c.ok("create", "--name", "chosen", "-p", "80", "base", "true")
+	c.ok("create", "--name", "chosen", "-p", "80", "base", "sleep", "1000")
+	notShown := func() {
+		t.Helper()
+		if got := c.ok("port", "chosen"); got != "" {
+			t.Errorf("port shows %q of a container that does not run", got)
+		}
+		c.fails(125, "not published", "port", "chosen", "80")
+	}
+	notShown()
+	c.ok("start", "chosen")
 	shown := c.ok("port", "chosen", "80")
 	if port := strings.TrimPrefix(shown, "0.0.0.0:"); port == "80" || port == "0" || port == shown {
 		t.Errorf("port shows %q", shown)
 	}
-	if got := c.ok("ps", "-a", "--filter", "name=chosen", "--format", "{{.Ports}}"); got != "" && got != shown+"->80/tcp" {
+	if got := c.ok("ps", "-a", "--filter", "name=chosen", "--format", "{{.Ports}}"); got != shown+"->80/tcp" {
 		t.Errorf("ps shows %q, want %q", got, shown)
 	}
 	if got := c.ok("inspect", "-f", `{{json .HostConfig.PortBindings}}`, "chosen"); !strings.Contains(got, strings.TrimPrefix(shown, "0.0.0.0:")) {
 		t.Errorf("inspect shows %q, want %q", got, shown)
 	}
+	c.ok("kill", "chosen")
+	c.ok("wait", "chosen")
+	notShown()
 }
 
 func TestCidfile(t *testing.T) {
