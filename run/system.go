@@ -184,16 +184,7 @@ func (e *Engine) Info() (*Info, error) {
 	if data, err := os.ReadFile("/proc/sys/user/max_user_namespaces"); err == nil && strings.TrimSpace(string(data)) == "0" {
 		i.UserNamespaces = "forbidden: root allows them with \"sysctl user.max_user_namespaces=15000\""
 	}
-	i.SubordinateIDs = "none: containers have one id"
-	if m, err := sandbox.ResolveIDs(sandbox.IDsFull); err == nil {
-		var n uint32
-		for _, r := range m.UIDs {
-			if r.Outside != uint32(os.Getuid()) { // one's own needs no help
-				n += r.Size
-			}
-		}
-		i.SubordinateIDs = fmt.Sprintf("%d ids by newuidmap", n)
-	}
+	i.SubordinateIDs = subordinateIDs()
 	i.Pasta, i.Fusermount = tool("pasta", "passt"), tool("fusermount3", "fuse3")
 	i.Cgroups = "limits of memory, cpus and processes"
 	if err := limits.Check(&record.HostConfig{Memory: 1, CPUs: 1, PidsLimit: 1}); err != nil {
@@ -228,6 +219,26 @@ func (i *Info) describeMachine() {
 			i.OSVersion = strings.Trim(value, `"'`)
 		}
 	}
+}
+
+// subordinateIDs tells how many ids containers have beside the user's own, or what to do to have some.
+func subordinateIDs() string {
+	m, err := sandbox.ResolveIDs(sandbox.IDsFull)
+	if err != nil {
+		why := err.Error()
+		var none *sandbox.NoIDsError
+		if errors.As(err, &none) {
+			why = none.Mend
+		}
+		return "none, containers have one id: " + why
+	}
+	var n uint32
+	for _, r := range m.UIDs {
+		if r.Outside != uint32(os.Getuid()) { // one's own needs no help
+			n += r.Size
+		}
+	}
+	return fmt.Sprintf("%d ids by newuidmap", n)
 }
 
 // tool tells where a program is, or which package has it.

@@ -56,8 +56,7 @@ const (
 	subGIDFile = "/etc/subgid"
 )
 
-// ResolveIDs finds the mapping for the calling user. IDsFull without ranges or helpers is an error that says what to install
-// or add; the other modes do with what is there.
+// ResolveIDs finds the mapping for the calling user. IDsFull without ranges or helpers is a NoIDsError; the other modes do with what is there.
 func ResolveIDs(mode IDMode) (IDMap, error) {
 	uid, gid := uint32(os.Geteuid()), uint32(os.Getegid())
 	single := IDMap{UIDs: []IDRange{{0, uid, 1}}, GIDs: []IDRange{{0, gid, 1}}}
@@ -78,11 +77,18 @@ func ResolveIDs(mode IDMode) (IDMap, error) {
 	return IDMap{UIDs: fill(1, single.UIDs, uids), GIDs: fill(1, single.GIDs, gids), Helpers: true}, nil
 }
 
+// NoIDsError is why there are no subordinate ids to use, and what the machine's administrator does about it.
+type NoIDsError struct{ Why, Mend string }
+
+func (e *NoIDsError) Error() string {
+	return fmt.Sprintf("%s: %s, or choose one id with --userns=single", e.Why, e.Mend)
+}
+
 // subordinate returns the ranges of the user, or why there are none to use.
 func subordinate(uid uint32) (uids, gids []IDRange, err error) {
 	for _, helper := range []string{"newuidmap", "newgidmap"} {
 		if _, err := exec.LookPath(helper); err != nil {
-			return nil, nil, fmt.Errorf("find %s: not installed (Debian: apt install uidmap), or choose one id with --userns=single", helper)
+			return nil, nil, &NoIDsError{"find " + helper + ": not installed", "install the package uidmap"}
 		}
 	}
 	name := userName(uid)
@@ -94,7 +100,10 @@ func subordinate(uid uint32) (uids, gids []IDRange, err error) {
 			return nil, nil, err
 		}
 		if len(*f.to) == 0 {
-			return nil, nil, fmt.Errorf("find subordinate ids: %s has no line for %s (%d); an administrator can add one with usermod --add-subuids 100000-165535 --add-subgids 100000-165535 %s", f.path, name, uid, name)
+			return nil, nil, &NoIDsError{
+				fmt.Sprintf("find subordinate ids: %s has no line for %s (%d)", f.path, name, uid),
+				fmt.Sprintf("root adds one with \"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 %s\"", name),
+			}
 		}
 	}
 	return uids, gids, nil
