@@ -19,18 +19,28 @@ func TestEmulationAgreesWithKernel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ambient := "keep"
+	probe := self("execambient")
+	probe.IDs = full
+	switch out, st := output(t, probe); {
+	case st.Code != 0:
+		t.Fatalf("a probe with real ids: %+v\n%s", st, out)
+	case out == "0\n":
+		t.Log("before Linux 6.16 the ambient capabilities are lost by an exec where the effective ids are not the real ones: each is made without any")
+		ambient = "drop"
+	}
 	seeds := []int{84, 363} // ones in which real capabilities are lost
 	for seed := range 20 {
 		seeds = append(seeds, seed)
 	}
 	for _, seed := range seeds {
-		cfg := self("idfuzz", strconv.Itoa(seed))
+		cfg := self("idfuzz", strconv.Itoa(seed), ambient)
 		cfg.IDs = full
 		want, st := output(t, cfg)
 		if st.Code != 0 {
 			t.Fatalf("seed %d with real ids: %+v\n%s", seed, st, want)
 		}
-		got, _ := output(t, oneID(t, self("idfuzz", strconv.Itoa(seed))))
+		got, _ := output(t, oneID(t, self("idfuzz", strconv.Itoa(seed), ambient)))
 		if got == want {
 			continue
 		}
@@ -56,11 +66,39 @@ func init() {
 		for n := range 150 {
 			fuzzCall(r, n < 8)
 			showIdentity()
-			if n%50 == 49 && len(args) < 4 { // and go on with what is left after an exec
+			if n%50 == 49 && len(args) < 5 { // and go on with what is left after an exec
+				if args[1] == "drop" {
+					raw(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)
+				}
 				return unix.Exec(commandPath, append([]string{commandPath, "idfuzz", strconv.FormatUint(seed*7+uint64(n), 10)}, append(args[1:], "x")...), nil)
 			}
 		}
 		return nil
+	}
+	// execambient tells whether an ambient capability outlives an exec with a real id that is not the effective one.
+	commands["execambient"] = func(args []string) error {
+		if len(args) > 0 {
+			set, _, _ := unix.RawSyscall(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_IS_SET, unix.CAP_KILL)
+			fmt.Println(set)
+			return nil
+		}
+		runtime.LockOSThread()
+		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		data := [2]unix.CapUserData{}
+		if err := unix.Capget(&hdr, &data[0]); err != nil {
+			return err
+		}
+		data[0].Inheritable |= 1 << unix.CAP_KILL
+		if err := unix.Capset(&hdr, &data[0]); err != nil {
+			return err
+		}
+		if err := raw(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, unix.CAP_KILL); err != nil {
+			return err
+		}
+		if err := raw(unix.SYS_SETRESUID, 1, 0, 0); err != nil {
+			return err
+		}
+		return unix.Exec(commandPath, []string{commandPath, "execambient", "after"}, nil)
 	}
 }
 
