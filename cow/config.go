@@ -182,10 +182,18 @@ func Open(cfg Config) (_ *FS, err error) {
 	if err := f.findAnchors(); err != nil {
 		return nil, fmt.Errorf("look for the mountpoint in the layers: %w", err)
 	}
-	if f.root, err = f.makeRoot(); err != nil {
+	if f.root, err = f.makeRoot(); err == unix.EOPNOTSUPP && f.upper != nil && !takesAttributes(f.upper.rootFD) {
+		return nil, fmt.Errorf("open upper directory %s: its filesystem takes no user extended attributes, which keep owners: choose a directory of another one (tmpfs takes them since Linux 6.6)", cfg.Upper)
+	} else if err != nil {
 		return nil, fmt.Errorf("read the root of the union: %w", err)
 	}
 	return f, nil
+}
+
+// takesAttributes says whether a directory's filesystem knows attributes of users at all.
+func takesAttributes(fd int) bool {
+	_, err := sys.Getxattr(fd, "", recordsXattr, nil)
+	return err != unix.EOPNOTSUPP
 }
 
 // addLayer opens a directory as the next layer down.
