@@ -71,6 +71,21 @@ func TestDeviations(t *testing.T) {
 	})
 }
 
+// TestBirthTime: a server tells birth times to a kernel that asks for them.
+func TestBirthTime(t *testing.T) {
+	m := passing(t)
+	for _, name := range []string{"", "small"} {
+		var st unix.Statx_t
+		must(t, unix.Statx(unix.AT_FDCWD, filepath.Join(m.dir, name), 0, unix.STATX_BTIME, &st))
+		if st.Mask&unix.STATX_BTIME == 0 {
+			if m.ended().Requests["STATX"] == 0 {
+				t.Skip("this kernel has no FUSE_STATX, which came with Linux 6.6: nothing shows birth times")
+			}
+			t.Fatalf("%q has no birth time", name)
+		}
+	}
+}
+
 // TestNoAtime: who opens a file with O_NOATIME does not change its access time, where others do.
 func TestNoAtime(t *testing.T) {
 	m := mountUnion(t, cow.Config{Lowers: real(lowers(t, 1)...)})
