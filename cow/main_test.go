@@ -1,6 +1,7 @@
 package cow
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -9,6 +10,10 @@ import (
 
 // TestMain runs the tests as a plain user, whom mica is for.
 func TestMain(m *testing.M) {
+	if err := testenv.LackXattrAt(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	if os.Getenv(insideEnv) != "" { // that user is root there
 		os.Exit(m.Run())
 	}

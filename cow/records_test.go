@@ -15,6 +15,7 @@ import (
 
 	"mica/internal/ondisk"
 	"mica/internal/sys"
+	"mica/internal/testenv"
 )
 
 func TestParseOrigin(t *testing.T) {
@@ -515,4 +516,11 @@ func TestPagesKeepRealBits(t *testing.T) {
 			t.Errorf("write without privilege: mode %o becomes %o, want %o", mode, a.Mode&0o7777, want)
 		}
 	}
+}
+
+// TestOlderXattr: whiteouts, records and attributes are found and written as well by the calls that kernels before Linux 6.13
+// have, which take a path.
+func TestOlderXattr(t *testing.T) {
+	testenv.WithoutXattrAt(t, "^Test(ACL|PrivateAttributes|Refused|NoXattrOfSymlink|BadRecords|UpperAsLayer|HardLinks|"+
+		"ForeignLinkedSymlink|ForeignWhiteouts|Merge|Shut.*|CheckLinked|SpecialInodes)$")
 }

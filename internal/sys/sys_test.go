@@ -148,6 +148,58 @@ func TestXattr(t *testing.T) {
 	}
 }
 
+// TestXattrAgrees: the calls before Linux 6.13 find the same object as those since, and fail like them, however it is named.
+func TestXattrAgrees(t *testing.T) {
+	defer noXattrAt.Store(noXattrAt.Load())
+	path, fd := dir(t)
+	t.Chdir(path)
+	long := strings.Repeat("n", 255)
+	deep := path + strings.Repeat("/.", 2030-len(path)/2) + "/file" // more than a magic link before it leaves room for
+	for _, name := range []string{"file", long} {
+		must(t, os.WriteFile(name, nil, 0o600))
+	}
+	must(t, os.Symlink("file", "link"))
+	opened := func(name string, flags int) int {
+		fd, err := Open(fd, name, flags, 0)
+		must(t, err)
+		t.Cleanup(func() { Close(fd) })
+		return fd
+	}
+	for _, c := range []struct {
+		what  string
+		dirfd int
+		name  string
+	}{
+		{"name", fd, "file"}, {"long name", fd, long}, {"symlink", fd, "link"}, {"absent", fd, "absent"}, {"below a file", fd, "file/x"},
+		{"too long", fd, long + "n"},
+		{"relative", unix.AT_FDCWD, "file"}, {"absolute", unix.AT_FDCWD, filepath.Join(path, "file")}, {"deep", unix.AT_FDCWD, deep},
+		{"relative symlink", unix.AT_FDCWD, "link"}, {"working directory", unix.AT_FDCWD, "."},
+		{"itself", fd, ""}, {"file itself", opened("file", unix.O_RDONLY), ""},
+		{"O_PATH", opened("file", unix.O_PATH), ""}, {"O_PATH of a symlink", opened("link", unix.O_PATH|unix.O_NOFOLLOW), ""},
+		{"in O_PATH", opened(".", unix.O_PATH|unix.O_DIRECTORY), "file"}, {"below no directory", opened("file", unix.O_PATH), "x"},
+	} {
+		var results [2]string
+		for i, old := range []bool{false, true} {
+			noXattrAt.Store(old)
+			set := Setxattr(c.dirfd, c.name, "user.a", []byte("value"), 0)
+			value, get := GetxattrAll(c.dirfd, c.name, "user.a")
+			names, list := Listxattr(c.dirfd, c.name)
+			_, absent := GetxattrAll(c.dirfd, c.name, "user.absent")
+			var at []string // which of them it was
+			for _, name := range []string{".", "file", long, "link"} {
+				if _, err := unix.Lgetxattr(name, "user.a", nil); err == nil {
+					at = append(at, name)
+				}
+			}
+			remove := Removexattr(c.dirfd, c.name, "user.a")
+			results[i] = fmt.Sprintf("set %v, get %q %v, list %q %v, absent %v, at %.9q, remove %v", set, value, get, names, list, absent, at, remove)
+		}
+		if results[0] != results[1] {
+			t.Errorf("%s:\nsince 6.13: %s\nbefore:     %s", c.what, results[0], results[1])
+		}
+	}
+}
+
 // TestCopyData: content and holes come through, whatever their order.
 func TestCopyData(t *testing.T) {
 	const block = 64 << 10
