@@ -16,7 +16,7 @@ all: build
 # One static binary, its manual pages and completion.
 build:
 	@[ -n "$$(GO111MODULE=off $(GO) env GOTOOLCHAIN 2>/dev/null)" ] || \
-		{ echo "build: Go 1.21 or later is needed, which fetches the version that mica takes by itself: see go.dev/dl" >&2; exit 1; }
+		{ echo "build: Go 1.21 or later is needed, which fetches the version that mica takes by itself: see go.dev/dl, or let root run 'sh .ci/prepare go'" >&2; exit 1; }
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/mica
 	@rm -rf bin/man bin/completion && mkdir -p bin/man bin/completion
 	@$(GO) run -tags docs ./cmd/mica docs man bin/man
@@ -26,7 +26,7 @@ build:
 
 # What tests need of the machine: installed when root, named otherwise.
 prepare:
-	@sh .ci/prepare test
+	@GO=$(GO) sh .ci/prepare test
 
 test: prepare check-format vet lint
 	@. ./.ci/environment && $(GO) test -timeout 12m ./...
@@ -57,13 +57,14 @@ fuzz:
 		done; \
 	done
 
-bench: build
-	@sh .ci/prepare bench
+bench:
+	@GO=$(GO) sh .ci/prepare bench
+	@$(MAKE) -s build
 	$(BIN) bench $(BENCHFLAGS)
 
 # The walkthrough of the README, as a plain user.
 demo:
-	@sh demo/demo.sh
+	@GO=$(GO) sh demo/demo.sh
 
 # It only copies what the plain user has built, so that root needs no Go.
 install:

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 here=$PWD
 
 sh .ci/prepare demo
-if command -v go >/dev/null 2>&1; then
+if command -v "${GO:-go}" >/dev/null 2>&1; then
 	make -s build
 fi
 [ -x bin/mica ] || { echo "demo: bin/mica is missing and there is no go to build it" >&2; exit 1; }
