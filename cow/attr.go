@@ -78,6 +78,13 @@ type noOpener struct{}
 
 func (noOpener) openFD() (int, error) { return -1, unix.ESTALE }
 
+// Ino is a node's inode number, as attributes show it.
+func (f *FS) Ino(n *Node) uint64 {
+	f.tree.RLock()
+	defer f.tree.RUnlock()
+	return n.ino
+}
+
 // fillAttr turns the status on disk into what the union shows.
 func (f *FS) fillAttr(n *Node, st *unix.Statx_t, out *Attr) {
 	*out = Attr{

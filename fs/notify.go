@@ -52,6 +52,34 @@ func (s *Server) notifyAttr(n *cow.Node) error {
 	return s.notify(fuse.NOTIFY_INVAL_INODE, bytesOf(&fuse.NotifyInvalInodeOut{Ino: id, Off: -1}), nil)
 }
 
+// WriteBack has the kernel give to the server what processes have put into mapped pages of the files with some inode numbers. It
+// forgets their pages on the way.
+func (s *Server) WriteBack(inodes []uint64) error {
+	<-s.ready
+	wanted := make(map[uint64]bool, len(inodes))
+	for _, ino := range inodes {
+		wanted[ino] = true
+	}
+	for _, id := range s.ids.those(func(n *cow.Node) bool { return wanted[s.u.Ino(n)] }) {
+		if err := s.notify(fuse.NOTIFY_INVAL_INODE, bytesOf(&fuse.NotifyInvalInodeOut{Ino: id, Length: -1}), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// those gives the ids of nodes of which something holds.
+func (t *table) those(holds func(*cow.Node) bool) (ids []uint64) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for i := range t.slots {
+		if n := t.slots[i].node; n != nil && holds(n) {
+			ids = append(ids, uint64(i)+1)
+		}
+	}
+	return ids
+}
+
 // handle gives the id of a node, 0 if the kernel has none.
 func (t *table) handle(n *cow.Node) uint64 {
 	t.mu.RLock()

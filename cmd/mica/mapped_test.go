@@ -17,6 +17,10 @@ import (
 // pages; it then waits for its end.
 const mapVariable = "MICA_TEST_MAP"
 
+// unnamedVariable says that the file is to have lost the name by which it was
+// mapped, and to have another one with this ending.
+const unnamedVariable = "MICA_TEST_MAP_UNNAMED"
+
 // mappedPages is how many it writes, each with one line. They are so many that
 // the kernel is not done with them before somebody can look.
 const mappedPages = 1 << 12
@@ -38,6 +42,14 @@ func writeMapped(path string) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
+	if ending := os.Getenv(unnamedVariable); ending != "" {
+		if err := os.Link(path, path+ending); err != nil {
+			return err
+		}
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
 	for at := 0; at < size; at += os.Getpagesize() {
 		copy(pages[at:], "written through a mapped page\n")
 	}
@@ -50,19 +62,19 @@ func writeMapped(path string) error {
 // running container is committed, exported and copied as.
 func TestMappedPagesOfRunningContainer(t *testing.T) {
 	c := newCLI(t)
-	for _, userns := range []string{"auto", "single"} {
-		for _, user := range []string{"root", "web"} {
-			c.remove("mapper")
-			c.ok("run", "-d", "--userns", userns, "-u", user, "--name", "mapper", "-v", filepath.Join(shared.dir, "mica")+":/bin/mapper:ro",
-				"-e", mapVariable+"=/tmp/ma pped", "base", "mapper")
-			until(t, "the write", func() bool { return strings.Contains(c.run("logs", "mapper").stdout, "written") })
-			c.ok("commit", "mapper", "with-mapped")
-			if got := c.ok("run", "--rm", "with-mapped", "sh", "-c", "wc -l <'/tmp/ma pped'"); got != strconv.Itoa(mappedPages) {
-				t.Errorf("--userns %s -u %s: the image has %s of %d pages", userns, user, got, mappedPages)
-			}
-			c.ok("rm", "-f", "mapper")
-			c.ok("rmi", "-f", "with-mapped")
+	for _, test := range []struct{ userns, user, ending string }{
+		{"auto", "root", ""}, {"auto", "web", ""}, {"single", "root", ""}, {"single", "web", ""}, {"auto", "root", ".kept"},
+	} {
+		c.remove("mapper")
+		c.ok("run", "-d", "--userns", test.userns, "-u", test.user, "--name", "mapper", "-v", filepath.Join(shared.dir, "mica")+":/bin/mapper:ro",
+			"-e", mapVariable+"=/tmp/ma pped", "-e", unnamedVariable+"="+test.ending, "base", "mapper")
+		until(t, "the write", func() bool { return strings.Contains(c.run("logs", "mapper").stdout, "written") })
+		c.ok("commit", "mapper", "with-mapped")
+		if got := c.ok("run", "--rm", "with-mapped", "sh", "-c", "wc -l <'/tmp/ma pped"+test.ending+"'"); got != strconv.Itoa(mappedPages) {
+			t.Errorf("%+v: the image has %s of %d pages", test, got, mappedPages)
 		}
+		c.ok("rm", "-f", "mapper")
+		c.ok("rmi", "-f", "with-mapped")
 	}
 }
 

@@ -25,7 +25,7 @@ func (d *gatherer) setHome() (*tree.Tree, error) {
 		d.home = t
 		server := home.NewServer(t.Union, d.ids)
 		mount.Kind, mount.Serve = sandbox.MountFUSE, server.Serve
-		mount.Drain = server.Drain
+		mount.Drain, mount.WriteBack = server.Drain, server.WriteBack
 		mount.Abandon = func() { server.AbandonWhenIdle(tree.AbandonAfter) }
 		d.mounts = append(d.mounts, mount)
 	case d.cfg.Home == record.HomeShared:

@@ -67,6 +67,9 @@ type Root struct {
 	// Drain, if set, returns when the kernel has no request for ServeRoot, or after limit. It is called before the mount
 	// goes, with which the kernel drops what waits, and by Sync.
 	Drain func(limit time.Duration)
+	// WriteBack, if set, returns when ServeRoot has got what programs have put into mapped pages of files with some inode
+	// numbers. It is called by Sync.
+	WriteBack func(inodes []uint64) error
 	// Abandon, if set, is called in a goroutine of its own when every process of the sandbox has ended. It makes ServeRoot
 	// return, by and by, when files of the mount that were handed out of the sandbox keep it from being unmounted.
 	Abandon func()
@@ -104,6 +107,8 @@ type Mount struct {
 	Serve func(dev *os.File) error `json:"-"`
 	// Drain is to a MountFUSE what Root.Drain is to the root.
 	Drain func(limit time.Duration) `json:"-"`
+	// WriteBack is to a MountFUSE what Root.WriteBack is to the root.
+	WriteBack func(inodes []uint64) error `json:"-"`
 	// Abandon is to a MountFUSE what Root.Abandon is to the root.
 	Abandon func() `json:"-"`
 }

@@ -56,6 +56,8 @@ type initProcess struct {
 	null  int // the sandbox's /dev/null
 	proc  int // O_PATH descriptor of the sandbox's /proc
 
+	rootDev uint64 // device of the root
+
 	usual   chan struct{} // closed when the usual signals are forwarded
 	mainTTY *tty          // of the main process, until that takes it
 
@@ -111,7 +113,7 @@ func (i *initProcess) run() error {
 		case opSignal:
 			i.signal(m.ID, syscall.Signal(m.Signal))
 		case opSync:
-			go i.sync()
+			go i.sync(m.ID)
 		case opEnd:
 			return nil
 		default:

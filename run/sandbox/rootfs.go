@@ -105,6 +105,11 @@ func (i *initProcess) settle() error {
 		}
 	}
 	unix.Umask(int(i.setup.Umask))
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, "/", unix.AT_STATX_DONT_SYNC, 0, &st); err != nil {
+		return fmt.Errorf("look at the root: %w", err)
+	}
+	i.rootDev = unix.Mkdev(st.Dev_major, st.Dev_minor)
 	if err := i.showProc(); err != nil {
 		return err
 	}

@@ -53,7 +53,8 @@ type Sandbox struct {
 	empty sync.Once // init has said that it is alone
 
 	syncMu sync.Mutex    // one sync at a time
-	synced chan struct{} // its answer
+	syncs  int           // how many there were; guarded by syncMu
+	synced chan *message // the answer to one
 }
 
 // Process is a process in a sandbox that was started by Start or Exec.
@@ -235,7 +236,7 @@ func (s *Sandbox) handle(m *message, fds []int) bool {
 		return len(fds) == 1 && s.setProc(fds[0])
 	case opSynced:
 		select {
-		case s.synced <- struct{}{}:
+		case s.synced <- m:
 		default:
 		}
 	case opEmpty:
@@ -301,21 +302,6 @@ func (s *Sandbox) Proc() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return fmt.Sprintf("/proc/self/fd/%d", s.proc-1)
-}
-
-// Sync returns when the kernel has given to the servers of the root and of the MountFUSE mounts what programs had put into
-// mapped pages, or when the sandbox has ended, which does the same.
-func (s *Sandbox) Sync() {
-	s.syncMu.Lock()
-	defer s.syncMu.Unlock()
-	if s.conn.send(&message{Op: opSync}) != nil {
-		return // it is ending
-	}
-	select {
-	case <-s.synced:
-		s.drain(syncDrain)
-	case <-s.done:
-	}
 }
 
 // How long the servers are waited for.

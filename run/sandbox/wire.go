@@ -42,10 +42,11 @@ const (
 // message is any frame of the control socket; which fields count depends on Op.
 type message struct {
 	Op     string      `json:"op"`
-	ID     int         `json:"id,omitempty"` // process number; 0 is the main process
+	ID     int         `json:"id,omitempty"` // process number; 0 is the main process. opSync, opSynced: of the sync
 	Setup  *setup      `json:"setup,omitempty"`
 	Spec   *wireSpec   `json:"spec,omitempty"`
 	Signal int         `json:"signal,omitempty"`
+	Inodes []uint64    `json:"inodes,omitempty"` // opSynced: of the files that init could not sync
 	PID    int         `json:"pid,omitempty"`
 	Status *ExitStatus `json:"status,omitempty"`
 	Code   int         `json:"code,omitempty"` // opError: exit code of a StartError, 0: an error of the sandbox

@@ -4,23 +4,20 @@ import (
 	"bufio"
 	"fmt"
 	"os"
-	"path"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // What a program puts into mapped pages of a FUSE mount comes to the server when the kernel writes the pages back. There
 // syncfs(2) does not do that: it waits for no request on any kernel, and since Linux 6.18 it waits for nothing at all. So
-// every file that a process has mapped shared is synced. What is not mapped any more was written back when it was unmapped.
-
-// servedMount is a mount of the sandbox that is served from outside.
-type servedMount struct {
-	point string // path in the sandbox
-	fd    int
-	dev   uint64
-}
+// every file that a process has mapped shared is synced. Those of the root that are found by the name in the process's list
+// of mappings are synced here, in large writes. Of the others, without that name or on another mount, the servers have
+// the kernel write back page by page: they need no name. What is not mapped any more was written back when it was
+// unmapped.
 
 // mappedFile is a line of /proc/PID/maps.
 type mappedFile struct {
@@ -28,80 +25,75 @@ type mappedFile struct {
 	path     string
 }
 
-// sync has the servers outside get what programs have put into mapped pages.
-func (i *initProcess) sync() {
-	defer i.conn.send(&message{Op: opSynced})
-	mounts := i.servedMounts()
-	defer func() {
-		for _, m := range mounts {
-			unix.Close(m.fd)
-		}
-	}()
+// sync answers the request with a number: files of the root have been synced, but for those whose inode numbers it names.
+func (i *initProcess) sync(number int) {
+	left := make(map[uint64]bool)
 	type inode struct{ dev, ino uint64 }
-	done := map[inode]bool{}
-	for _, pid := range i.processes() {
+	done := make(map[inode]bool)
+	root, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err == nil {
+		defer unix.Close(root)
+	}
+	for _, pid := range i.numbers(".") {
 		for _, f := range i.mappedShared(pid) {
 			if id := (inode{f.dev, f.ino}); !done[id] {
-				done[id] = syncMapped(mounts, f)
+				done[id] = err == nil && f.dev == i.rootDev && syncMapped(root, f)
+				left[f.ino] = left[f.ino] || !done[id]
 			}
 		}
 	}
-}
-
-func (i *initProcess) servedMounts() []servedMount {
-	points := []string{"/"}
-	for _, m := range i.setup.Mounts {
-		if m.Kind == MountFUSE {
-			points = append(points, path.Clean(m.Target))
+	answer := &message{Op: opSynced, ID: number}
+	for ino, is := range left {
+		if is {
+			answer.Inodes = append(answer.Inodes, ino)
 		}
 	}
-	var mounts []servedMount
-	for _, point := range points {
-		fd, err := unix.Open(point, unix.O_PATH|unix.O_CLOEXEC, 0)
-		if err != nil {
-			continue
-		}
-		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err != nil {
-			unix.Close(fd)
-			continue
-		}
-		mounts = append(mounts, servedMount{point, fd, st.Dev})
-	}
-	return mounts
+	i.conn.send(answer)
 }
 
-// processes lists the processes of the sandbox.
-func (i *initProcess) processes() []int {
-	fd, err := unix.Openat(i.proc, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+// numbers lists the processes or threads in a directory of /proc.
+func (i *initProcess) numbers(name string) []int {
+	fd, err := unix.Openat(i.proc, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
 	dir := os.NewFile(uintptr(fd), "/proc")
 	defer dir.Close()
 	names, _ := dir.Readdirnames(-1)
-	var pids []int
+	var numbers []int
 	for _, name := range names {
-		if pid, err := strconv.Atoi(name); err == nil {
-			pids = append(pids, pid)
+		if n, err := strconv.Atoi(name); err == nil {
+			numbers = append(numbers, n)
 		}
 	}
-	return pids
+	return numbers
 }
 
-// mappedShared lists the files that a process has mapped shared; one that has ended has none.
+// mappedShared lists the files that a process has mapped shared; one that has ended has none. A process whose first thread
+// has ended shows its mappings by the others alone.
 func (i *initProcess) mappedShared(pid int) []mappedFile {
-	fd, err := unix.Openat(i.proc, fmt.Sprintf("%d/maps", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	found, any := i.readMaps(fmt.Sprintf("%d/maps", pid))
+	for _, tid := range i.numbers(fmt.Sprintf("%d/task", pid)) {
+		if any {
+			break
+		}
+		found, any = i.readMaps(fmt.Sprintf("%d/task/%d/maps", pid, tid))
+	}
+	return found
+}
+
+// readMaps lists the files that are mapped shared, and tells whether anything is mapped.
+func (i *initProcess) readMaps(name string) (found []mappedFile, any bool) {
+	fd, err := unix.Openat(i.proc, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil
+		return nil, false
 	}
 	maps := os.NewFile(uintptr(fd), "maps")
 	defer maps.Close()
-	var found []mappedFile
-	for lines := bufio.NewReader(maps); ; {
+	for lines := bufio.NewReader(maps); ; any = true {
 		line, err := lines.ReadString('\n')
 		if err != nil {
-			return found
+			return found, any
 		}
 		if f, ok := parseMapping(strings.TrimSuffix(line, "\n")); ok {
 			found = append(found, f)
@@ -129,28 +121,70 @@ func parseMapping(line string) (f mappedFile, ok bool) {
 	return mappedFile{dev: unix.Mkdev(uint32(ma), uint32(mi)), ino: ino, path: name}, true
 }
 
-// syncMapped syncs a file and says whether it was that which is mapped: what has no name any more cannot be found, and need
-// not be.
-func syncMapped(mounts []servedMount, f mappedFile) bool {
-	for _, m := range mounts {
-		below, ok := strings.CutPrefix(f.path, strings.TrimSuffix(m.point, "/")+"/")
-		if m.dev != f.dev || !ok {
-			continue
-		}
-		// Other mounts may be the work of a process in the sandbox, and never answer.
-		fd, err := unix.Openat2(m.fd, below, &unix.OpenHow{
-			Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
-			Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-		})
-		if err != nil {
-			continue
-		}
-		defer unix.Close(fd)
-		var st unix.Stat_t
-		if unix.Fstat(fd, &st) == nil && st.Dev == f.dev && st.Ino == f.ino {
-			_ = unix.Fdatasync(fd) // a server that fails says so to those who wrote
-			return true
+// syncMapped syncs a file of the root and says whether it was that which is mapped: its name may have been removed, or lie
+// below another mount. Those may be the work of a process in the sandbox, and never answer.
+func syncMapped(root int, f mappedFile) bool {
+	fd, err := unix.Openat2(root, strings.TrimLeft(f.path, "/"), &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Dev != f.dev || st.Ino != f.ino {
+		return false
+	}
+	_ = unix.Fdatasync(fd) // a server that fails says so to those who wrote
+	return true
+}
+
+// Sync returns when the servers of the root and of the MountFUSE mounts have got what programs had put into mapped pages, or
+// when the sandbox has ended, which does the same.
+func (s *Sandbox) Sync() error {
+	s.syncMu.Lock()
+	defer s.syncMu.Unlock()
+	s.syncs++
+	if s.conn.send(&message{Op: opSync, ID: s.syncs}) != nil {
+		return nil // it is ending
+	}
+	limit := time.NewTimer(syncLimit)
+	defer limit.Stop()
+	for {
+		select {
+		case m := <-s.synced:
+			if m.ID != s.syncs {
+				continue // the answer that came too late
+			}
+			slices.Sort(m.Inodes)
+			return s.writeBack(slices.Compact(m.Inodes))
+		case <-s.done:
+			return nil
+		case <-limit.C:
+			return fmt.Errorf("write back what programs have mapped: that takes longer than %v", syncLimit)
 		}
 	}
-	return false
+}
+
+// syncLimit is how long init may take: what it asks the kernel may wait for another mount, which a process in the sandbox
+// serves.
+const syncLimit = 30 * time.Second
+
+// writeBack has the servers get what has been put into mapped pages of files with some inode numbers, on whichever mount.
+func (s *Sandbox) writeBack(inodes []uint64) error {
+	servers := []func([]uint64) error{s.cfg.Root.WriteBack}
+	for _, m := range s.cfg.Mounts {
+		servers = append(servers, m.WriteBack)
+	}
+	for _, server := range servers {
+		if server == nil || len(inodes) == 0 {
+			continue
+		}
+		if err := server(inodes); err != nil {
+			return err
+		}
+	}
+	s.drain(syncDrain)
+	return nil
 }

@@ -46,7 +46,9 @@ func (sess *session) commit(ctx context.Context, e Engine, req *control.Commit) 
 		}
 		defer thaw()
 	}
-	sess.box.Sync()
+	if err := sess.box.Sync(); err != nil {
+		return "", err
+	}
 	return e.CommitTree(ctx, sess.tree, sess.cfg, req.Options)
 }
 

@@ -369,8 +369,9 @@ func (sess *session) serveRoot(box *sandbox.Config) error {
 			owner = o
 			return sess.server.Serve(dev)
 		},
-		Drain:   sess.server.Drain,
-		Abandon: func() { sess.server.AbandonWhenIdle(tree.AbandonAfter) },
+		Drain:     sess.server.Drain,
+		WriteBack: sess.server.WriteBack,
+		Abandon:   func() { sess.server.AbandonWhenIdle(tree.AbandonAfter) },
 	}
 	return nil
 }

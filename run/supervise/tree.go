@@ -27,24 +27,32 @@ func (s *supervisor) handleTree(ctx context.Context, conn *control.Conn, req *co
 		}
 		return conn.SendJSON(control.KindOK, st)
 	case control.OpSync:
-		sess.box.Sync()
+		if err := sess.box.Sync(); err != nil {
+			return err
+		}
 		return conn.SendJSON(control.KindOK, nil)
 	case control.OpSize:
-		sess.box.Sync()
+		if err := sess.box.Sync(); err != nil {
+			return err
+		}
 		n, err := t.UpperSize(ctx)
 		if err != nil {
 			return err
 		}
 		return conn.SendJSON(control.KindOK, control.SizeResult{Upper: n})
 	case control.OpDiff:
-		sess.box.Sync()
+		if err := sess.box.Sync(); err != nil {
+			return err
+		}
 		err := t.Diff(ctx, func(i control.DiffItem) error { return conn.SendJSON(control.KindItem, i) })
 		if err != nil {
 			return err
 		}
 		return conn.Send(control.KindEnd, nil)
 	case control.OpCopyOut:
-		sess.box.Sync()
+		if err := sess.box.Sync(); err != nil {
+			return err
+		}
 		err := t.WriteArchive(ctx, control.StreamWriter{Conn: conn, Kind: control.KindData}, req.Path, opt.Name, opt.FollowLink)
 		if err != nil {
 			return err

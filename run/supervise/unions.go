@@ -54,7 +54,7 @@ func (sess *session) serveUnion(s *supervisor, m *record.Mount, to *sandbox.Moun
 	}
 	to.Kind, to.Subpath, to.Serve = sandbox.MountFUSE, m.Subpath, server.Serve
 	to.NoSuid, to.NoDev = true, true
-	to.Drain = server.Drain
+	to.Drain, to.WriteBack = server.Drain, server.WriteBack
 	to.Abandon = func() { server.AbandonWhenIdle(tree.AbandonAfter) }
 	return nil
 }
