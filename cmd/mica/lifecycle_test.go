@@ -305,7 +305,7 @@ func TestSelections(t *testing.T) {
 func TestWaitConditions(t *testing.T) {
 	c := newCLI(t)
 	c.remove("awaited")
-	c.ok("create", "--name", "awaited", "base", "sh", "-c", "exit 4")
+	c.ok("create", "--name", "awaited", "base", "sh", "-c", "sleep 1; exit 4") // while it runs, one that looks late sees the next exit too
 	for range 2 {
 		next := make(chan string)
 		go func() { next <- c.run("wait", "--condition", "next-exit", "awaited").stdout }()
@@ -325,6 +325,15 @@ func TestWaitConditions(t *testing.T) {
 	id := c.ok("run", "-d", "--rm", "base", "sh", "-c", "sleep 0.2; exit 5")
 	if got := c.ok("wait", "--condition", "removed", id); got != "5" || c.run("inspect", id).code == 0 {
 		t.Errorf("waited for the removal: %q", got)
+	}
+	for _, condition := range []string{"next-exit", "removed"} {
+		id := c.ok("create", "--rm", "base", "sh", "-c", "sleep 1; exit 7")
+		end := make(chan string)
+		go func() { end <- c.run("wait", "--condition", condition, id).stdout }()
+		c.ok("start", id)
+		if got := <-end; got != "7\n" {
+			t.Errorf("--condition %s of one that is not started yet: %q", condition, got)
+		}
 	}
 }
 

@@ -43,9 +43,7 @@ func (a *app) newWaitCommand() *cobra.Command {
 			case condition == "next-exit":
 				code, err = awaitNextExit(c.Context(), e, ct)
 			case condition == "removed":
-				if code, err = e.Wait(c.Context(), ct); err == nil {
-					err = awaitRemoval(c.Context(), e, ct)
-				}
+				code, err = awaitRemoval(c.Context(), e, ct)
 			default:
 				err = awaitStatus(c.Context(), ct, want)
 			}
@@ -70,26 +68,34 @@ func awaitStatus(ctx context.Context, c *record.Container, want record.Status) e
 
 // awaitNextExit waits until a container has ended once more than now.
 func awaitNextExit(ctx context.Context, e *run.Engine, c *record.Container) (int, error) {
-	if c.State.Alive() {
-		return e.Wait(ctx, c)
-	}
 	last := c.State.FinishedAt
 	err := look(ctx, func() (bool, error) {
 		err := c.Refresh()
-		return !c.State.FinishedAt.Equal(last), err
+		return c.State.Alive() || !c.State.FinishedAt.Equal(last), err
 	})
-	return c.State.ExitCode, err
+	if err != nil || !c.State.Alive() {
+		return c.State.ExitCode, err
+	}
+	return e.Wait(ctx, c)
 }
 
-// awaitRemoval waits until there is no such container.
-func awaitRemoval(ctx context.Context, e *run.Engine, c *record.Container) error {
-	return look(ctx, func() (bool, error) {
-		_, err := e.Containers.Find(c.ID())
-		if errors.Is(err, record.ErrNotFound) {
-			return true, nil
+// awaitRemoval waits until there is no such container, and gives the exit code of its last run.
+func awaitRemoval(ctx context.Context, e *run.Engine, c *record.Container) (code int, err error) {
+	err = look(ctx, func() (bool, error) {
+		err := c.Refresh()
+		switch {
+		case err != nil:
+		case c.State.Alive():
+			code, err = e.Wait(ctx, c)
+		default:
+			code = c.State.ExitCode
 		}
 		return false, err
 	})
+	if errors.Is(err, record.ErrNotFound) {
+		err = nil
+	}
+	return code, err
 }
 
 // look asks again and again until the answer is yes.

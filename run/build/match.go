@@ -134,15 +134,19 @@ func (g *globber) step(ctx context.Context, dir, part string, optional bool) ([]
 	if !hasMeta(part) {
 		p := path.Join(dir, part)
 		if _, _, err := g.src.find(ctx, p); err != nil {
-			if optional {
+			if optional && isNotThere(err) {
 				err = nil
 			}
 			return nil, err
 		}
 		return []string{p}, nil
 	}
-	if _, st, err := g.src.find(ctx, dir); err != nil || !st.IsDir() {
+	_, st, err := g.src.find(ctx, dir)
+	if isNotThere(err) || err == nil && !st.IsDir() {
 		return nil, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	list, err := g.src.list(ctx, dir)
 	if err != nil {

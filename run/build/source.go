@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"path"
 	"strings"
@@ -92,7 +91,16 @@ func (t *imageTree) find(_ context.Context, p string) (string, *control.PathStat
 	return relative(at), st, err
 }
 
-func notThere(p string) error { return fmt.Errorf("there is no %s", p) }
+// notThere is the error of a path at which there is nothing.
+type notThere string
+
+func (p notThere) Error() string { return "there is no " + string(p) }
+
+// isNotThere tells whether an error is that there is nothing.
+func isNotThere(err error) bool {
+	var absent notThere
+	return errors.As(err, &absent)
+}
 
 // relative is an absolute path without its slash.
 func relative(p string) string { return path.Join(".", strings.TrimPrefix(p, "/")) }
