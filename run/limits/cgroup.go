@@ -66,7 +66,11 @@ func Cgroup(host *record.HostConfig) (*os.File, error) {
 			return nil, fmt.Errorf("set limit: %w", err)
 		}
 	}
-	return os.Open(dir)
+	f, err := os.Open(dir)
+	if err != nil {
+		_ = os.Remove(dir)
+	}
+	return f, err
 }
 
 // Remove removes a cgroup whose processes have ended; nil is none.
