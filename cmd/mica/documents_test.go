@@ -91,6 +91,8 @@ func TestTop(t *testing.T) {
 	c := newCLI(t)
 	c.remove("top")
 	c.ok("run", "-d", "--name", "top", "-u", "33", "base", "sleep", "1234")
+	// A process has its new name a moment before it has its new arguments.
+	until(t, "the program", func() bool { return strings.Contains(c.ok("top", "top"), "sleep 1234") })
 	for _, args := range []string{"", "aux", "-o pid,args", "-o args", "axf", "pid user args"} {
 		out := c.ok(append([]string{"top", "top"}, strings.Fields(args)...)...)
 		if lines := strings.Split(out, "\n"); len(lines) != 2 || !strings.Contains(lines[1], "sleep 1234") {

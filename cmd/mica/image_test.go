@@ -174,7 +174,7 @@ func TestSaveLoadExportImport(t *testing.T) {
 	file := filepath.Join(dir, "flat.tar")
 	c.ok("export", "-o", file, "flat")
 	c.ok("import", file, "flattened")
-	if got := c.ok("run", "--rm", "flattened", "sh", "-c", "cat /lower/file; stat -c %u /home/user"); got != "changed\n1000" {
+	if got := c.ok("run", "--rm", "flattened", "sh", "-c", "cat /lower/file; stat -c %u /home/user"); got != "changed\n61000" {
 		t.Errorf("%q", got)
 	}
 	c.ok("rmi", "flattened")

@@ -255,7 +255,7 @@ func TestVolumes(t *testing.T) {
 	c.fails(125, "no such volume", "volume", "inspect", "keep")
 
 	// A new volume begins with what the image has at its place, owners included.
-	if out := c.ok("run", "--rm", "-v", "home:/home", "base", "stat", "-c", "%u:%g", "/home/user"); out != "1000:1000" {
+	if out := c.ok("run", "--rm", "-v", "home:/home", "base", "stat", "-c", "%u:%g", "/home/user"); out != "61000:61000" {
 		t.Errorf("owner in a filled volume: %q", out)
 	}
 	c.ok("volume", "rm", "home")

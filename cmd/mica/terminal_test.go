@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/creack/pty"
 )
@@ -18,6 +19,7 @@ type terminal struct {
 	t   *testing.T
 	cmd *exec.Cmd
 	pty *os.File
+	end chan struct{} // closed when all that there was to read has been read
 
 	mu  sync.Mutex // guards out
 	out bytes.Buffer
@@ -32,9 +34,10 @@ func (c *cli) terminal(rows, cols uint16, args ...string) *terminal {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	tt := &terminal{t: c.t, cmd: cmd, pty: f}
+	tt := &terminal{t: c.t, cmd: cmd, pty: f, end: make(chan struct{})}
 	c.t.Cleanup(func() { f.Close() })
 	go func() {
+		defer close(tt.end)
 		buf := make([]byte, 4096)
 		for {
 			n, err := f.Read(buf)
@@ -72,8 +75,13 @@ func (tt *terminal) typed(keys string) {
 	}
 }
 
+// code waits for the end, and for what was said until then.
 func (tt *terminal) code() int {
 	_ = tt.cmd.Wait()
+	select {
+	case <-tt.end:
+	case <-time.After(time.Second): // somebody else has the terminal
+	}
 	return tt.cmd.ProcessState.ExitCode()
 }
 

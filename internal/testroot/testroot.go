@@ -20,10 +20,10 @@ var Programs = []string{
 	"sleep", "sort", "stat", "stty", "tail", "touch", "true", "tty", "uname", "wc",
 }
 
-// Passwd and Group are the account files of the root.
+// Passwd and Group are the account files of the root. Its user is nobody who may run the tests.
 const (
-	Passwd = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33:web:/srv:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n"
-	Group  = "root:x:0:\nweb:x:33:\naudio:x:29:web\nuser:x:1000:\n"
+	Passwd = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33:web:/srv:/bin/sh\nuser:x:61000:61000::/home/user:/bin/sh\n"
+	Group  = "root:x:0:\nweb:x:33:\naudio:x:29:web\nuser:x:61000:\n"
 )
 
 // entry is one file of the root.
@@ -67,7 +67,7 @@ func writeTar(w io.Writer, dirs map[string]int64, entries map[string]entry) erro
 	for _, d := range sorted(dirs) {
 		h := &tar.Header{Typeflag: tar.TypeDir, Name: d + "/", Mode: dirs[d]}
 		if d == "home/user" {
-			h.Uid, h.Gid = 1000, 1000
+			h.Uid, h.Gid = 61000, 61000
 		}
 		if err := tw.WriteHeader(h); err != nil {
 			return fmt.Errorf("write the test root: %w", err)
