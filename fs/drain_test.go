@@ -7,9 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"mica/cow"
+	"mica/internal/testenv"
 )
 
 // mapVariable names a file that this process is to write to through mapped
@@ -20,27 +19,9 @@ const mapVariable = "MICA_TEST_MAP"
 // a request.
 const mappedPages = 1 << 13
 
-// writeMapped does that. It leaves to the kernel when the pages are written.
+// writeMapped does that.
 func writeMapped(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return err
-	}
-	size := 2 * mappedPages * os.Getpagesize()
-	if err := f.Truncate(int64(size)); err != nil {
-		return err
-	}
-	pages, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	for at := 0; at < size; at += 2 * os.Getpagesize() {
-		pages[at] = '\n'
-	}
-	return nil
+	return testenv.WriteMapped(path, mappedPages, 2, func() error { return nil })
 }
 
 // What a process has put into mapped pages is in the upper directory when the

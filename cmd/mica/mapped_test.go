@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"mica/internal/testenv"
 )
 
 // mapVariable names a file that this program is to write to through mapped
@@ -27,31 +28,15 @@ const mappedPages = 1 << 12
 
 // writeMapped does that.
 func writeMapped(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	err := testenv.WriteMapped(path, mappedPages, 1, func() error {
+		ending := os.Getenv(unnamedVariable)
+		if ending == "" {
+			return nil
+		}
+		return errors.Join(os.Link(path, path+ending), os.Remove(path))
+	})
 	if err != nil {
 		return err
-	}
-	size := mappedPages * os.Getpagesize()
-	if err := f.Truncate(int64(size)); err != nil {
-		return err
-	}
-	pages, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if ending := os.Getenv(unnamedVariable); ending != "" {
-		if err := os.Link(path, path+ending); err != nil {
-			return err
-		}
-		if err := os.Remove(path); err != nil {
-			return err
-		}
-	}
-	for at := 0; at < size; at += os.Getpagesize() {
-		copy(pages[at:], "written through a mapped page\n")
 	}
 	fmt.Println("written")
 	time.Sleep(time.Hour)
