@@ -40,6 +40,11 @@ func (s *Server) notifyInode(n *cow.Node) error {
 	if id == 0 {
 		return nil
 	}
+	return s.notifyContent(id)
+}
+
+// notifyContent has the kernel give to the server what it has of the content with an id, and forget it with the attributes.
+func (s *Server) notifyContent(id uint64) error {
 	return s.notify(fuse.NOTIFY_INVAL_INODE, bytesOf(&fuse.NotifyInvalInodeOut{Ino: id, Length: -1}), nil)
 }
 
@@ -61,7 +66,7 @@ func (s *Server) WriteBack(inodes []uint64) error {
 		wanted[ino] = true
 	}
 	for _, id := range s.ids.those(func(n *cow.Node) bool { return wanted[s.u.Ino(n)] }) {
-		if err := s.notify(fuse.NOTIFY_INVAL_INODE, bytesOf(&fuse.NotifyInvalInodeOut{Ino: id, Length: -1}), nil); err != nil {
+		if err := s.notifyContent(id); err != nil {
 			return err
 		}
 	}

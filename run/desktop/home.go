@@ -23,10 +23,7 @@ func (d *gatherer) setHome() (*tree.Tree, error) {
 			return nil, err
 		}
 		d.home = t
-		server := home.NewServer(t.Union, d.ids)
-		mount.Kind, mount.Serve = sandbox.MountFUSE, server.Serve
-		mount.Drain, mount.WriteBack = server.Drain, server.WriteBack
-		mount.Abandon = func() { server.AbandonWhenIdle(tree.AbandonAfter) }
+		mount.Kind, mount.Server = sandbox.MountFUSE, home.NewServer(t.Union, d.ids)
 		d.mounts = append(d.mounts, mount)
 	case d.cfg.Home == record.HomeShared:
 		mount.Kind, mount.Source = sandbox.MountBind, d.cfg.HomeDir

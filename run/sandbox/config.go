@@ -55,24 +55,29 @@ type Config struct {
 // in a request of the FUSE protocol. ok is false when that is who the kernel takes the process for.
 type OwnerFunc func(tid uint32) (uid, gid uint32, ok bool)
 
-// Root is the filesystem that becomes "/". Either Dir or ServeRoot is set.
+// Server serves a FUSE mount of a sandbox. An [mica/fs.Server] is one.
+type Server interface {
+	// Serve is called once, in a goroutine of its own, with a /dev/fuse descriptor that was opened and mounted inside the
+	// sandbox's user namespace; the requests carry the ids of that namespace. It owns dev and returns when the mount is
+	// gone. When it returns while the sandbox runs, the sandbox is killed.
+	Serve(dev *os.File) error
+	// WriteBack returns when the server has got what programs have put into mapped pages of files with some inode numbers.
+	WriteBack(inodes []uint64) error
+	// Drain returns when the kernel has no request for the server, or after limit.
+	Drain(limit time.Duration)
+	// AbandonWhenIdle makes Serve return, by and by, when files of the mount that were handed out of a sandbox that has
+	// ended keep it from being unmounted. It returns when Serve has.
+	AbandonWhenIdle(idle time.Duration)
+}
+
+// Root is the filesystem that becomes "/". Either Dir or Server is set.
 type Root struct {
 	Dir string // directory on the host that is bind mounted, with what is mounted below it
 
-	// ServeRoot is called once, in a goroutine of its own, with a /dev/fuse descriptor that was opened and mounted
-	// inside the sandbox's user namespace; the requests carry the ids of that namespace. It owns dev and returns when the
-	// filesystem is unmounted. When it returns while the sandbox runs, the sandbox is killed.
-	// owner is nil unless ids are emulated, and may be called until ServeRoot returns.
-	ServeRoot func(dev *os.File, owner OwnerFunc) error
-	// Drain, if set, returns when the kernel has no request for ServeRoot, or after limit. It is called before the mount
-	// goes, with which the kernel drops what waits, and by Sync.
-	Drain func(limit time.Duration)
-	// WriteBack, if set, returns when ServeRoot has got what programs have put into mapped pages of files with some inode
-	// numbers. It is called by Sync.
-	WriteBack func(inodes []uint64) error
-	// Abandon, if set, is called in a goroutine of its own when every process of the sandbox has ended. It makes ServeRoot
-	// return, by and by, when files of the mount that were handed out of the sandbox keep it from being unmounted.
-	Abandon func()
+	Server Server
+	// Owner, if set, is called before Server.Serve where ids are emulated, with what tells the owners of new files until
+	// Serve returns.
+	Owner func(OwnerFunc)
 	// FUSEOptions follow "fd=,rootmode=40000,user_id=0,group_id=0" in the options of mount(2), for example
 	// "default_permissions,allow_other,max_read=1048576".
 	FUSEOptions string
@@ -86,7 +91,7 @@ type MountKind int
 const (
 	MountBind  MountKind = iota // Source, a path on the host, with what is mounted below it
 	MountTmpfs                  // an empty tmpfs; Source is ignored
-	MountFUSE                   // what Serve serves; Source is ignored
+	MountFUSE                   // what Server serves; Source is ignored
 )
 
 // Mount is one mount on top of the root.
@@ -103,14 +108,7 @@ type Mount struct {
 
 	Subpath string // MountFUSE: what of the mount is shown at the target, a directory or a file; empty: all of it
 
-	// Serve is to a MountFUSE what Root.ServeRoot is to the root. Its ids are those of the sandbox.
-	Serve func(dev *os.File) error `json:"-"`
-	// Drain is to a MountFUSE what Root.Drain is to the root.
-	Drain func(limit time.Duration) `json:"-"`
-	// WriteBack is to a MountFUSE what Root.WriteBack is to the root.
-	WriteBack func(inodes []uint64) error `json:"-"`
-	// Abandon is to a MountFUSE what Root.Abandon is to the root.
-	Abandon func() `json:"-"`
+	Server Server `json:"-"` // of a MountFUSE; its ids are those of the sandbox
 }
 
 // File is a generated file that is mounted over its target, so that the root itself does not change apart from an empty

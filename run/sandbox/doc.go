@@ -14,7 +14,7 @@
 //	clone+exec of /proc/self/exe  ------------>  private mounts, clones of device and volume mounts
 //	newuidmap | newgidmap (or one direct line)
 //	configuration                 ------------>  opens /dev/fuse, mounts the root
-//	ServeRoot(descriptor)         <------------  descriptor of /dev/fuse
+//	Root.Server.Serve(descriptor) <------------  descriptor of /dev/fuse
 //	                                             /proc /sys /dev, volumes, files, pivot_root, masks
 //	                                             starts the main process from a thread that dropped what it may not have
 //	Start returns                 <------------  started (pid, terminal)

@@ -6,13 +6,22 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
+// serverFunc serves, and has nothing that would have to be written back or waited for.
+type serverFunc func(dev *os.File) error
+
+func (f serverFunc) Serve(dev *os.File) error    { return f(dev) }
+func (serverFunc) WriteBack([]uint64) error      { return nil }
+func (serverFunc) Drain(time.Duration)           {}
+func (serverFunc) AbandonWhenIdle(time.Duration) {}
+
 // serveHost serves the host's root as a FUSE filesystem, passing everything through.
-func serveHost(dev *os.File, _ OwnerFunc) error {
+func serveHost(dev *os.File) error {
 	defer dev.Close()
 	root, err := fs.NewLoopbackRoot("/")
 	if err != nil {
@@ -28,7 +37,7 @@ func serveHost(dev *os.File, _ OwnerFunc) error {
 
 func TestFuseRoot(t *testing.T) {
 	cfg := sh("grep ' / / ' /proc/self/mountinfo; cat /etc/passwd | head -1")
-	cfg.Root = Root{ServeRoot: serveHost, FUSEOptions: "allow_other,default_permissions"}
+	cfg.Root = Root{Server: serverFunc(serveHost), FUSEOptions: "allow_other,default_permissions"}
 	out, st := output(t, cfg)
 	if st.Code != 0 || !strings.Contains(out, "fuse.mica") || !strings.Contains(out, "root:") {
 		t.Errorf("status %+v, output:\n%s", st, out)
@@ -38,10 +47,10 @@ func TestFuseRoot(t *testing.T) {
 func TestServerFailure(t *testing.T) {
 	cfg := sh("sleep 1000")
 	want := errors.New("disk on fire")
-	cfg.Root = Root{FUSEOptions: "allow_other", ServeRoot: func(dev *os.File, _ OwnerFunc) error {
+	cfg.Root = Root{FUSEOptions: "allow_other", Server: serverFunc(func(dev *os.File) error {
 		dev.Close()
 		return want
-	}}
+	})}
 	if _, err := Start(t.Context(), cfg); err == nil {
 		t.Error("a root that fails at once: no error")
 	}
@@ -50,7 +59,7 @@ func TestServerFailure(t *testing.T) {
 func TestFuseMount(t *testing.T) {
 	cfg := sh("head -1 /mnt/etc/passwd; grep ' /mnt ' /proc/self/mountinfo")
 	cfg.Mounts = []Mount{
-		{Kind: MountFUSE, Target: "/mnt", NoSuid: true, Serve: func(dev *os.File) error { return serveHost(dev, nil) }},
+		{Kind: MountFUSE, Target: "/mnt", NoSuid: true, Server: serverFunc(serveHost)},
 		{Kind: MountBind, Source: "/", Target: "/mnt/tmp", ReadOnly: true},
 	}
 	out, st := output(t, cfg)
@@ -61,10 +70,10 @@ func TestFuseMount(t *testing.T) {
 
 func TestFuseMountFailure(t *testing.T) {
 	cfg := sh("sleep 1000")
-	cfg.Mounts = []Mount{{Kind: MountFUSE, Target: "/tmp", Serve: func(dev *os.File) error {
+	cfg.Mounts = []Mount{{Kind: MountFUSE, Target: "/tmp", Server: serverFunc(func(dev *os.File) error {
 		dev.Close()
 		return errors.New("disk on fire")
-	}}}
+	})}}
 	box, err := Start(t.Context(), cfg)
 	if err == nil {
 		_, err = box.Wait()

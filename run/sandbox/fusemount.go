@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,34 +70,4 @@ func (b *builder) mountPart(n int, m *Mount) error {
 		return err // which ends the sandbox, and the mount with it; its server's end must not come first
 	}
 	return unix.Unmount(fdPath(whole), unix.MNT_DETACH)
-}
-
-// serveMount has the MountFUSE with the index n served and says whether it took the descriptor.
-func (s *Sandbox) serveMount(n int, fds []int) bool {
-	if n < 0 || n >= len(s.cfg.Mounts) || s.cfg.Mounts[n].Serve == nil || len(fds) != 1 {
-		return false
-	}
-	s.mu.Lock()
-	refuse := s.taken[n] || !s.fuseTaken && s.cfg.Root.ServeRoot != nil
-	if !refuse {
-		if s.taken == nil {
-			s.taken = make(map[int]bool)
-		}
-		s.taken[n] = true
-	}
-	s.mu.Unlock()
-	if refuse {
-		return false
-	}
-	dev := os.NewFile(uintptr(fds[0]), "/dev/fuse")
-	s.mounts.Go(func() {
-		err := s.cfg.Mounts[n].Serve(dev)
-		s.mu.Lock()
-		if s.serveErr == nil {
-			s.serveErr = err
-		}
-		s.mu.Unlock()
-		s.Kill() // as when the root is gone
-	})
-	return true
 }

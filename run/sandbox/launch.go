@@ -66,8 +66,8 @@ func (s *Sandbox) abandon() {
 }
 
 func newSandbox(kind initKind) *Sandbox {
-	return &Sandbox{kind: kind, procs: map[int]*Process{}, maps: make(chan error, 1),
-		done: make(chan struct{}), served: make(chan struct{}), readAll: make(chan struct{}), synced: make(chan *message, 1),
+	return &Sandbox{kind: kind, procs: map[int]*Process{}, serving: map[int]Server{}, maps: make(chan error, 1),
+		done: make(chan struct{}), readAll: make(chan struct{}), synced: make(chan *message, 1),
 	}
 }
 

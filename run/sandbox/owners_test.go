@@ -40,9 +40,12 @@ func union(t *testing.T, cfg *Config) *cow.FS {
 	root := func(uint32) uint32 { return 0 }
 	cfg.Mounts = []Mount{{Kind: MountTmpfs, Target: "/run"}}
 	cfg.ReadOnlyRoot = false
-	cfg.Root = Root{Token: token, FUSEOptions: "default_permissions,allow_other", ServeRoot: func(dev *os.File, owner OwnerFunc) error {
-		return fs.New(u, fs.Options{Permissions: true, Token: token, Creds: owner, ShowUID: root, ShowGID: root}).Serve(dev)
-	}}
+	var owner OwnerFunc
+	creds := func(tid uint32) (uid, gid uint32, ok bool) { return owner(tid) }
+	cfg.Root = Root{
+		Token: token, FUSEOptions: "default_permissions,allow_other", Owner: func(o OwnerFunc) { owner = o },
+		Server: fs.New(u, fs.Options{Permissions: true, Token: token, Creds: creds, ShowUID: root, ShowGID: root}),
+	}
 	return u
 }
 

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,22 +30,20 @@ type Sandbox struct {
 	view   *ids.View // nil unless ids are emulated; immutable once set, before boot
 	table  int       // descriptor of what it looks at; during the start
 
-	done    chan struct{}  // closed when all is over
-	served  chan struct{}  // closed when ServeRoot has returned
-	mounts  sync.WaitGroup // the servers of other mounts
-	readAll chan struct{}  // closed when init has nothing more to say
+	done    chan struct{} // closed when all is over
+	servers sync.WaitGroup
+	readAll chan struct{} // closed when init has nothing more to say
 
 	safeInit bool // the executable of init may be reached; immutable once init is launched
 
-	mu        sync.Mutex
-	procs     map[int]*Process // by number; started and not ended
-	next      int              // next number
-	reaped    bool             // init has been waited for
-	fuseTaken bool             // the root's descriptor has come
-	serveErr  error            // of ServeRoot or a mount's Serve
-	taken     map[int]bool     // the descriptor of a mount has come
-	ended     bool             // no new processes
-	proc      int              // descriptor of the sandbox's /proc plus one; 0: not known (any more)
+	mu       sync.Mutex
+	procs    map[int]*Process // by number; started and not ended
+	next     int              // next number
+	reaped   bool             // init has been waited for
+	serving  map[int]Server   // by number of the mount, see Config.server
+	serveErr error            // of the first server that failed
+	ended    bool             // no new processes
+	proc     int              // descriptor of the sandbox's /proc plus one; 0: not known (any more)
 
 	tracing sync.Mutex // while there is a tracer
 
@@ -214,18 +211,7 @@ func (s *Sandbox) read() {
 func (s *Sandbox) handle(m *message, fds []int) bool {
 	switch m.Op {
 	case opFuse:
-		if m.ID != 0 {
-			return s.serveMount(m.ID-1, fds)
-		}
-		s.mu.Lock()
-		refuse := s.cfg.Root.ServeRoot == nil || s.fuseTaken || len(fds) != 1
-		s.fuseTaken = s.fuseTaken || !refuse
-		s.mu.Unlock()
-		if refuse {
-			return false
-		}
-		go s.serve(os.NewFile(uintptr(fds[0]), "/dev/fuse"))
-		return true
+		return s.serve(m.ID, fds)
 	case opTracer:
 		if len(fds) != tableFD-attachFD+1 {
 			return false
@@ -302,39 +288,6 @@ func (s *Sandbox) Proc() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return fmt.Sprintf("/proc/self/fd/%d", s.proc-1)
-}
-
-// How long the servers are waited for.
-const (
-	endDrain  = time.Minute            // nobody gives them more to do
-	syncDrain = 100 * time.Millisecond // processes may go on
-)
-
-// drain returns when the servers have nothing to do, or after limit for each.
-func (s *Sandbox) drain(limit time.Duration) {
-	if s.cfg.Root.Drain != nil {
-		s.cfg.Root.Drain(limit)
-	}
-	for _, m := range s.cfg.Mounts {
-		if m.Drain != nil {
-			m.Drain(limit)
-		}
-	}
-}
-
-func (s *Sandbox) serve(dev *os.File) {
-	var owner OwnerFunc
-	if s.view != nil {
-		owner = s.view.Owner
-	}
-	err := s.cfg.Root.ServeRoot(dev, owner)
-	s.mu.Lock()
-	if s.serveErr == nil {
-		s.serveErr = err
-	}
-	s.mu.Unlock()
-	close(s.served)
-	s.Kill() // a root that is gone is the end; no harm when init is gone already
 }
 
 // finish settles everything once init has been reaped and the root is no longer served.

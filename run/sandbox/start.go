@@ -81,14 +81,14 @@ type wired struct {
 
 // validate refuses what cannot work before anything is started.
 func (c *Config) validate() error {
-	if (c.Root.Dir == "") == (c.Root.ServeRoot == nil) {
+	if (c.Root.Dir == "") == (c.Root.Server == nil) {
 		return errors.New("start sandbox: exactly one of a root directory and a root server is needed")
 	}
 	for _, m := range c.Mounts {
 		if !filepath.IsAbs(m.Target) {
 			return fmt.Errorf("mount over %q: the target is not an absolute path", m.Target)
 		}
-		if m.Kind == MountFUSE && m.Serve == nil {
+		if m.Kind == MountFUSE && m.Server == nil {
 			return fmt.Errorf("mount over %s: nothing serves it", m.Target)
 		}
 		if m.Kind == MountBind && !filepath.IsAbs(m.Source) {
@@ -157,26 +157,6 @@ func (s *Sandbox) own(exe string, attr *syscall.ProcAttr, started chan<- error) 
 	<-s.readAll
 	s.awaitServers()
 	s.finish(ws)
-}
-
-// awaitServers returns when nothing is served any more, of a sandbox without processes.
-func (s *Sandbox) awaitServers() {
-	s.mu.Lock()
-	serving := s.fuseTaken
-	taken := s.taken
-	s.mu.Unlock()
-	if serving && s.cfg.Root.Abandon != nil {
-		go s.cfg.Root.Abandon()
-	}
-	for n := range taken {
-		if a := s.cfg.Mounts[n].Abandon; a != nil {
-			go a()
-		}
-	}
-	if serving {
-		<-s.served
-	}
-	s.mounts.Wait()
 }
 
 // boot takes init through its setup and returns when the main process runs.

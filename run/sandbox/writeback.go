@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -157,8 +156,11 @@ func (s *Sandbox) Sync() error {
 			if m.ID != s.syncs {
 				continue // the answer that came too late
 			}
-			slices.Sort(m.Inodes)
-			return s.writeBack(slices.Compact(m.Inodes))
+			if err := s.writeBack(m.Inodes); err != nil {
+				return err
+			}
+			s.drain(syncDrain)
+			return nil
 		case <-s.done:
 			return nil
 		case <-limit.C:
@@ -170,21 +172,3 @@ func (s *Sandbox) Sync() error {
 // syncLimit is how long init may take: what it asks the kernel may wait for another mount, which a process in the sandbox
 // serves.
 const syncLimit = 30 * time.Second
-
-// writeBack has the servers get what has been put into mapped pages of files with some inode numbers, on whichever mount.
-func (s *Sandbox) writeBack(inodes []uint64) error {
-	servers := []func([]uint64) error{s.cfg.Root.WriteBack}
-	for _, m := range s.cfg.Mounts {
-		servers = append(servers, m.WriteBack)
-	}
-	for _, server := range servers {
-		if server == nil || len(inodes) == 0 {
-			continue
-		}
-		if err := server(inodes); err != nil {
-			return err
-		}
-	}
-	s.drain(syncDrain)
-	return nil
-}

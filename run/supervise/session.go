@@ -365,13 +365,8 @@ func (sess *session) serveRoot(box *sandbox.Config) error {
 	box.Root = sandbox.Root{
 		FUSEOptions: "default_permissions,allow_other",
 		Token:       token,
-		ServeRoot: func(dev *os.File, o sandbox.OwnerFunc) error {
-			owner = o
-			return sess.server.Serve(dev)
-		},
-		Drain:     sess.server.Drain,
-		WriteBack: sess.server.WriteBack,
-		Abandon:   func() { sess.server.AbandonWhenIdle(tree.AbandonAfter) },
+		Server:      sess.server,
+		Owner:       func(o sandbox.OwnerFunc) { owner = o },
 	}
 	return nil
 }

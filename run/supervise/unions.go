@@ -46,16 +46,13 @@ func (sess *session) serveUnion(s *supervisor, m *record.Mount, to *sandbox.Moun
 	}
 	t := &tree.Tree{Union: u, IDs: sess.tree.IDs}
 	sess.unions = append(sess.unions, t)
-	var server *fs.Server
 	if m.Type == record.MountImage {
-		server = fs.New(u, serverOptions(t))
+		to.Server = fs.New(u, serverOptions(t))
 	} else {
-		server = home.NewServer(u, t.IDs)
+		to.Server = home.NewServer(u, t.IDs)
 	}
-	to.Kind, to.Subpath, to.Serve = sandbox.MountFUSE, m.Subpath, server.Serve
+	to.Kind, to.Subpath = sandbox.MountFUSE, m.Subpath
 	to.NoSuid, to.NoDev = true, true
-	to.Drain, to.WriteBack = server.Drain, server.WriteBack
-	to.Abandon = func() { server.AbandonWhenIdle(tree.AbandonAfter) }
 	return nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -96,10 +95,6 @@ func resolve(stack []cow.Lower, paths []string) ([]string, error) {
 	}
 	return places, nil
 }
-
-// AbandonAfter is how long the servers of a container that has ended wait for
-// programs that still use files of it.
-const AbandonAfter = 2 * time.Second
 
 // Close ends the use of the tree.
 func (t *Tree) Close() error { return t.Union.Close() }
